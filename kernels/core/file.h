@@ -1,0 +1,56 @@
+/* file.h: the .mcc format, version 1, and its bounds-checked reader.
+ *
+ * Little-endian. `uv` is an unsigned LEB128 number of at most 10 bytes, `sv` a zigzag one
+ * (n >= 0 -> 2n, n < 0 -> -2n - 1). A `ref` is uv: 0 = none, k = tensor k - 1. A `str` is uv: string number.
+ *
+ *   header, 24 bytes + 24 per section
+ *      0  u8[4]  'M' 'C' 'C' 0x1A
+ *      4  u32    version, 1
+ *      8  u64    bytes of the whole file
+ *     16  u32    sections
+ *     20  u32    CRC-32 (zlib) of the header and section table, with this field 0
+ *     24  per section: u32 kind, u32 CRC-32 of its bytes, u64 offset, u64 bytes
+ *   section kinds: 1 graph (required), 2 data (required), 3 note (JSON, UTF-8; optional). Unknown kinds
+ *   are skipped (a later mcc may add prepacked weights and tuning there). Sections do not overlap.
+ *
+ *   graph: strings  uv count (>= 1; string 0 is ""), each: uv length, bytes (no NUL)
+ *          tensors  uv count, each: str name, u8 type, u8 kind, uv rank (<= 8), uv dim...
+ *                     kind 0 activation: uv offset / 64 in the arena
+ *                     kind 1 constant:   u8 storage, uv offset in the data section, uv bytes
+ *          inputs   uv count, each: uv tensor (an activation)
+ *          outputs  uv count, each: uv tensor (any)
+ *          nodes    uv count, each: str op, str name, uv inputs, ref..., uv outputs, uv tensor...,
+ *                     uv attributes, each: str key, u8 kind, value
+ *                     kind 0 int: sv; 1 float: f32; 2 string: str; 3 ints: uv n, sv...; 4 floats: uv n, f32...
+ *          arena    uv bytes (a multiple of 64)
+ *          Every tensor a node reads is a constant, an input, or an output of an earlier node.
+ *          Ends exactly at the section's end.
+ *
+ *   data: the constants' blobs, by storage:
+ *     0 RAW      the values, row-major. Blobs of 64 bytes or more start at multiples of 64 in the *file*
+ *                (the data section itself starts at one), smaller ones at multiples of their element size.
+ *     1 PALETTE  u8 bits (1..8), u8 coder, u16 groups, u16 entries (<= 1 << bits), u16 zero,
+ *                groups * entries values of the tensor's type, then the indices, one per element:
+ *                  coder 0: packed little-endian at `bits` bits; coder 1: a rANS stream (core/coder.h)
+ *     2 BITMASK  u8 mask coder, u8 value coder (0), u16 zero, u32 nonzeros, u32 bytes of the mask stream,
+ *                the mask (one bit per element, packed like indices of 1 bit, or a rANS stream of 0/1),
+ *                then the nonzero values in order (unaligned)
+ *     3 CODED    a rANS stream of the bytes of the RAW form (8-bit types only)
+ */
+#ifndef MCC_CORE_FILE_H
+#define MCC_CORE_FILE_H
+
+#include "net.h"
+
+#define MCC_FILE_VERSION 1
+
+enum { MCC_SECTION_GRAPH = 1, MCC_SECTION_DATA = 2, MCC_SECTION_NOTE = 3 };
+enum { MCC_ATTR_INT, MCC_ATTR_FLOAT, MCC_ATTR_STRING, MCC_ATTR_INTS, MCC_ATTR_FLOATS };
+
+struct mcc_attr {
+    const char *key;
+    uint32_t kind, count;
+    union { int64_t i; float f; const char *s; const int64_t *is; const float *fs; } v;
+};
+
+#endif

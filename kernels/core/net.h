@@ -1,0 +1,118 @@
+/* net.h: what an op runner sees. A net is tensors and nodes in running order.
+ *
+ * The life of a node:
+ *   prepare  once, at open. Checks EVERYTHING the runner will rely on (counts of inputs and outputs,
+ *            dtypes, ranks, shapes, attributes, constants): the file may be hostile, and a status is the
+ *            only answer. Picks a kernel, packs weights into `node->state` (mcc_net_alloc), asks for
+ *            workspace. The state is immutable afterwards and shared by clones, so it holds no pointer
+ *            to an activation.
+ *   run      any number of times. No allocation, no failure, no checks.
+ * Values are contiguous, row-major. Images are NHWC in the nhwc_* ops; every other op takes what it gets. */
+#ifndef MCC_CORE_NET_H
+#define MCC_CORE_NET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../mcc.h"
+
+#define MCC_MAX_RANK 8
+#define MCC_MAX_THREADS 64
+
+typedef struct mcc_tensor {
+    const char *name;            /* "" when the file keeps none */
+    mcc_type type;
+    uint32_t rank;
+    size_t dim[MCC_MAX_RANK];
+    size_t count;                /* product of dim; 1 for a scalar; 0 is legal */
+    size_t bytes;                /* count * size of type */
+    bool constant;
+    mcc_storage storage;         /* of a constant; MCC_RAW for activations */
+    const uint8_t *blob;         /* a constant's bytes in the file, and how many */
+    size_t blob_bytes;
+    size_t offset;               /* an activation's place in the arena */
+    void *data;                  /* activation: arena + offset. constant: dense values, or NULL before
+                                  * mcc_dense made them (RAW constants have it from the start) */
+} mcc_tensor;
+
+typedef struct mcc_attr mcc_attr;
+typedef struct mcc_op mcc_op;
+
+typedef struct mcc_node {
+    const mcc_op *op;
+    const char *name;
+    uint32_t inputs, outputs, attrs;
+    mcc_tensor **in;             /* an absent optional input is NULL; all outputs are there */
+    mcc_tensor **out;
+    const mcc_attr *attr;
+    void *state;                 /* made by prepare; freed with the net */
+    const char *kernel;          /* the micro-kernel's name, for profiles; a static string, or NULL */
+    uint64_t macs;               /* multiply-accumulates of one run that are really done, for profiles */
+    size_t workspace;            /* bytes that `run` may use through mcc_workspace */
+} mcc_node;
+
+typedef struct mcc_exec mcc_exec; /* one run: thread pool and workspace */
+
+struct mcc_op {
+    const char *name;
+    mcc_status (*prepare)(mcc_net *net, mcc_node *node);
+    void (*run)(const mcc_node *node, mcc_exec *exec);
+};
+
+/* --- for prepare ------------------------------------------------------------------------------- */
+
+/* Zeroed, 64-byte aligned memory that lives as long as the net; NULL when there is none. */
+void *mcc_net_alloc(mcc_net *net, size_t bytes);
+
+/* Refuse: records `text` (static, says what is wrong: "conv: weight has 3 channels per group, input 4")
+ * with the node's name, and returns MCC_BAD_GRAPH. */
+mcc_status mcc_refuse(mcc_net *net, const mcc_node *node, const char *text);
+/* MCC_TRY(x): return the status of x unless it is MCC_OK. MCC_NEED(cond, "text"): refuse unless cond. */
+#define MCC_TRY(x) do { mcc_status mcc_s_ = (x); if (mcc_s_ != MCC_OK) return mcc_s_; } while (0)
+#define MCC_NEED(cond, text) do { if (!(cond)) return mcc_refuse(net, node, text); } while (0)
+
+/* Attributes by key. A missing one gives the fallback; one of another kind likewise. */
+int64_t mcc_int(const mcc_node *node, const char *key, int64_t fallback);
+float mcc_float(const mcc_node *node, const char *key, float fallback);
+const char *mcc_string(const mcc_node *node, const char *key, const char *fallback);
+/* Lists: the values and their count; NULL and 0 when missing. A single int or float is a list of one. */
+const int64_t *mcc_ints(const mcc_node *node, const char *key, size_t *count);
+const float *mcc_floats(const mcc_node *node, const char *key, size_t *count);
+
+/* A constant's dense values (decoded on first call and kept); tensor->data is set too. NULL and a
+ * status through *status (MCC_BAD_FILE, MCC_NO_MEMORY) when the blob is not well formed. */
+const void *mcc_dense(mcc_net *net, mcc_tensor *constant, mcc_status *status);
+
+/* The palette (codebook) view of a constant whose storage is MCC_PALETTE. `index` holds one entry per
+ * element, packed little-endian at `bits` (1, 2, 4 or 8 bits: 3 is widened to 4, 5..7 to 8 when decoded),
+ * rows (axis 0) not padded. `groups` palettes of 1 << bits values each, of the tensor's type (missing
+ * entries are 0), divide axis 0 evenly. Every index is below `entries`, checked. Memory is the net's. */
+typedef struct mcc_palette {
+    unsigned bits;
+    size_t groups, entries;
+    const void *values;
+    const uint8_t *index;
+} mcc_palette;
+mcc_status mcc_palette_of(mcc_net *net, mcc_tensor *constant, mcc_palette *out);
+
+/* Elements of `type`: size in bytes (0 for a type that does not exist). */
+size_t mcc_type_bytes(mcc_type type);
+bool mcc_same_shape(const mcc_tensor *a, const mcc_tensor *b);
+
+/* --- for run ----------------------------------------------------------------------------------- */
+
+/* Calls fn(arg, begin, end, thread) over disjoint ranges covering [0, count), on up to all threads of
+ * the pool; `thread` is below mcc_threads(exec). Ranges are multiples of `grain` (but for the last).
+ * Returns when all are done. Which thread takes which range never changes a result. */
+typedef void (*mcc_task)(void *arg, size_t begin, size_t end, unsigned thread);
+void mcc_parallel(mcc_exec *exec, size_t count, size_t grain, mcc_task fn, void *arg);
+unsigned mcc_threads(const mcc_exec *exec);
+
+/* At least node->workspace bytes, 64-byte aligned, contents undefined. */
+void *mcc_workspace(mcc_exec *exec);
+
+/* The thread count to plan workspace for, at prepare: the most the net will ever run with. */
+#define MCC_PLAN_THREADS MCC_MAX_THREADS
+
+#endif

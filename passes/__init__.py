@@ -1,0 +1,35 @@
+"""Everything that changes a model. PASSES names every pass; a new one is one file and one line here."""
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib import import_module
+
+PASSES = {
+    "structure.low_rank": "structure.low_rank:LowRank",
+    "prune.weights": "prune.weights:Weights",
+    "prune.channels": "prune.channels:Channels",
+    "quantize.ptq": "quantize.ptq:PTQ",
+    "quantize.codebook": "quantize.codebook:Codebook",
+    "distill.logits": "distill.logits:Logits",
+}
+
+
+def find(name: str):
+    """The pass class for a recipe name. Imports only that pass, so `mcc --help` never loads torch."""
+    if name not in PASSES:
+        near = get_close_matches(name, PASSES, n=1)
+        raise KeyError(f"no pass named {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    module, cls = PASSES[name].split(":")
+    return getattr(import_module(f".{module}", __name__), cls)
+
+
+def load(path, **options):
+    """A model file (.onnx, .pt2, .mcc) as a Graph."""
+    from .onnx_io import load as _load
+    return _load(path, **options)
+
+
+def lower(graph, path, **options):
+    """Lower a Graph to a .mcc file; see `lower.lower`. Returns the lowered Graph."""
+    from .lower import lower as _lower
+    return _lower(graph, path, **options)

@@ -1,0 +1,1 @@
+"""integer ops (see ops/__init__.py)."""

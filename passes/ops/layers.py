@@ -1,0 +1,1 @@
+"""layers ops (see ops/__init__.py)."""

@@ -1,0 +1,211 @@
+"""Ops that only lowering makes: what the engine runs where the Graph's own ops are not what a kernel wants.
+
+Images are NHWC, convolution weights OHWI ([out, kh, kw, in / group]), pads [top, left, bottom, right]. The float
+ops end in an epilogue: `act(y + bias + residual)`. The integer ops define every rounding step, in float32, in
+this order and without fused multiply-add, so that torch, C, AVX and NEON give the same bytes:
+
+    t = float32(acc) * scale[n]                         acc: exact int32, bias included
+    t = t + float32(residual - r_zero) * r_scale        (when there is a residual)
+    y = round_half_even(min(max(t, lo - y_zero), hi - y_zero)) + y_zero
+    y = table[y + 128]                                  (when there is a table)
+
+Scales of residual and operands are already divided by the output's scale.
+"""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from . import op
+
+# Activations an epilogue can do, with their parameters alpha and beta.
+ACTS = {
+    "none": lambda y, a, b: y,
+    "relu": lambda y, a, b: y.relu(),
+    "clip": lambda y, a, b: y.clamp(a, b),
+    "leaky_relu": lambda y, a, b: torch.where(y < 0, y * a, y),
+    "elu": lambda y, a, b: torch.where(y < 0, a * torch.expm1(y), y),
+    "sigmoid": lambda y, a, b: y.sigmoid(),
+    "tanh": lambda y, a, b: y.tanh(),
+    "silu": lambda y, a, b: F.silu(y),
+    "hard_sigmoid": lambda y, a, b: (y * a + b).clamp(0, 1),
+    "hard_swish": lambda y, a, b: y * (y / 6 + 0.5).clamp(0, 1),
+    "gelu": lambda y, a, b: F.gelu(y),
+    "gelu_tanh": lambda y, a, b: F.gelu(y, approximate="tanh"),
+    "softplus": lambda y, a, b: F.softplus(y),
+    "mish": lambda y, a, b: F.mish(y),
+}
+
+
+def epilogue(y, bias, residual, act, alpha, beta):
+    """act(y + bias + residual); bias is per last axis, residual has y's shape."""
+    if bias is not None:
+        y = y + bias
+    if residual is not None:
+        y = y + residual
+    return ACTS[act](y, alpha, beta)
+
+
+def _nchw(x):
+    return x.permute(0, 3, 1, 2)
+
+
+def _nhwc(x):
+    return x.permute(0, 2, 3, 1).contiguous()
+
+
+def _pad(x, pads, value=0.0):
+    """Pad H and W of an NCHW tensor by [top, left, bottom, right]."""
+    t, l, b, r = pads
+    return F.pad(x, (l, r, t, b), value=value) if any(pads) else x
+
+
+@op("nhwc_conv", example=lambda r: ([r(2, 7, 6, 4), r(8, 3, 3, 2), r(8), r(2, 4, 3, 8)],
+                                    {"strides": [2, 2], "pads": [1, 1, 1, 1], "group": 2, "act": "relu"}))
+def nhwc_conv(x, w, b=None, residual=None, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), group=1,
+              act="none", alpha=0.0, beta=0.0):
+    """x [N,H,W,C], w [O,kh,kw,C/group], b [O], residual like y. y [N,OH,OW,O]."""
+    y = F.conv2d(_pad(_nchw(x), pads), w.permute(0, 3, 1, 2), None, tuple(strides), 0, tuple(dilations), group)
+    return epilogue(_nhwc(y), b, residual, act, alpha, beta)
+
+
+@op("nhwc_conv_transpose", example=lambda r: ([r(1, 4, 5, 4), r(6, 3, 3, 4), r(6)],
+                                              {"strides": [2, 2], "pads": [1, 1, 0, 1], "act": "none"}))
+def nhwc_conv_transpose(x, w, b=None, strides=(1, 1), pads=(0, 0, 0, 0), output_padding=(0, 0), dilations=(1, 1),
+                        group=1, act="none", alpha=0.0, beta=0.0):
+    """x [N,H,W,C], w [O,kh,kw,C/group] (O = all outputs), pads are cut off the full result. y [N,OH,OW,O]."""
+    o, kh, kw, cg = w.shape
+    weight = w.reshape(group, o // group, kh, kw, cg).permute(0, 4, 1, 2, 3).reshape(group * cg, o // group, kh, kw)
+    y = F.conv_transpose2d(_nchw(x), weight, None, tuple(strides), 0, tuple(output_padding), group, tuple(dilations))
+    t, l, bot, r = pads
+    y = y[:, :, t:y.shape[2] - bot, l:y.shape[3] - r]
+    return epilogue(_nhwc(y), b, None, act, alpha, beta)
+
+
+def _windows(x, kernel, strides, pads, dilations, fill):
+    """All pooling windows of an NHWC tensor: [N, OH, OW, C, kh * kw]."""
+    x = _pad(_nchw(x), pads, fill)
+    n, c = x.shape[:2]
+    oh, ow = ((x.shape[2 + i] - dilations[i] * (kernel[i] - 1) - 1) // strides[i] + 1 for i in (0, 1))
+    s = x.stride()
+    x = x.as_strided((n, oh, ow, c, *kernel), (s[0], s[2] * strides[0], s[3] * strides[1], s[1],
+                                               s[2] * dilations[0], s[3] * dilations[1]))
+    return x.flatten(4)
+
+
+@op("nhwc_max_pool", example=lambda r: ([r(1, 6, 7, 5)], {"kernel": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}))
+def nhwc_max_pool(x, kernel, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1)):
+    """Any of float32, int8, uint8. Pads never win (lowering turns ceil_mode into pads)."""
+    fill = float("-inf") if x.is_floating_point() else torch.iinfo(x.dtype).min
+    x64 = x if x.is_floating_point() else x.to(torch.float32)
+    return _windows(x64, kernel, strides, pads, dilations, fill).amax(-1).to(x.dtype)
+
+
+@op("nhwc_avg_pool", example=lambda r: ([r(1, 6, 7, 5)], {"kernel": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}))
+def nhwc_avg_pool(x, kernel, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), include=(0, 0, 0, 0)):
+    """Mean over the cells of a window that are in the image, or in the part of the pads, `include`
+    [top, left, bottom, right] wide, that counts (ONNX count_include_pad without what ceil_mode adds)."""
+    ones = _pad(torch.ones(1, 1, *x.shape[1:3], dtype=x.dtype, device=x.device), include, 1.0).permute(0, 2, 3, 1)
+    rest = [p - i for p, i in zip(pads, include)]
+    count = _windows(ones, kernel, strides, rest, dilations, 0.0).sum(-1)
+    return _windows(x, kernel, strides, pads, dilations, 0.0).sum(-1) / count
+
+
+# --- integer -------------------------------------------------------------------------------------------------
+
+def requantize(t, y_zero, lo, hi, table):
+    """float32 t to int8: clamp, round half to even, shift, look up. The one definition (see the module's text)."""
+    y = torch.round(t.clamp(float(lo - y_zero), float(hi - y_zero))) + float(y_zero)
+    y = y.to(torch.int8)
+    return y if table is None else table[(y.to(torch.int64) + 128)]
+
+
+def _finish(acc, bias, scale, residual, table, y_zero, lo, hi, r_scale, r_zero, out, act, alpha, beta):
+    acc = acc.to(torch.int64) if bias is None else acc.to(torch.int64) + bias.to(torch.int64)
+    t = acc.to(torch.int32).to(torch.float32) * scale
+    if residual is not None:
+        t = t + (residual.to(torch.int32) - r_zero).to(torch.float32) * torch.tensor(r_scale, dtype=torch.float32)
+    return ACTS[act](t, alpha, beta) if out == "float32" else requantize(t, y_zero, lo, hi, table)
+
+
+def _q(r, *shape):
+    return (r(*shape) * 40).round().clip(-128, 127).astype("int8")
+
+
+@op("qlinear", example=lambda r: ([_q(r, 3, 20), _q(r, 7, 20), (r(7) * 500).astype("int32"), abs(r(7)) * 0.01 + 0.001,
+                                   _q(r, 3, 7)], {"x_zero": 3, "y_zero": -5, "r_scale": 0.7, "r_zero": 2}))
+def qlinear(x, w, bias, scale, residual=None, table=None, x_zero=0, y_zero=0, lo=-128, hi=127, r_scale=1.0, r_zero=0,
+            out="int8", act="none", alpha=0.0, beta=0.0):
+    """x int8 [..., K], w int8 [N, K], bias int32 [N] or None, scale float32 [N], residual int8 like y, table int8
+    [256]. out="float32" gives act(t) instead of int8. The accumulator must fit int32 (lowering checks)."""
+    acc = (x.to(torch.float64) - x_zero) @ w.to(torch.float64).T  # exact: products and sums stay below 2**53
+    return _finish(acc, bias, scale, residual, table, y_zero, lo, hi, r_scale, r_zero, out, act, alpha, beta)
+
+
+@op("nhwc_qconv", example=lambda r: ([_q(r, 1, 7, 6, 4), _q(r, 8, 3, 3, 4), (r(8) * 500).astype("int32"),
+                                      abs(r(8)) * 0.01 + 0.001], {"pads": [1, 1, 1, 1], "x_zero": 3, "y_zero": -5}))
+def nhwc_qconv(x, w, bias, scale, residual=None, table=None, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1),
+               group=1, x_zero=0, y_zero=0, lo=-128, hi=127, r_scale=1.0, r_zero=0,
+               out="int8", act="none", alpha=0.0, beta=0.0):
+    """Like qlinear over windows: x int8 [N,H,W,C], w int8 [O,kh,kw,C/group]; pads hold x_zero."""
+    x = _pad(_nchw(x.to(torch.float64) - x_zero), pads)
+    acc = F.conv2d(x, w.to(torch.float64).permute(0, 3, 1, 2), None, tuple(strides), 0, tuple(dilations), group)
+    return _finish(_nhwc(acc), bias, scale, residual, table, y_zero, lo, hi, r_scale, r_zero, out, act, alpha, beta)
+
+
+@op("qadd", example=lambda r: ([_q(r, 2, 3, 8), _q(r, 2, 3, 8)], {"a_scale": 0.5, "b_scale": 0.8, "a_zero": 3}))
+def qadd(a, b, table=None, a_scale=1.0, a_zero=0, b_scale=1.0, b_zero=0, y_zero=0, lo=-128, hi=127):
+    """int8 a, b (broadcast as in numpy): t = f32(a - a_zero) * a_scale + f32(b - b_zero) * b_scale."""
+    f = lambda v, z, s: (v.to(torch.int32) - z).to(torch.float32) * torch.tensor(s, dtype=torch.float32)  # noqa: E731
+    return requantize(f(a, a_zero, a_scale) + f(b, b_zero, b_scale), y_zero, lo, hi, table)
+
+
+@op("qmul", example=lambda r: ([_q(r, 2, 5, 8), _q(r, 2, 1, 8)], {"scale": 0.03, "a_zero": 3}))
+def qmul(a, b, table=None, scale=1.0, a_zero=0, b_zero=0, y_zero=0, lo=-128, hi=127):
+    """int8 a, b (broadcast): t = f32((a - a_zero) * (b - b_zero)) * scale."""
+    acc = (a.to(torch.int32) - a_zero) * (b.to(torch.int32) - b_zero)
+    return requantize(acc.to(torch.float32) * torch.tensor(scale, dtype=torch.float32), y_zero, lo, hi, table)
+
+
+@op("qlut", example=lambda r: ([_q(r, 3, 9), _q(r, 256)], {}))
+def qlut(x, table):
+    """y = table[x + 128]: any function of one int8 value. table int8 [256]."""
+    return table[x.to(torch.int64) + 128]
+
+
+@op("nhwc_qavg_pool", example=lambda r: ([_q(r, 1, 6, 7, 5)], {"kernel": [3, 3], "scale": 0.9, "x_zero": 3}))
+def nhwc_qavg_pool(x, kernel, strides=(1, 1), pads=(0, 0, 0, 0), include=(0, 0, 0, 0), scale=1.0, x_zero=0, y_zero=0,
+                   lo=-128, hi=127):
+    """Mean of int8 windows: t = f32(sum of (x - x_zero)) * (scale / f32(cells that count)); a global mean is a
+    window as large as the image."""
+    acc = _windows(x.to(torch.float32) - x_zero, kernel, strides, pads, (1, 1), 0.0).sum(-1)
+    ones = _pad(torch.ones(1, 1, *x.shape[1:3]), include, 1.0).permute(0, 2, 3, 1)
+    rest = [p - i for p, i in zip(pads, include)]
+    count = _windows(ones, kernel, strides, rest, (1, 1), 0.0).sum(-1)
+    return requantize(acc * (torch.tensor(scale, dtype=torch.float32) / count), y_zero, lo, hi, None)
+
+
+def _dynamic(x, axes):
+    """Symmetric int8 of x with one scale per slice over `axes`: the codes and the scale, float32."""
+    top = x.abs().amax(axes, keepdim=True)
+    inverse = torch.where(top > 0, 127.0 / top, torch.zeros_like(top))
+    return torch.round(x * inverse), top / 127.0
+
+
+@op("dqlinear", example=lambda r: ([r(3, 20), _q(r, 7, 20), abs(r(7)) * 0.01, r(7), r(3, 7)], {"act": "relu"}))
+def dqlinear(x, w, scale, b=None, residual=None, act="none", alpha=0.0, beta=0.0):
+    """Dynamic int8: x float32 [..., K] is quantized per row, w int8 [N, K] with scale float32 [N]:
+    y = act(f32(acc) * (x_scale * scale[n]) + b + residual)."""
+    codes, x_scale = _dynamic(x, (-1,))
+    acc = (codes.to(torch.float64) @ w.to(torch.float64).T).to(torch.float32)
+    return epilogue(acc * (x_scale * scale), b, residual, act, alpha, beta)
+
+
+@op("nhwc_dqconv", example=lambda r: ([r(1, 7, 6, 4), _q(r, 8, 3, 3, 4), abs(r(8)) * 0.01, r(8)], {"pads": [1, 1, 1, 1]}))
+def nhwc_dqconv(x, w, scale, b=None, residual=None, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), group=1,
+                act="none", alpha=0.0, beta=0.0):
+    """Dynamic int8 convolution: x float32 is quantized per image."""
+    codes, x_scale = _dynamic(x, (1, 2, 3))
+    acc = F.conv2d(_pad(_nchw(codes.to(torch.float64)), pads), w.to(torch.float64).permute(0, 3, 1, 2), None,
+                   tuple(strides), 0, tuple(dilations), group)
+    return epilogue(_nhwc(acc).to(torch.float32) * (x_scale * scale), b, residual, act, alpha, beta)

@@ -1,0 +1,1 @@
+"""math ops (see ops/__init__.py)."""

@@ -1,0 +1,1 @@
+"""move ops (see ops/__init__.py)."""

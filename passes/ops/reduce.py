@@ -1,0 +1,1 @@
+"""reduce ops (see ops/__init__.py)."""

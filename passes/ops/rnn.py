@@ -1,0 +1,1 @@
+"""rnn ops (see ops/__init__.py)."""
