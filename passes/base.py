@@ -82,3 +82,20 @@ def select(nodes: list[Node], patterns: str | list[str]) -> list[Node]:
     return [n for n in nodes if any(
         n.op == p[3:] if p.startswith("op:") else fnmatchcase(layer_name(n), p) or (n.scope and fnmatchcase(n.scope, p))
         for p in patterns)]
+
+
+def options_for(node: Node, overrides: dict) -> dict:
+    """What `overrides` says about this node: {pattern: {option: value}} merged so that the most specific wins.
+
+    A type ("op:conv") is weaker than a pattern ("layer*"), a pattern with more literal characters is stronger,
+    an exact layer name is strongest.
+    """
+    def strength(pattern: str) -> tuple[bool, bool, int]:
+        wild = any(c in pattern for c in "*?[")
+        return not pattern.startswith("op:"), not wild, sum(c not in "*?[]" for c in pattern)
+
+    found: dict = {}
+    for pattern in sorted(overrides, key=strength):
+        if select([node], pattern):
+            found.update(overrides[pattern])
+    return found

@@ -1,0 +1,1 @@
+"""Passes that replace a layer by cheaper ones."""
