@@ -2,7 +2,7 @@
  *
  * One word per required feature, not per CPU. A kernel in <family>_<type>_<isa>.c opens with
  * MCC_FN(isa), which carries the target attribute, so one command line builds every ISA.
- * To add an ISA: one MCC_ISA_ bit and one MCC_TARGET_ string here, one line in isa.c. */
+ * To add an ISA: one MCC_ISA_ bit, one MCC_TARGET_ string and its MCC_FN_ here, one line in isa.c. */
 #ifndef MCC_CORE_ISA_H
 #define MCC_CORE_ISA_H
 
@@ -36,9 +36,19 @@ enum {
 #define MCC_TARGET_neonbf16 "arch=armv8.2-a+dotprod+bf16"
 #define MCC_TARGET_sve2 "arch=armv8.5-a+sve2"
 
-#define MCC_FN(isa) MCC_FN_(MCC_TARGET_##isa)
-#define MCC_FN_(string) __attribute__((target(string)))
+#define MCC_FN(isa) MCC_FN_##isa
+#define MCC_FN_c
+#define MCC_FN_avx2 __attribute__((target(MCC_TARGET_avx2)))
+#define MCC_FN_avx512 __attribute__((target(MCC_TARGET_avx512)))
+#define MCC_FN_avx512vnni __attribute__((target(MCC_TARGET_avx512vnni)))
+#define MCC_FN_avx512vbmi __attribute__((target(MCC_TARGET_avx512vbmi)))
+#define MCC_FN_avx512bf16 __attribute__((target(MCC_TARGET_avx512bf16)))
 #define MCC_FN_neon /* the arm64 baseline needs no attribute */
+#define MCC_FN_neondot __attribute__((target(MCC_TARGET_neondot)))
+#define MCC_FN_neonfp16 __attribute__((target(MCC_TARGET_neonfp16)))
+#define MCC_FN_neoni8mm __attribute__((target(MCC_TARGET_neoni8mm)))
+#define MCC_FN_neonbf16 __attribute__((target(MCC_TARGET_neonbf16)))
+#define MCC_FN_sve2 __attribute__((target(MCC_TARGET_sve2)))
 
 /* Bits of the features this CPU and its OS support, less those masked by mcc_isa_limit. */
 uint32_t mcc_isa(void);
