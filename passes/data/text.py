@@ -21,7 +21,7 @@ def encode(texts: list[str], tokenizer: str | Path, length: int) -> dict[str, np
         raise UserError(f"data: no tokenizer file {tokenizer}; give the tokenizer.json that belongs to the model")
     try:
         made = Tokenizer.from_file(str(tokenizer))
-    except Exception as e:  # noqa: BLE001 the package raises bare Exception
+    except Exception as e:  # noqa: BLE001  (it raises nothing narrower)
         raise UserError(f"data: {tokenizer} is not a tokenizer.json: {e}") from None
     made.enable_truncation(length)
     pad = made.padding or {}
