@@ -111,6 +111,26 @@ def nhwc_avg_pool(x, kernel, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1)
     return _windows(x, kernel, strides, pads, dilations, 0.0).sum(-1) / count
 
 
+@op("nhwc_depth_to_space", example=lambda r: ([r(1, 2, 3, 8)], {"blocksize": 2, "mode": "CRD"}))
+def nhwc_depth_to_space(x, blocksize, mode="DCR"):
+    """x [N,H,W,C], y [N,H*b,W*b,C/b^2]; mode says how channels are split, as in ONNX DepthToSpace."""
+    n, h, w, c = x.shape
+    b = blocksize
+    if mode == "DCR":
+        y = x.reshape(n, h, w, b, b, c // (b * b)).permute(0, 1, 3, 2, 4, 5)
+    else:
+        y = x.reshape(n, h, w, c // (b * b), b, b).permute(0, 1, 4, 2, 5, 3)
+    return y.reshape(n, h * b, w * b, c // (b * b))
+
+
+@op("nhwc_space_to_depth", example=lambda r: ([r(1, 4, 6, 3)], {"blocksize": 2}))
+def nhwc_space_to_depth(x, blocksize):
+    """x [N,H,W,C], y [N,H/b,W/b,C*b^2], the block's position outermost in the channels, as in ONNX SpaceToDepth."""
+    n, h, w, c = x.shape
+    b = blocksize
+    return x.reshape(n, h // b, b, w // b, b, c).permute(0, 1, 3, 2, 4, 5).reshape(n, h // b, w // b, c * b * b)
+
+
 # --- integer -------------------------------------------------------------------------------------------------
 
 def requantize(t, y_zero, lo, hi, table):

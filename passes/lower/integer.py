@@ -1,0 +1,122 @@
+"""Integer: ops bracketed by dequantize_linear and quantize_linear become int8 ops.
+
+    quantize(act(nhwc_conv(dequantize(x), dequantize(w), b) + dequantize(r)))  ->  nhwc_qconv(x, w, b, scale, r)
+
+likewise linear, add, mul, mean and average pooling; functions of one value become tables; ops that only move
+values (max pooling, reshape, concat...) run on the int8 values themselves. The rounding steps are those of
+ops/lowered.py. What has no integer form stays float between dequantize and quantize. uint8 activations are held
+as int8, 128 lower: the same numbers. A layer whose accumulator could leave int32 stays float.
+"""
+from __future__ import annotations
+
+import numpy as np
+
+from ..graph import Graph, Node, Value, constant
+from .fold import evaluate, infer_node
+from .islands import ISLANDS
+from .signed import Quantized, scale_zero, signed
+
+
+def integer(graph: Graph) -> None:
+    if not any(n.op in ("quantize_linear", "dequantize_linear") for n in graph.nodes):
+        return
+    signed(graph)
+    rewriter = Rewriter(graph)
+    rewriter.run()
+    _fuse_tables(graph)
+    evaluate(graph, keep=())  # constants still behind a dequantize (weight only) become float: no integer op reads them
+    graph.prune()
+
+
+class Rewriter:
+    """Walks the nodes; each rule of ISLANDS looks at one node and gives its integer form or None."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.taken = {v.name for v in graph.values()}
+        self.refresh()
+
+    def refresh(self) -> None:
+        self.users, self.makers = self.graph.users(), self.graph.makers()
+
+    def run(self) -> None:
+        again = True
+        while again:
+            again = False
+            for node in list(self.graph.nodes):
+                rule = ISLANDS.get(node.op)
+                if rule is not None and node in self.graph.nodes and rule(self, node):
+                    self.graph.prune()  # what the integer node replaced must not count as a reader
+                    self.refresh()
+                    again = True
+
+    def name(self, stem: str) -> str:
+        name, i = stem, 0
+        while name in self.taken:
+            i += 1
+            name = f"{stem}_{i}"
+        self.taken.add(name)
+        return name
+
+    def const(self, data, stem: str) -> Value:
+        return constant(self.name(stem), data)
+
+    def source(self, v: Value | None) -> Quantized | None:
+        """The int8 value that v is the per-tensor dequantization of."""
+        node = self.makers.get(v)
+        if node is None or node.op != "dequantize_linear" or node.inputs[0].dtype != "int8":
+            return None
+        params = scale_zero(node)
+        return params and Quantized(node.inputs[0], *params)
+
+    def weight(self, v: Value):
+        """(int8 weight, scale per row or one) of a constant dequantized along axis 0 with zero point 0, else None."""
+        node = self.makers.get(v)
+        if node is None or node.op != "dequantize_linear" or node.inputs[0].data is None or node.inputs[0].dtype != "int8":
+            return None
+        scale, zero = node.inputs[1].data, node.inputs[2].data if len(node.inputs) > 2 and node.inputs[2] is not None else 0
+        if scale is None or np.any(zero) or scale.size > 1 and (node.attrs.get("axis", 1) != 0 or scale.ndim != 1):
+            return None
+        return node.inputs[0], scale.reshape(-1).astype(np.float64)
+
+    def only_user(self, v: Value) -> Node | None:
+        users = self.users[v]
+        return users[0] if len(users) == 1 and v not in self.graph.outputs else None
+
+    def sink(self, v: Value) -> tuple[Node, Quantized] | None:
+        """The one quantize_linear (per tensor, to int8) that reads v, and what it makes."""
+        node = self.only_user(v)
+        if node is None or node.op != "quantize_linear" or node.outputs[0].dtype != "int8" or node.inputs[0] is not v:
+            return None
+        params = scale_zero(node)
+        return params and (node, Quantized(node.outputs[0], *params))
+
+    def put(self, at: Node, node: Node) -> None:
+        """`node` takes the place of `at`, whose outputs it now writes."""
+        node.name, node.scope = node.name or at.name, node.scope or at.scope
+        self.graph.nodes[self.graph.nodes.index(at)] = node
+        infer_node(node)
+
+    def insert(self, before: Node, node: Node) -> Value:
+        self.graph.nodes.insert(self.graph.nodes.index(before), node)
+        infer_node(node)
+        return node.outputs[0]
+
+
+def _fuse_tables(graph: Graph) -> None:
+    """qlut behind a layer, add or mul that only it reads goes into that op's own table: one value, same steps."""
+    users = graph.users()
+    for node in list(graph.nodes):
+        slot = {"qlinear": 5, "nhwc_qconv": 5, "qadd": 2, "qmul": 2}.get(node.op)
+        if slot is None or node.attrs.get("out", "int8") != "int8":
+            continue
+        y = node.outputs[0]
+        user = users[y][0] if len(users[y]) == 1 and y not in graph.outputs else None
+        if user is None or user.op != "qlut" or user.inputs[1].data is None:
+            continue
+        inputs = node.inputs + [None] * (slot + 1 - len(node.inputs))
+        if inputs[slot] is not None:
+            continue
+        inputs[slot] = user.inputs[1]
+        node.inputs, node.outputs = inputs, user.outputs
+        graph.nodes.remove(user)
