@@ -18,6 +18,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#if defined(__GNUC__)
+#pragma GCC visibility push(default) /* everything else in libmcc.so is hidden */
+#endif
 
 typedef enum mcc_status {
     MCC_OK = 0,
@@ -93,6 +96,9 @@ const char *mcc_why(void);
  * opened from now on. MCC_BAD_ARGUMENT when a word is unknown. */
 mcc_status mcc_limit_isa(const char *words);
 
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
 #ifdef __cplusplus
 }
 #endif

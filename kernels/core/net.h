@@ -72,7 +72,7 @@ mcc_status mcc_refuse(mcc_net *net, const mcc_node *node, const char *text);
 #define MCC_TRY(x) do { mcc_status mcc_s_ = (x); if (mcc_s_ != MCC_OK) return mcc_s_; } while (0)
 #define MCC_NEED(cond, text) do { if (!(cond)) return mcc_refuse(net, node, text); } while (0)
 
-/* Attributes by key. A missing one gives the fallback; one of another kind likewise. */
+/* Attributes by key. A missing one gives the fallback; one of another kind likewise (an int serves as a float). */
 int64_t mcc_int(const mcc_node *node, const char *key, int64_t fallback);
 float mcc_float(const mcc_node *node, const char *key, float fallback);
 const char *mcc_string(const mcc_node *node, const char *key, const char *fallback);

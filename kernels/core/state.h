@@ -1,0 +1,93 @@
+/* state.h: what a net is made of. Private to core; families see net.h only. */
+#ifndef MCC_CORE_STATE_H
+#define MCC_CORE_STATE_H
+
+#include <stdatomic.h>
+
+#include "file.h"
+
+/* The most that one file may ask for, activations or one constant. */
+#define MCC_MAX_BYTES ((size_t)1 << 34)
+
+/* --- memory (arena.c) -------------------------------------------------------------------------- */
+
+/* Blocks that are freed together. */
+typedef struct mcc_pool {
+    struct mcc_block *first;
+    size_t bytes; /* handed out, in total */
+} mcc_pool;
+
+/* Zeroed, 64-byte aligned; NULL when there is none. A request for 0 bytes gives a valid pointer. */
+void *mcc_pool_alloc(mcc_pool *pool, size_t bytes);
+/* The same for count * size, NULL on overflow. */
+void *mcc_pool_array(mcc_pool *pool, size_t count, size_t size);
+void mcc_pool_free(mcc_pool *pool);
+
+/* Zeroed and 64-byte aligned, with 64 bytes of slack after the end. Freed by mcc_aligned_free. */
+void *mcc_aligned_alloc(size_t bytes);
+void mcc_aligned_free(void *memory);
+
+/* --- files (map.c) ----------------------------------------------------------------------------- */
+
+typedef struct mcc_map {
+    const uint8_t *bytes;
+    size_t size;
+    enum { MCC_MAP_BORROWED, MCC_MAP_MAPPED, MCC_MAP_READ } how;
+} mcc_map;
+
+mcc_status mcc_map_file(const char *path, mcc_map *map);
+void mcc_map_close(mcc_map *map);
+
+/* --- threads (threads.c) ----------------------------------------------------------------------- */
+
+typedef struct mcc_workers mcc_workers;
+
+struct mcc_exec {
+    mcc_workers *workers; /* NULL with 1 thread */
+    unsigned threads;
+    void *workspace;
+};
+
+/* A pool of `threads` - 1 threads beside the caller's; NULL when they cannot be had. */
+mcc_workers *mcc_workers_start(unsigned threads);
+void mcc_workers_stop(mcc_workers *workers); /* NULL is allowed */
+unsigned mcc_cores(void);
+
+/* --- the net ----------------------------------------------------------------------------------- */
+
+/* All that clones share; immutable once mcc_open* has returned. */
+typedef struct mcc_shared {
+    _Atomic uint32_t users;
+    mcc_map map;
+    mcc_pool graph, state; /* the parsed file; what prepare made */
+    uint32_t tensors, nodes, inputs, outputs;
+    uint32_t *input, *output; /* tensor numbers */
+    size_t arena_bytes, workspace_bytes;
+    const char *note;
+    size_t note_bytes;
+    mcc_palette *palette; /* per tensor; made when bits > 0 */
+    char isa[128];
+} mcc_shared;
+
+struct mcc_net {
+    mcc_shared *shared;
+    mcc_pool own;       /* this net's tensors, nodes and ports */
+    mcc_tensor *tensor;
+    mcc_node *node;
+    mcc_port *input, *output;
+    void *arena;
+    mcc_exec exec;
+    int profiling;
+    mcc_node_profile *profile;
+};
+
+/* Parses and checks the whole file in shared->map; fills `net` (tensors, nodes) and shared. */
+mcc_status mcc_file_parse(mcc_net *net);
+
+/* --- reasons (why.c) --------------------------------------------------------------------------- */
+
+/* Records why, for mcc_why, and returns `status`. */
+mcc_status mcc_fail(mcc_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void mcc_why_clear(void);
+
+#endif

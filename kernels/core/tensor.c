@@ -1,0 +1,161 @@
+/* tensor.c: the values of constants, whatever their storage. */
+#include "../mcc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "coder.h"
+#include "state.h"
+
+size_t mcc_type_bytes(mcc_type type) {
+    switch (type) {
+    case MCC_U8: case MCC_S8: case MCC_BOOL: return 1;
+    case MCC_U16: case MCC_S16: case MCC_F16: case MCC_BF16: return 2;
+    case MCC_F32: case MCC_S32: case MCC_U32: return 4;
+    case MCC_S64: case MCC_F64: case MCC_U64: return 8;
+    }
+    return 0;
+}
+
+bool mcc_same_shape(const mcc_tensor *a, const mcc_tensor *b) {
+    return a->rank == b->rank && memcmp(a->dim, b->dim, a->rank * sizeof *a->dim) == 0;
+}
+
+static uint32_t u16(const uint8_t *p) { return (uint32_t)p[0] | (uint32_t)p[1] << 8; }
+static uint32_t u32(const uint8_t *p) { return u16(p) | u16(p + 2) << 16; }
+
+static mcc_status bad(const mcc_tensor *t, const char *text) {
+    return mcc_fail(MCC_BAD_FILE, "constant '%s': %s", t->name, text);
+}
+
+/* One small symbol per element into `out`, from `bits`-wide packed numbers (coder 0) or a rANS stream that
+ * takes exactly `size` bytes (coder 1). */
+static bool read_symbols(unsigned coder, unsigned bits, const uint8_t *at, size_t size, uint8_t *out, size_t count) {
+    if (coder == 1) return mcc_rans_decode(at, size, out, count) == size;
+    if (coder != 0 || size != (count * bits + 7) / 8) return false;
+    const unsigned mask = (1u << bits) - 1;
+    unsigned window = 0, have = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (have < bits) window |= (unsigned)*at++ << have, have += 8;
+        out[i] = (uint8_t)(window & mask);
+        window >>= bits;
+        have -= bits;
+    }
+    return window == 0; /* what fills the last byte */
+}
+
+typedef struct palette_header {
+    unsigned bits, coder;
+    size_t groups, entries;
+    const uint8_t *values, *indices;
+    size_t index_bytes;
+} palette_header;
+
+static mcc_status read_palette(const mcc_tensor *t, palette_header *h) {
+    const uint8_t *p = t->blob;
+    if (t->blob_bytes < 8) return bad(t, "palette is truncated");
+    h->bits = p[0];
+    h->coder = p[1];
+    h->groups = u16(p + 2);
+    h->entries = u16(p + 4);
+    if (h->bits < 1 || h->bits > 8 || h->coder > 1 || u16(p + 6)) return bad(t, "palette header");
+    if (!h->entries || h->entries > (size_t)1 << h->bits) return bad(t, "palette entries do not fit the indices");
+    if (!h->groups || (h->groups > 1 && (!t->rank || !t->dim[0] || t->dim[0] % h->groups)))
+        return bad(t, "palette groups do not divide axis 0");
+    const size_t bytes = h->groups * h->entries * mcc_type_bytes(t->type);
+    if (t->blob_bytes - 8 < bytes) return bad(t, "palette is truncated");
+    h->values = p + 8;
+    h->indices = h->values + bytes;
+    h->index_bytes = t->blob_bytes - 8 - bytes;
+    return MCC_OK;
+}
+
+/* The checked indices of a palette, one byte each; the caller frees them. */
+static mcc_status palette_indices(const mcc_tensor *t, const palette_header *h, uint8_t **out) {
+    if (!(*out = malloc(t->count + 1))) return mcc_fail(MCC_NO_MEMORY, "constant '%s'", t->name);
+    bool good = read_symbols(h->coder, h->bits, h->indices, h->index_bytes, *out, t->count);
+    for (size_t i = 0; good && i < t->count; i++) good = (*out)[i] < h->entries;
+    if (good) return MCC_OK;
+    free(*out);
+    *out = NULL;
+    return bad(t, "palette indices are damaged");
+}
+
+static mcc_status dense_palette(const mcc_tensor *t, uint8_t *dense) {
+    palette_header h;
+    uint8_t *index;
+    MCC_TRY(read_palette(t, &h));
+    MCC_TRY(palette_indices(t, &h, &index));
+    const size_t size = mcc_type_bytes(t->type), group = t->count / h.groups;
+    for (size_t g = 0, i = 0; g < h.groups; g++) {
+        const uint8_t *values = h.values + g * h.entries * size;
+        for (const size_t end = i + group; i < end; i++) memcpy(dense + i * size, values + index[i] * size, size);
+    }
+    free(index);
+    return MCC_OK;
+}
+
+static mcc_status dense_bitmask(const mcc_tensor *t, uint8_t *dense) {
+    if (t->blob_bytes < 12) return bad(t, "mask is truncated");
+    const uint8_t *p = t->blob;
+    const size_t nonzeros = u32(p + 4), mask_bytes = u32(p + 8), size = mcc_type_bytes(t->type);
+    if (p[0] > 1 || p[1] != 0 || u16(p + 2)) return bad(t, "mask header");
+    if (mask_bytes > t->blob_bytes - 12 || nonzeros > t->count || t->blob_bytes - 12 - mask_bytes != nonzeros * size)
+        return bad(t, "mask and values do not fill the blob");
+    uint8_t *mask = malloc(t->count + 1);
+    if (!mask) return mcc_fail(MCC_NO_MEMORY, "constant '%s'", t->name);
+    bool good = read_symbols(p[0], 1, p + 12, mask_bytes, mask, t->count);
+    const uint8_t *value = p + 12 + mask_bytes, *const end = value + nonzeros * size;
+    for (size_t i = 0; good && i < t->count; i++) {
+        if (!mask[i]) continue;
+        if (!(good = mask[i] == 1 && value < end)) break;
+        memcpy(dense + i * size, value, size);
+        value += size;
+    }
+    free(mask);
+    return good && value == end ? MCC_OK : bad(t, "mask is damaged");
+}
+
+static mcc_status dense_coded(const mcc_tensor *t, uint8_t *dense) {
+    if (mcc_type_bytes(t->type) != 1) return bad(t, "entropy coded, but not an 8-bit type");
+    const size_t used = mcc_rans_decode(t->blob, t->blob_bytes, dense, t->count);
+    return used && used == t->blob_bytes ? MCC_OK : bad(t, "entropy code is damaged");
+}
+
+const void *mcc_dense(mcc_net *net, mcc_tensor *t, mcc_status *status) {
+    *status = MCC_OK;
+    if (t->data || !t->constant) return t->data;
+    uint8_t *dense = mcc_pool_alloc(&net->shared->state, t->bytes);
+    if (!dense) *status = mcc_fail(MCC_NO_MEMORY, "constant '%s': %zu bytes", t->name, t->bytes);
+    else if (t->storage == MCC_PALETTE) *status = dense_palette(t, dense);
+    else if (t->storage == MCC_BITMASK) *status = dense_bitmask(t, dense);
+    else *status = dense_coded(t, dense);
+    if (*status != MCC_OK) return NULL;
+    return t->data = dense;
+}
+
+mcc_status mcc_palette_of(mcc_net *net, mcc_tensor *t, mcc_palette *out) {
+    if (!t->constant || t->storage != MCC_PALETTE) return mcc_fail(MCC_BAD_ARGUMENT, "constant '%s' has no palette", t->name);
+    mcc_palette *kept = &net->shared->palette[t - net->tensor];
+    if (kept->bits) {
+        *out = *kept;
+        return MCC_OK;
+    }
+    palette_header h;
+    uint8_t *index;
+    MCC_TRY(read_palette(t, &h));
+    MCC_TRY(palette_indices(t, &h, &index));
+    const unsigned bits = h.bits <= 2 ? h.bits : h.bits <= 4 ? 4 : 8;
+    const size_t size = mcc_type_bytes(t->type), wide = (size_t)1 << bits;
+    uint8_t *values = mcc_pool_array(&net->shared->state, h.groups * wide, size);
+    uint8_t *packed = mcc_pool_alloc(&net->shared->state, t->count / 8 * bits + (t->count % 8 * bits + 7) / 8);
+    if (!values || !packed) {
+        free(index);
+        return mcc_fail(MCC_NO_MEMORY, "constant '%s'", t->name);
+    }
+    for (size_t g = 0; g < h.groups; g++) memcpy(values + g * wide * size, h.values + g * h.entries * size, h.entries * size);
+    for (size_t i = 0; i < t->count; i++) packed[i * bits / 8] |= (uint8_t)(index[i] << i * bits % 8);
+    free(index);
+    *out = *kept = (mcc_palette){bits, h.groups, h.entries, values, packed};
+    return MCC_OK;
+}
