@@ -7,6 +7,7 @@ import torch
 from ..errors import UserError
 from ..graph import Graph, Node, Value, constant
 from ..ops import OPS, call, dtype_of, unknown
+from .decompose import decompose
 
 MAX_FOLDED = 1 << 27  # elements; a constant larger than this would bloat the file more than it saves time
 KEEP = ("dequantize_linear",)  # an int8 weight stays int8: the integer stage reads the pair
@@ -30,6 +31,7 @@ def bind_dims(graph: Graph, bind: dict[str, int]) -> None:
 
 def fold(graph: Graph) -> None:
     """Shapes of all values become ints; constant subgraphs, dropout, identity and batch norm disappear."""
+    decompose(graph)
     _drop_training_ops(graph)
     evaluate(graph)
     _fold_affine(graph)

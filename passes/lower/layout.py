@@ -9,6 +9,8 @@ Every step keeps the graph's meaning, so the graph can be checked against torch 
 """
 from __future__ import annotations
 
+import re
+
 from ..graph import Graph
 from .nhwc import to_nhwc
 from .sink import sink
@@ -19,3 +21,14 @@ def layout(graph: Graph) -> None:
     to_nhwc(graph)
     sink(graph)
     graph.prune()
+    _tidy_names(graph)
+
+
+def _tidy_names(graph: Graph) -> None:
+    """"fc.weight_2" is "fc.weight" again where the first one is gone."""
+    taken = {v.name for v in graph.values()}
+    for v in graph.values():
+        stem = re.sub(r"(_\d+)+$", "", v.name)
+        if stem != v.name and stem not in taken and v not in graph.inputs and v not in graph.outputs:
+            taken.add(stem)
+            v.name = stem

@@ -80,7 +80,8 @@ class Builder:
 
 def to_nhwc(graph: Graph) -> None:
     """Replace every node that has a rule. Raises UserError for 3-D images and other forms without a kernel."""
-    nodes, problems = [], []
+    nodes: list[Node] = []
+    problems: list[str] = []
     todo, graph.meta["_names"] = list(graph.nodes), {v.name for v in graph.values()}
     for node in todo:
         rule = RULES.get(node.op)
@@ -143,6 +144,16 @@ def _conv(build: Builder, node: Node, rank: int) -> Value:
     extra = {"dynamic": 1} if node.attrs.get("dynamic") else {}
     y = build.op("nhwc_conv", build.image(x), w2, *bias, strides=strides, pads=pads, dilations=dilations,
                  group=node.attrs.get("group", 1), **extra)
+    return build.back(y, rank)
+
+
+def _conv_integer(build: Builder, node: Node, rank: int) -> Value:
+    x, w, *zeros = node.inputs
+    strides, dilations = _pair(node.attrs.get("strides"), rank, 1), _pair(node.attrs.get("dilations"), rank, 1)
+    kernel = [1, w.shape[2]] if rank == 3 else list(w.shape[2:])
+    w2 = build.weight(w, (0, *range(2, rank), 1), (w.shape[0], *kernel, w.shape[1]))
+    y = build.op("nhwc_conv_integer", build.image(x), w2, *zeros, strides=strides, dilations=dilations,
+                 pads=_pads(node, rank, kernel, strides, dilations), group=node.attrs.get("group", 1))
     return build.back(y, rank)
 
 
@@ -224,6 +235,7 @@ def _blocks(build: Builder, node: Node, rank: int) -> Value:
 
 RULES = {
     "conv": _conv,
+    "conv_integer": _conv_integer,
     "conv_transpose": _conv_transpose,
     "max_pool": _pool,
     "average_pool": _pool,

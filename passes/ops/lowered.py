@@ -229,3 +229,13 @@ def nhwc_dqconv(x, w, scale, b=None, residual=None, strides=(1, 1), pads=(0, 0, 
     acc = F.conv2d(_pad(_nchw(codes.to(torch.float64)), pads), w.to(torch.float64).permute(0, 3, 1, 2), None,
                    tuple(strides), 0, tuple(dilations), group)
     return epilogue(_nhwc(acc).to(torch.float32) * (x_scale * scale), b, residual, act, alpha, beta)
+
+
+@op("nhwc_conv_integer", example=lambda r: ([_q(r, 1, 7, 6, 4), _q(r, 8, 3, 3, 4)], {"pads": [1, 1, 1, 1]}))
+def nhwc_conv_integer(x, w, x_zero=None, w_zero=None, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), group=1):
+    """ONNX ConvInteger over NHWC: x, w int8 or uint8, zero points scalars (w_zero also one per output); y int32."""
+    wide = x.to(torch.float64) - (0 if x_zero is None else x_zero.to(torch.float64))
+    wz = 0 if w_zero is None else w_zero.to(torch.float64).reshape(-1, 1, 1, 1)
+    y = F.conv2d(_pad(_nchw(wide), pads), (w.to(torch.float64) - wz).permute(0, 3, 1, 2), None, tuple(strides), 0,
+                 tuple(dilations), group)
+    return _nhwc(y).to(torch.int32)
