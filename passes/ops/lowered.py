@@ -199,7 +199,7 @@ def nhwc_qavg_pool(x, kernel, strides=(1, 1), pads=(0, 0, 0, 0), include=(0, 0, 
     """Mean of int8 windows: t = f32(sum of (x - x_zero)) * (scale / f32(cells that count)); a global mean is a
     window as large as the image."""
     acc = _windows(x.to(torch.float32) - x_zero, kernel, strides, pads, (1, 1), 0.0).sum(-1)
-    ones = _pad(torch.ones(1, 1, *x.shape[1:3]), include, 1.0).permute(0, 2, 3, 1)
+    ones = _pad(torch.ones(1, 1, *x.shape[1:3], device=x.device), include, 1.0).permute(0, 2, 3, 1)
     rest = [p - i for p, i in zip(pads, include)]
     count = _windows(ones, kernel, strides, rest, (1, 1), 0.0).sum(-1)
     return requantize(acc * (torch.tensor(scale, dtype=torch.float32) / count), y_zero, lo, hi, None)
