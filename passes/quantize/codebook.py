@@ -1,0 +1,185 @@
+"""Share weights: every tensor keeps a palette of few values, and each weight is an index into it.
+
+One-dimensional k-means per tensor (or per group of output channels), as in Deep Compression (Han et al.,
+arXiv 1510.00149): linear initialisation keeps the rare large weights represented. With `epochs` the palette is
+fine-tuned: the gradient of an entry is the sum of the gradients of its weights. Zeros of a pruned tensor stay
+zero, with an entry of their own.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from ..base import Context, Pass, layer_name, options_for, select
+from ..graph import Graph, Node, Value, constant
+from ..weights import distinct, weight_of
+
+_LAYER_OPTIONS = {"bits", "clusters", "groups", "init"}
+
+
+@dataclass(frozen=True)
+class Codebook(Pass):
+    """bits      palette of at most 2**bits values, zero included (1..8)
+    clusters     number of values besides zero (2..256), instead of `bits`; a pruned tensor has zero on top of them
+    groups       palettes per tensor: output channels are cut into this many equal groups (fewer where it does not divide)
+    init         where k-means starts: linear (evenly over the range), density (evenly over the weights), kmeans++
+    iterations   at most this many rounds of k-means
+    layers       patterns of the layers to do; overrides: {pattern: {bits|clusters|groups|init: value}}
+    skip         patterns of layers to leave alone
+    min_size     tensors with fewer weights stay as they are
+    epochs, lr   fine-tuning of the palettes on the training data (0: none)
+    """
+
+    bits: int | None = None
+    clusters: int | None = None
+    groups: int = 1
+    init: Literal["linear", "density", "kmeans++"] = "linear"
+    iterations: int = 100
+    layers: str | list[str] = "*"
+    skip: list[str] = field(default_factory=list)
+    overrides: dict[str, dict] = field(default_factory=dict)
+    min_size: int = 64
+    epochs: float = 0
+    lr: float | None = None
+
+    def check(self) -> None:
+        if self.bits is not None and self.clusters is not None:
+            raise ValueError("bits and clusters say the same thing twice; give one of them")
+        _check_layer("", {"bits": self.bits, "clusters": self.clusters, "groups": self.groups, "init": self.init})
+        for pattern, options in self.overrides.items():
+            unknown = set(options) - _LAYER_OPTIONS
+            if unknown:
+                raise ValueError(f"overrides[{pattern!r}]: unknown option {sorted(unknown)[0]!r}; "
+                                 f"it takes {', '.join(sorted(_LAYER_OPTIONS))}")
+            _check_layer(f"overrides[{pattern!r}]: ", options)
+        if self.iterations < 1:
+            raise ValueError(f"iterations must be at least 1, got {self.iterations}")
+        if self.epochs < 0:
+            raise ValueError(f"epochs must not be negative, got {self.epochs}")
+
+    def matches(self, graph: Graph) -> list[Node]:
+        nodes = [n for n in select(super().matches(graph), self.layers) if not select([n], self.skip)]
+        return [n for n in nodes if (w := weight_of(n)) is not None and w.data.size >= self.min_size]
+
+    def run(self, graph: Graph, ctx: Context) -> Graph:
+        graph = graph.copy()
+        nodes = self.matches(graph)
+        done: dict[Value, dict] = {}
+        for i, node in enumerate(nodes):
+            weight = weight_of(node)
+            if weight in done:
+                continue
+            ctx.progress(i, len(nodes), f"k-means {layer_name(node)}")
+            data, groups = self._share(weight, options_for(node, self.overrides), ctx.seed)
+            error = float(np.linalg.norm(data - weight.data) / max(np.linalg.norm(weight.data), 1e-30))
+            weight.data = data
+            entries = distinct(data, groups)
+            weight.meta = {**weight.meta, "codebook": {"bits": bits_for(entries), "groups": groups}}
+            done[weight] = {"layer": layer_name(node), "entries": entries, "error": round(error, 5)}
+        if self.epochs and done:
+            graph = _tune(graph, ctx, self.epochs, self.lr, [v.name for v in done])
+        ctx.note(layers=list(done.values()), tensors=len(done))
+        return graph
+
+    def _share(self, weight: Value, options: dict, seed: int) -> tuple[np.ndarray, int]:
+        base = {"bits": self.bits, "clusters": self.clusters, "groups": self.groups, "init": self.init}
+        if "bits" in options or "clusters" in options:
+            base |= {"bits": None, "clusters": None}
+        base |= options
+        sparse = bool(weight.meta.get("sparse"))
+        count = base["clusters"] or 2 ** (base["bits"] or 4) - sparse
+        count = min(count, 256 - sparse)
+        rows = weight.shape[0]
+        groups = max(g for g in range(1, min(base["groups"], rows) + 1) if rows % g == 0)
+        blocks = weight.data.reshape(groups, -1)
+        shared = np.stack([share(b, count, base["init"], self.iterations, keep_zero=sparse, seed=seed) for b in blocks])
+        return shared.reshape(weight.data.shape), groups
+
+    @staticmethod
+    def example() -> Graph:
+        r = np.random.default_rng(0)
+        x, y = Value("x", "float32", ("N", 16)), Value("y", "float32", ("N", 12))
+        w = constant("fc.weight", r.standard_normal((12, 16)).astype(np.float32))
+        return Graph([x], [y], [Node("linear", [x, w, None], [y], name="fc")])
+
+
+def bits_for(entries: int) -> int:
+    """Bits of an index into a palette of so many entries, at least 1."""
+    return max(1, (entries - 1).bit_length())
+
+
+def share(values: np.ndarray, count: int, init: str = "linear", iterations: int = 100, keep_zero: bool = False,
+          seed: int = 0) -> np.ndarray:
+    """`values` with each replaced by the nearest of at most `count` k-means centres, float32, same shape.
+
+    keep_zero: zeros stay exactly zero and do not take part, so there may be `count` + 1 distinct values.
+    """
+    out = np.zeros_like(values, dtype=np.float32)
+    chosen = values != 0 if keep_zero else np.ones(values.shape, bool)
+    if chosen.any():
+        flat = values[chosen].astype(np.float64)
+        centres = kmeans(flat, count, init, iterations, seed).astype(np.float32)
+        if keep_zero:  # a centre that rounds to zero would make new zeros; the smallest float keeps the pattern honest
+            centres[centres == 0] = np.finfo(np.float32).tiny
+        out[chosen] = centres[np.searchsorted((centres[1:].astype(np.float64) + centres[:-1]) / 2, flat)]
+    return out
+
+
+def kmeans(values: np.ndarray, count: int, init: str = "linear", iterations: int = 100, seed: int = 0) -> np.ndarray:
+    """Centres of one-dimensional k-means (Lloyd), sorted, float64; at most `count`, fewer when there are fewer values.
+
+    In one dimension clusters are intervals of the sorted values, so a round is a binary search and prefix sums.
+    """
+    v = np.sort(np.asarray(values, np.float64).ravel())
+    unique = v[np.concatenate([[True], v[1:] != v[:-1]])]
+    if len(unique) <= count:
+        return unique
+    centres = _start(v, unique, count, init, seed)
+    sums = np.concatenate([[0.0], np.cumsum(v)])
+    for _ in range(iterations):
+        edges = np.concatenate([[0], np.searchsorted(v, (centres[1:] + centres[:-1]) / 2), [len(v)]])
+        sizes = np.diff(edges)
+        new = np.where(sizes > 0, np.diff(sums[edges]) / np.maximum(sizes, 1), centres)
+        if not sizes.all():  # an empty cluster moves to the value that is worst represented
+            for i in np.flatnonzero(sizes == 0):
+                others = np.sort(np.delete(new, i))
+                nearest = np.searchsorted((others[1:] + others[:-1]) / 2, unique)
+                new[i] = unique[np.abs(unique - others[nearest]).argmax()]
+            new = np.sort(new)
+        if np.array_equal(new, centres):
+            break
+        centres = new
+    return np.unique(centres)
+
+
+def _start(v: np.ndarray, unique: np.ndarray, count: int, init: str, seed: int) -> np.ndarray:
+    if init == "linear":
+        return np.linspace(v[0], v[-1], count) if count > 1 else np.array([v.mean()])
+    if init == "density":
+        return np.sort(unique[((np.arange(count) + 0.5) / count * len(unique)).astype(int)])
+    rng = np.random.default_rng(seed)  # kmeans++ (Arthur and Vassilvitskii 2007)
+    centres = [v[rng.integers(len(v))]]
+    best = (v - centres[0]) ** 2
+    while len(centres) < count:
+        centres.append(v[min(np.searchsorted(np.cumsum(best), rng.random() * best.sum()), len(v) - 1)])
+        best = np.minimum(best, (v - centres[-1]) ** 2)
+    return np.sort(centres)
+
+
+def _tune(graph: Graph, ctx: Context, epochs: float, lr: float | None, names: list[str]) -> Graph:
+    from ..train import fit_graph
+    return fit_graph(graph, ctx, epochs=epochs, lr=lr, text="tune palettes")
+
+
+def _check_layer(where: str, options: dict) -> None:
+    bits, clusters, groups = options.get("bits"), options.get("clusters"), options.get("groups", 1)
+    if bits is not None and not 1 <= bits <= 8:
+        raise ValueError(f"{where}bits must be between 1 and 8, got {bits}")
+    if clusters is not None and not 1 <= clusters <= 256:
+        raise ValueError(f"{where}clusters must be between 1 and 256, got {clusters}")
+    if groups < 1:
+        raise ValueError(f"{where}groups must be at least 1, got {groups}")
+    if options.get("init", "linear") not in ("linear", "density", "kmeans++"):
+        raise ValueError(f"{where}init must be linear, density or kmeans++, got {options['init']!r}")

@@ -1,0 +1,268 @@
+"""The one training loop, shared by every pass that trains.
+
+A pass trains a Graph through its module (`graph.module()`), so what is differentiated is what is lowered, and what
+earlier passes made stays made: zeros of sparse weights stay zero, codebook weights move with their palette, frozen
+values do not move. Runs are deterministic for a seed.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+
+from .base import Context
+from .errors import PassFailed, UserError
+from .graph import Graph
+
+LossFn = Callable[[list[torch.Tensor], Any, dict], torch.Tensor]  # outputs, labels, inputs -> scalar
+
+# Named losses: (first output, labels) -> scalar. `smooth` is label smoothing, which only classification has.
+LOSSES: dict[str, Callable[..., torch.Tensor]] = {
+    "cross_entropy": lambda y, t, smooth: F.cross_entropy(
+        y if y.ndim == 2 or t.ndim == y.ndim else y.movedim(-1, 1), t if t.is_floating_point() else t.long(),
+        label_smoothing=smooth),
+    "mse": lambda y, t, smooth: F.mse_loss(y, t.to(y.dtype).reshape(y.shape)),
+    "l1": lambda y, t, smooth: F.l1_loss(y, t.to(y.dtype).reshape(y.shape)),
+    "huber": lambda y, t, smooth: F.huber_loss(y, t.to(y.dtype).reshape(y.shape)),
+    "bce": lambda y, t, smooth: F.binary_cross_entropy_with_logits(y, t.to(y.dtype).reshape(y.shape)),
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train. The recipe's `train:` gives the defaults of all passes, a pass's own options win.
+
+    lr             peak learning rate, reached after `warmup` (share of all steps), then by `schedule`
+    clip           largest norm of the gradient (0: no limit)
+    augment        light image augmentation: {"shift": pixels, "flip": true}; flips are left to right
+    """
+
+    epochs: float = 1
+    lr: float = 1e-3
+    batch: int = 128
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: float = 0.0
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    clip: float = 1.0
+    label_smoothing: float = 0.0
+    augment: dict = field(default_factory=dict)
+
+    @staticmethod
+    def of(ctx: Context, **options) -> "Training":
+        """The recipe's training options with those of a pass on top (None: not given)."""
+        known = {f.name for f in fields(Training)}
+        return replace(Training(**{k: v for k, v in ctx.train.items() if k in known and v is not None}),
+                       **{k: v for k, v in options.items() if v is not None})
+
+
+def fit_graph(graph: Graph, ctx: Context, *, text: str = "train", loss: str | LossFn | None = None,
+              on_step: Callable[[int, int, Any], None] | None = None, parameters: list | None = None, **options) -> Graph:
+    """A trained copy of `graph`; options are those of `Training`. See `fit`."""
+    module = graph.copy().module()
+    fit(module, ctx, loss=loss, on_step=on_step, text=text, parameters=parameters, **options)
+    return module.write_back()
+
+
+def fit(module: torch.nn.Module, ctx: Context, *, loss: str | LossFn | None = None,
+        on_step: Callable[[int, int, Any], None] | None = None, text: str = "train", seed: int | None = None,
+        parameters: list | None = None, **options) -> dict:
+    """Train `module` (a GraphModule) in place on ctx.data's "train" split.
+
+    loss     a name of LOSSES or a function (outputs, labels, inputs) -> scalar; None: ctx.loss where there are
+             labels, else the distance to the original model's outputs
+    on_step  on_step(step, steps, module), called before each step (0-based): pruning schedules
+    Returns {"steps", "loss_first", "loss_last"}. Raises PassFailed when the loss is not a number or explodes.
+    """
+    how = Training.of(ctx, **options)
+    if ctx.data is None:
+        raise UserError(f"{text}: training needs data; add `data:` to the recipe or set epochs: 0")
+    seed = ctx.seed if seed is None else seed
+    loss_fn = loss if callable(loss) else task_loss(ctx, loss, how.label_smoothing)
+    per_epoch = steps_of(ctx.data, "train", how.batch)
+    steps = max(1, round(how.epochs * per_epoch))
+    params = [p for p in (module.parameters() if parameters is None else parameters) if p.requires_grad]
+    if not params:
+        raise UserError(f"{text}: nothing to train: every weight is frozen or quantized; move training passes before them")
+    optimizer = _optimizer(params, how)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: _rate(i, steps, how))
+    step_module, rank, world = _distributed(module)
+    first, recent, step = None, None, 0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        rng = torch.Generator().manual_seed(seed)
+        module.train()
+        for inputs, labels in _batches(ctx.data, how.batch, seed, steps):
+            if on_step is not None:
+                on_step(step, steps, module)
+            inputs = _augment(inputs, how.augment, rng)
+            if world > 1:
+                inputs, labels = {k: v[rank::world] for k, v in inputs.items()}, None if labels is None else labels[rank::world]
+            value = loss_fn(outputs_of(step_module, inputs), labels, inputs)
+            number = float(value.detach())
+            if first is None:
+                first = number
+            recent = number if recent is None else 0.9 * recent + 0.1 * number
+            if not math.isfinite(number) or recent > 1e3 * (abs(first) + 1.0):
+                raise PassFailed(f"{text}: the loss became {number:.4g} at step {step + 1} of {steps} (it began at {first:.4g}); "
+                                 f"lower lr (now {how.lr:g}, try {how.lr / 10:g}) or clip (now {how.clip:g})")
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            if how.clip:
+                torch.nn.utils.clip_grad_norm_(params, how.clip)
+            optimizer.step()
+            scheduler.step()
+            step += 1
+            ctx.progress(step, steps, f"{text}: loss {recent:.4f}")
+        module.eval()
+    if step == 0:
+        raise UserError(f"{text}: the training data is empty")
+    return {"steps": step, "loss_first": first, "loss_last": recent}
+
+
+def task_loss(ctx: Context, name: str | None = None, smooth: float = 0.0) -> LossFn:
+    """The loss of the task: by name against the labels; data without labels follows the original model instead."""
+    name = name or ctx.loss
+    if name not in LOSSES:
+        raise UserError(f"unknown loss {name!r}; it takes {', '.join(LOSSES)}")
+    teacher: list = []
+
+    def loss(outputs, labels, inputs):
+        if labels is not None:
+            return LOSSES[name](outputs[0], labels, smooth)
+        if not teacher:
+            teacher.append(follow(ctx.original, "kl" if name == "cross_entropy" else "mse"))
+        return teacher[0](outputs, labels, inputs)
+    return loss
+
+
+def follow(teacher: Graph, kind: str = "kl", temperature: float = 1.0, output: int = 0) -> LossFn:
+    """Distance to a teacher's output: T^2-scaled KL of softmaxed logits (arXiv 1503.02531) or mean squared error."""
+    module = teacher.module().eval()
+
+    def loss(outputs, labels, inputs):
+        with torch.no_grad():
+            want = outputs_of(module, inputs)[output]
+        return soft_loss(outputs[output], want, kind, temperature)
+    return loss
+
+
+def soft_loss(got: torch.Tensor, want: torch.Tensor, kind: str = "kl", temperature: float = 1.0) -> torch.Tensor:
+    """KL (times temperature squared, so that its gradient keeps its size) over the last axis, or MSE. Shapes agree."""
+    if kind == "mse":
+        return F.mse_loss(got, want)
+    got, want = (F.log_softmax(v.flatten(0, -2) / temperature, -1) for v in (got, want))
+    return F.kl_div(got, want, reduction="batchmean", log_target=True) * temperature ** 2
+
+
+def outputs_of(module: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """The outputs of a GraphModule as a list, whatever their number."""
+    out = module(**inputs) if False else module(inputs)
+    if isinstance(out, dict):
+        return list(out.values())
+    return list(out) if isinstance(out, (tuple, list)) else [out]
+
+
+def evaluate(model: Graph | torch.nn.Module, data, metric: str | Callable = "accuracy", *, split: str = "test",
+             batch: int = 256, limit: int | None = None) -> float:
+    """Mean of a per-sample metric over a split; metric is "accuracy", a name of LOSSES or fn(output, labels) -> scores [B]."""
+    module = model.module() if isinstance(model, Graph) else model
+    was = module.training
+    module.eval()
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for inputs, labels in data.batches(split, batch, None):
+            scores = _scores(outputs_of(module, inputs)[0], labels, metric)
+            total, count = total + float(scores.double().sum()), count + len(scores)
+            if limit is not None and count >= limit:
+                break
+    module.train(was)
+    if count == 0:
+        raise UserError(f"the {split} split is empty")
+    return total / count
+
+
+def _scores(output, labels, metric) -> torch.Tensor:
+    if callable(metric):
+        return metric(output, labels)
+    if metric == "accuracy":
+        return (output.argmax(-1) == labels).double()
+    return torch.stack([LOSSES[metric](y[None], t[None], 0.0) for y, t in zip(output, labels)])
+
+
+def steps_of(data, split: str, batch: int) -> int:
+    """Batches in one round over a split."""
+    return max(1, math.ceil(data.size(split) / batch))
+
+
+def _batches(data, batch: int, seed: int, steps: int):
+    """`steps` batches, in a new order each round."""
+    done, epoch = 0, 0
+    while done < steps:
+        at = done
+        for item in data.batches("train", batch, seed + epoch):
+            if done == steps:
+                return
+            done += 1
+            yield item
+        if done == at:
+            return
+        epoch += 1
+
+
+def _rate(i: int, steps: int, how: Training) -> float:
+    """Share of the peak learning rate at step i."""
+    warm = how.warmup * steps
+    if i < warm:
+        return (i + 1) / (warm + 1)
+    t = (i - warm) / max(1.0, steps - warm)
+    return {"cosine": 0.5 * (1 + math.cos(math.pi * min(t, 1.0))), "linear": max(0.0, 1 - t), "constant": 1.0}[how.schedule]
+
+
+def _optimizer(params: list, how: Training) -> torch.optim.Optimizer:
+    """Weight decay is for matrices: biases, norms and palettes have one axis."""
+    groups = [{"params": [p for p in params if p.ndim > 1], "weight_decay": how.weight_decay},
+              {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0}]
+    groups = [g for g in groups if g["params"]]
+    if how.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=how.lr, momentum=how.momentum, nesterov=how.momentum > 0)
+    return torch.optim.AdamW(groups, lr=how.lr)
+
+
+def _distributed(module: torch.nn.Module):
+    """Under torchrun: the module in DistributedDataParallel, this process's rank, and how many there are."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        world = torch.distributed.get_world_size()
+        wrapped = torch.nn.parallel.DistributedDataParallel(module) if world > 1 else module
+        return wrapped, torch.distributed.get_rank(), world
+    return module, 0, 1
+
+
+def _augment(inputs: dict, how: dict, rng: torch.Generator) -> dict:
+    """Random shifts (edge pixels repeated) and left-right flips of every NCHW float input."""
+    shift, flip = int(how.get("shift", 0)), bool(how.get("flip", False))
+    if not shift and not flip:
+        return inputs
+    out = {}
+    for name, x in inputs.items():
+        if x.ndim == 4 and x.is_floating_point():
+            if flip:
+                chosen = torch.rand(len(x), generator=rng) < 0.5
+                x = torch.where(chosen[:, None, None, None], x.flip(-1), x)
+            if shift:
+                x = _shift(x, shift, rng)
+        out[name] = x
+    return out
+
+
+def _shift(x: torch.Tensor, shift: int, rng: torch.Generator) -> torch.Tensor:
+    n, c, h, w = x.shape
+    padded = F.pad(x, (shift,) * 4, mode="replicate")
+    dy, dx = (torch.randint(0, 2 * shift + 1, (n, 1), generator=rng) for _ in range(2))
+    rows, cols = dy + torch.arange(h), dx + torch.arange(w)
+    return padded[torch.arange(n)[:, None, None], :, rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2)
