@@ -10,7 +10,7 @@ import torch
 from ..graph import Node, Value
 from ..ops import call
 from .epilogue import activation
-from .fold import tensor
+from .fold import infer_node, tensor
 from .signed import Quantized, clamp_bounds, scale_zero
 from .sink import NARY, UNARY
 
@@ -155,31 +155,48 @@ def _mean(rw, node: Node) -> bool:
 
 
 def _move(rw, node: Node) -> bool:
-    """Ops that only move values run on int8; a change of scale in front of (or behind) them is a table."""
-    constants = {i for i, v in enumerate(node.inputs) if v is not None and v.data is not None}
-    many = node.op == "concat"
-    data = [i for i in range(len(node.inputs)) if i not in constants and node.inputs[i] is not None]
-    if not many and data != [0] or many and constants or len(node.outputs) > 1 and node.op != "split":
-        return False
-    sources, ends = [rw.source(node.inputs[i]) for i in data], [rw.sink(v) for v in node.outputs]
-    if not sources or any(s is None for s in sources) or any(e is None for e in ends):
-        return False
-    out = ends[0][1]
-    if any((e[1].scale, e[1].zero) != (out.scale, out.zero) for e in ends):
-        return False
+    """op(dequantize(x)) -> dequantize(op(x)) for an op that only moves (or compares) values."""
     inputs = list(node.inputs)
-    if node.op == "pad":
-        if node.attrs.get("mode", "constant") == "constant":
-            value = inputs[2].data if len(inputs) > 2 and inputs[2] is not None else np.array(0.0)
-            code = np.clip(np.rint(float(np.asarray(value).reshape(-1)[0]) / out.scale) + out.zero, -128, 127)
-            inputs[2:3] = [rw.const(np.array(code, np.int8), "pad_value")]
+    x = rw.source(inputs[0])
+    if x is None or any(v is not None and v.data is None for v in inputs[1:]):
+        return False
+    if node.op == "pad" and node.attrs.get("mode", "constant") == "constant":
+        real = float(np.asarray(inputs[2].data).reshape(-1)[0]) if len(inputs) > 2 and inputs[2] is not None else 0.0
+        code = real / x.scale + x.zero
+        if code != round(code) or not -128 <= code <= 127:
+            return False
+        inputs[2:3] = [rw.const(np.array(code, np.int8), "pad_value")]
     if node.op == "resize" and node.attrs.get("mode", "nearest") != "nearest":
         return False
-    for i, s in zip(data, sources):
-        inputs[i] = s.value if (s.scale, s.zero) == (out.scale, out.zero) else rw.insert(node, _requantize(rw, s, out))
-    for quantize, _ in ends:
-        rw.graph.nodes.remove(quantize)
-    rw.put(node, Node(node.op, inputs, [q.value for _, q in ends], dict(node.attrs), node.name, node.scope))
+    inputs[0] = x.value
+    outs = [Value(rw.name(v.name + ".int8")) for v in node.outputs]
+    scale, zero = rw.const(np.array(x.scale, np.float32), "scale"), rw.const(np.array(x.zero, np.int8), "zero")
+    at = rw.graph.nodes.index(node)
+    moved = Node(node.op, inputs, outs, dict(node.attrs), node.name, node.scope)
+    rw.graph.nodes[at:at + 1] = [moved, *(Node("dequantize_linear", [q, scale, zero], [v], {}, node.name, node.scope)
+                                          for q, v in zip(outs, node.outputs))]
+    infer_node(moved)
+    return True
+
+
+def _concat(rw, node: Node) -> bool:
+    """All inputs int8: brought to one scale (the result's, or the common one) by tables, then joined."""
+    sources, end = [rw.source(v) for v in node.inputs], rw.sink(node.outputs[0])
+    if any(s is None for s in sources):
+        return False
+    common = {(s.scale, s.zero) for s in sources}
+    if end is None and len(common) > 1:
+        return False
+    out = end[1] if end is not None else sources[0]
+    inputs = [s.value if (s.scale, s.zero) == (out.scale, out.zero) else rw.insert(node, _requantize(rw, s, out))
+              for s in sources]
+    if end is not None:
+        rw.graph.nodes.remove(end[0])
+        rw.put(node, Node("concat", inputs, [out.value], dict(node.attrs), node.name, node.scope))
+        return True
+    joined = rw.insert(node, Node("concat", inputs, [Value(rw.name(node.outputs[0].name + ".int8"))], dict(node.attrs)))
+    scale, zero = rw.const(np.array(out.scale, np.float32), "scale"), rw.const(np.array(out.zero, np.int8), "zero")
+    rw.put(node, Node("dequantize_linear", [joined, scale, zero], node.outputs))
     return True
 
 
@@ -250,8 +267,9 @@ ISLANDS = {
     "mul": _binary,
     "nhwc_avg_pool": _mean,
     "reduce_mean": _mean,
+    "concat": _concat,
     "quantize_linear": _same,
-    **dict.fromkeys(("nhwc_max_pool", "reshape", "squeeze", "unsqueeze", "flatten", "transpose", "slice", "concat", "split", "pad",
-                     "resize", "gather", "expand", "tile", "nhwc_depth_to_space", "nhwc_space_to_depth", "identity"), _move),
+    **dict.fromkeys(("nhwc_max_pool", "reshape", "squeeze", "unsqueeze", "flatten", "transpose", "slice", "split", "pad", "resize",
+                     "gather", "expand", "tile", "nhwc_depth_to_space", "nhwc_space_to_depth", "identity"), _move),
     **dict.fromkeys(sorted((UNARY | NARY) - {"add", "mul", "cast", "identity", "dropout", "prelu", "where"}), _table),
 }

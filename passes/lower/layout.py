@@ -29,6 +29,6 @@ def _tidy_names(graph: Graph) -> None:
     taken = {v.name for v in graph.values()}
     for v in graph.values():
         stem = re.sub(r"(_\d+)+$", "", v.name)
-        if stem != v.name and stem not in taken and v not in graph.inputs and v not in graph.outputs:
+        if v.data is not None and stem != v.name and stem not in taken:
             taken.add(stem)
             v.name = stem

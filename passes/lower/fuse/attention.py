@@ -1,0 +1,52 @@
+"""softmax(q @ k.T * scale + mask) @ v -> attention(q, k, v, mask), for [batch, heads, length, width] tensors.
+
+The scale may stand on the scores (times or divided), on q, on k, or its root on both, as torch's own decomposition
+writes it. The mask is added, and broadcasts to the scores. (Vaswani et al., arXiv 1706.03762.)
+"""
+from __future__ import annotations
+
+from ..match import Number, P, Sketch, rewrite
+
+LAST = {"perm": [0, 1, 3, 2]}
+KT = P("transpose", "k", **LAST)
+Q = (P("mul", "q", Number("q_mul")), P("div", "q", Number("q_div")), "q")
+K = (P("mul", KT, Number("k_mul")), P("div", KT, Number("k_div")), P("transpose", P("mul", "k", Number("k_mul")), **LAST), KT)
+RAW = P("matmul", Q, K)
+SCORES = (P("mul", RAW, Number("mul")), P("div", RAW, Number("div")), RAW)
+PATTERNS = [P("matmul", P("softmax", P("add", SCORES, "mask"), axis=lambda a: a in (-1, 3)), "v"),
+            P("matmul", P("softmax", SCORES, axis=lambda a: a in (-1, 3)), "v")]
+
+
+def replace(m):
+    q, k, v, mask = m["q"], m["k"], m["v"], m.get("mask")
+    if any(t.shape is None or len(t.shape) != 4 for t in (q, k, v)) or any(t.data is not None for t in (q, k, v)):
+        return None
+    if k.shape[:3] != v.shape[:3] or q.shape[:2] != k.shape[:2] or q.shape[3] != k.shape[3] or q.dtype != v.dtype:
+        return None
+    scale = 1.0
+    for up, down in (("mul", "div"), ("q_mul", "q_div"), ("k_mul", "k_div")):
+        scale *= m.number(up, 1.0) / m.number(down, 1.0)
+    if scale <= 0:
+        return None  # the op multiplies q and k by the root
+    inputs = [q, k, v]
+    if mask is not None:
+        if mask.shape is None or not _broadcasts(mask.shape, (*q.shape[:3], k.shape[2])) or mask.dtype != q.dtype:
+            return None
+        inputs.append(mask)
+    return "attention", inputs, {"scale": scale}
+
+
+def _broadcasts(small, large) -> bool:
+    return 0 < len(small) <= len(large) and all(a in (1, b) for a, b in zip(small[::-1], large[::-1]))
+
+
+def apply(graph) -> int:
+    return rewrite(graph, PATTERNS, replace)
+
+
+def example():
+    s = Sketch()
+    q, k, v = s.input("q", 2, 4, 5, 8), s.input("k", 2, 4, 6, 8), s.input("v", 2, 4, 6, 8)
+    mask = s.input("mask", 2, 1, 1, 6)
+    scores = s("div", s("matmul", q, s("transpose", k, perm=[0, 1, 3, 2])), 8 ** 0.5)
+    return s.graph(s("matmul", s("softmax", s("add", scores, mask), axis=-1), v))

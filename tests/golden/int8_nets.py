@@ -1,0 +1,131 @@
+"""Random int8 networks: QDQ graphs as quantize.ptq makes them, with every integer op, for the bit-exactness test."""
+from __future__ import annotations
+
+import numpy as np
+
+from mcc.passes.graph import Graph, Node, Value, constant
+
+
+class Net:
+    """Grows a graph whose activations are (int8 value, scale, zero) triples behind dequantize_linear."""
+
+    def __init__(self, seed: int):
+        self.rng = np.random.default_rng(seed)
+        self.nodes: list[Node] = []
+        self.count = 0
+
+    def name(self, stem: str) -> str:
+        self.count += 1
+        return f"{stem}{self.count}"
+
+    def const(self, data, stem="c", **meta) -> Value:
+        return constant(self.name(stem), data, **meta)
+
+    def op(self, op: str, *inputs, **attrs) -> Value:
+        out = Value(self.name("v"))
+        self.nodes.append(Node(op, list(inputs), [out], attrs, self.name(op)))
+        return out
+
+    def quantize(self, v: Value, scale: float | None = None, zero: int | None = None) -> Value:
+        """v through quantize and dequantize; some pairs are uint8, as onnxruntime writes them."""
+        scale = float(self.rng.uniform(0.02, 0.06)) if scale is None else scale
+        zero = int(self.rng.integers(-20, 20)) if zero is None else zero
+        s = self.const(np.array(scale, np.float32), "scale")
+        z = self.const(np.array(zero + 128, np.uint8) if self.rng.random() < 0.3 else np.array(zero, np.int8), "zero")
+        return self.op("dequantize_linear", self.op("quantize_linear", v, s, z), s, z)
+
+    def weight(self, *shape) -> Value:
+        w = self.rng.integers(-127, 128, shape).astype(np.int8)
+        if self.rng.random() < 0.3:
+            w = np.where(self.rng.random(shape) < 0.5, np.int8(-128), np.int8(127))  # extremes
+        fan = np.prod(shape[1:])
+        scale = self.rng.uniform(0.5, 1.5, shape[0] if self.rng.random() < 0.8 else ()) / (40 * np.sqrt(fan))
+        return self.op("dequantize_linear", self.const(w, "w"), self.const(scale.astype(np.float32), "ws"), axis=0)
+
+    def bias(self, n: int):
+        return self.const(self.rng.standard_normal(n).astype(np.float32), "b") if self.rng.random() < 0.8 else None
+
+
+def random_int8_graph(seed: int) -> Graph:
+    """A network of 6 to 12 random int8 blocks over an image, with a pooled linear head; one float input."""
+    net = Net(seed)
+    rng = net.rng
+    c, h, w = int(rng.choice([3, 4, 8, 19])), int(rng.integers(5, 14)), int(rng.integers(5, 14))
+    x = Value("x", "float32", (int(rng.choice([1, 1, 2])), c, h, w))
+    y = net.quantize(x)
+    for _ in range(int(rng.integers(6, 13))):
+        y, c, h, w = BLOCKS[int(rng.integers(len(BLOCKS)))](net, y, c, h, w)
+    y = net.quantize(net.op("global_average_pool", y))
+    y = net.op("flatten", y, axis=1)
+    out = int(rng.integers(1, 40))
+    y = net.op("linear", y, net.weight(out, c), net.bias(out))
+    if rng.random() < 0.5:
+        y = net.quantize(y)
+    return Graph([x], [y], net.nodes, f"int8_{seed}")
+
+
+def _conv(net: Net, y, c, h, w, depthwise=False):
+    rng = net.rng
+    k = int(rng.choice([1, 1, 3, 3, 5] if not depthwise else [3, 3, 5]))
+    stride = int(rng.choice([1, 1, 2])) if min(h, w) > 4 else 1
+    pad = k // 2
+    out = c if depthwise else int(rng.choice([1, 7, 8, 16, 24, 33]))
+    group = c if depthwise else 1
+    y = net.op("conv", y, net.weight(out, c // group, k, k), net.bias(out), strides=[stride] * 2, pads=[pad] * 4,
+               dilations=[1, 1], group=group)
+    kind = rng.choice(["none", "relu", "clip", "hard_swish"])
+    if kind == "relu":
+        y = net.op("relu", y)
+    elif kind == "clip":
+        y = net.op("clip", y, net.const(np.array(0, np.float32)), net.const(np.array(1.5, np.float32)))
+    elif kind == "hard_swish":
+        y = net.op("hard_swish", net.quantize(y))
+    h, w = ((d + 2 * pad - k) // stride + 1 for d in (h, w))
+    return net.quantize(y), out, h, w
+
+
+def _depthwise(net: Net, y, c, h, w):
+    return _conv(net, y, c, h, w, depthwise=True)
+
+
+def _residual(net: Net, y, c, h, w):
+    """conv -> (quantized or not) -> add -> relu"""
+    z = net.op("conv", y, net.weight(c, c, 3, 3), net.bias(c), strides=[1, 1], pads=[1] * 4, dilations=[1, 1], group=1)
+    z = net.op("add", net.quantize(z) if net.rng.random() < 0.5 else z, y)
+    return net.quantize(net.op("relu", z) if net.rng.random() < 0.5 else z), c, h, w
+
+
+def _squeeze(net: Net, y, c, h, w):
+    """y * hard_sigmoid(conv(mean(y)))"""
+    s = net.quantize(net.op("global_average_pool", y))
+    s = net.quantize(net.op("conv", s, net.weight(c, c, 1, 1), net.bias(c)))
+    s = net.quantize(net.op("hard_sigmoid", s), 1 / 255, -128)
+    return net.quantize(net.op("mul", y, s)), c, h, w
+
+
+def _pool(net: Net, y, c, h, w):
+    if min(h, w) < 3:
+        return y, c, h, w
+    if net.rng.random() < 0.5:
+        source = net.nodes[-1].inputs  # same scale on both sides: the values only move
+        y = net.op("max_pool", y, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+        s, z = (v.data.reshape(-1)[0] for v in source[1:3])
+        y = net.quantize(y, float(s), int(z) - (128 if source[2].dtype == "uint8" else 0))
+    else:
+        y = net.quantize(net.op("average_pool", y, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4,
+                                count_include_pad=int(net.rng.integers(2))))
+    return y, c, (h + 2 - 3) // 2 + 1, (w + 2 - 3) // 2 + 1
+
+
+def _concat(net: Net, y, c, h, w):
+    z, n, _, _ = _branch(net, y, c, h, w)
+    return net.quantize(net.op("concat", y, z, axis=1)), c + n, h, w
+
+
+def _branch(net: Net, y, c, h, w):
+    n = int(net.rng.choice([3, 8, 16]))
+    y = net.op("conv", y, net.weight(n, c, 1, 1), net.bias(n))
+    return net.quantize(y), n, h, w
+
+
+BLOCKS = (_conv, _conv, _depthwise, _residual, _squeeze, _pool, _concat)
