@@ -102,7 +102,8 @@ class Bert(nn.Module):
         self.register_load_state_dict_pre_hook(_only_ours)
 
     def forward(self, input_ids, attention_mask):
-        mask = (attention_mask > 0)[:, None, None, :]
+        # A row of the mask for every query: runtimes ask for that shape.
+        mask = (attention_mask > 0)[:, None, None, :].expand(-1, -1, input_ids.shape[1], -1)
         x = self.encoder(self.embeddings(input_ids), mask)
         if self.pooling == "mean":
             weight = attention_mask[:, :, None].to(x.dtype)
