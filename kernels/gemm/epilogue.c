@@ -1,0 +1,37 @@
+/* epilogue.c: see epilogue.h. */
+#include "epilogue.h"
+
+#include <math.h>
+#include <string.h>
+
+/* act -> the elementwise kernel */
+static const struct { const char *act, *kernel; } acts[] = {
+    {"leaky_relu", "f32_leaky_relu"}, {"elu", "f32_elu"}, {"sigmoid", "f32_sigmoid"}, {"tanh", "f32_tanh"},
+    {"silu", "f32_silu"}, {"hard_sigmoid", "f32_hard_sigmoid"}, {"hard_swish", "f32_hard_swish"}, {"gelu", "f32_gelu"},
+    {"gelu_tanh", "f32_gelu_tanh"}, {"softplus", "f32_softplus"}, {"mish", "f32_mish"},
+};
+
+mcc_status mcc_epilogue_read(mcc_net *net, const mcc_node *node, mcc_epilogue *post) {
+    const char *act = mcc_string(node, "act", "none");
+    *post = (mcc_epilogue){.lo = -INFINITY, .hi = INFINITY,
+                           .alpha = mcc_float(node, "alpha", 0), .beta = mcc_float(node, "beta", 0)};
+    if (strcmp(act, "none") == 0) return MCC_OK;
+    if (strcmp(act, "relu") == 0) return post->lo = 0, MCC_OK;
+    if (strcmp(act, "clip") == 0) {
+        MCC_NEED(post->alpha == post->alpha && post->beta == post->beta, "clip: a bound is not a number");
+        return post->lo = post->alpha, post->hi = post->beta, MCC_OK;
+    }
+    for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
+        if (strcmp(act, acts[i].act) != 0) continue;
+        const mcc_eltwise_kernel *kernel = mcc_eltwise_pick(acts[i].kernel);
+        MCC_NEED(kernel && kernel->unary, "this build has no kernel for the activation");
+        return post->after = kernel->unary, MCC_OK;
+    }
+    return mcc_refuse(net, node, "act is none of the activations");
+}
+
+void mcc_epilogue_after(const mcc_epilogue *post, float *y, size_t rows, size_t n, size_t stride) {
+    if (!post->after) return;
+    if (stride == n) n *= rows, rows = 1;
+    for (size_t i = 0; i < rows; i++) post->after(n, y + i * stride, y + i * stride, post->alpha, post->beta);
+}

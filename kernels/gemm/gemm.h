@@ -1,0 +1,131 @@
+/* gemm.h: matrix products of any element type: the micro-kernels, their weights' packing, and the walk over tiles.
+ *
+ * Words: a *tile* is what one kernel call computes, up to MR rows by NR columns. A *panel* is NR columns of packed
+ * weights. K is cut into `taps` runs of k elements; row i of run t starts at rows[t * MR + i], wherever that is: a
+ * plain product has one tap, a convolution one per window cell (core/window.h), so both use the same kernels. */
+#ifndef MCC_GEMM_H
+#define MCC_GEMM_H
+
+#include "../core/net.h"
+#include "epilogue.h"
+
+/* float32 tile:
+ *     c[i * c_stride + j] = clamp(bias[j] + sum over t < taps, q < k of rows[t * MR + i][q] * w[t * k + q][j]
+ *                                 + (residual ? residual[i * c_stride + j] : 0),  lo, hi)
+ * for i < m <= MR, j < n <= NR (m, n >= 1; k and taps may be 0). `panel` is bias[NR], then w[taps * k][NR].
+ * Reads exactly k floats of each row and writes exactly m x n of c; pointers of rows >= m must be readable too.
+ * residual may be c. */
+typedef void mcc_gemm_f32_fn(size_t m, size_t n, size_t k, size_t taps, const float *const *rows, const float *panel,
+                             float *c, size_t c_stride, const float *residual, float lo, float hi);
+
+typedef struct mcc_gemm_kernel {
+    const char *name;
+    uint32_t isa;
+    mcc_type type;
+    uint8_t mr, nr, kr;
+    void (*fn)(void); /* mcc_gemm_<type>_fn */
+} mcc_gemm_kernel;
+
+#define MCC_GEMM_MAX_MR 16
+
+/* All lines of gemm.def, in order. */
+const mcc_gemm_kernel *mcc_gemm_kernels(size_t *count);
+
+/* The kernels for a product with n columns on this CPU: serve[m] (1 <= m <= MR of the best) computes tiles of m rows,
+ * serve[0] is the one with most rows; all have one NR, KR and packing. */
+typedef struct mcc_gemm_set {
+    const mcc_gemm_kernel *serve[MCC_GEMM_MAX_MR + 1];
+    size_t mr, nr, kr;
+} mcc_gemm_set;
+void mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set);
+
+/* --- float32 ----------------------------------------------------------------------------------------------- */
+
+/* Floats of one panel, and of all panels of n columns; SIZE_MAX when that overflows. depth = taps * k. */
+size_t mcc_gemm_f32_panel(const mcc_gemm_set *set, size_t depth);
+size_t mcc_gemm_f32_packed(const mcc_gemm_set *set, size_t n, size_t depth);
+
+/* Packs columns [first, first + n) and rows [row, row + depth) of the weight into `panels`, whose panels are `panel`
+ * floats apart. Element (j, d) of the source (float32, float16 or bfloat16) stands at j * column + d * step.
+ * first is a multiple of NR; columns past n are zero. */
+void mcc_gemm_f32_pack(const mcc_gemm_set *set, float *panels, size_t panel, size_t first, size_t n, size_t row,
+                       size_t depth, const void *source, mcc_type type, size_t column, size_t step);
+/* The same for the bias (NULL: zeros). */
+void mcc_gemm_f32_pack_bias(const mcc_gemm_set *set, float *panels, size_t panel, size_t n, const void *bias, mcc_type type);
+
+/* --- the walk, for every type ----------------------------------------------------------------------------------- */
+
+/* A product of `batch` independent parts (groups, matrices), each m rows by n columns of `column_bytes` packed bytes
+ * per column. It is cut into blocks of up to MR rows by a number of panels that fit the cache together; blocks are
+ * spread over the threads. How rows are cut depends on m and MR alone, so results do not depend on the threads. */
+typedef struct mcc_gemm_walk {
+    size_t batch, m, n, mr, nr, column_bytes;
+} mcc_gemm_walk;
+typedef void (*mcc_gemm_block_fn)(void *arg, size_t batch, size_t row, size_t rows, size_t column, size_t columns,
+                                  unsigned thread);
+void mcc_gemm_blocks(mcc_exec *exec, const mcc_gemm_walk *walk, mcc_gemm_block_fn fn, void *arg);
+
+/* Where a block reads and writes. Fills table[t * mr + i] for rows row..row + rows of part `batch` (i >= rows repeat
+ * the last); `w` and `c`: elements from the start of the packed weights and of the output. */
+typedef void (*mcc_gemm_place_fn)(const void *arg, size_t batch, size_t row, size_t rows, size_t mr, void *scratch,
+                                  const void **table, size_t *w, size_t *c);
+
+/* Tables up to this many pointers live on the stack, larger ones in workspace (mcc_gemm_table_bytes). */
+#define MCC_GEMM_TABLE 1024
+#define MCC_GEMM_SCRATCH 16384 /* bytes; = MCC_WINDOW_SCRATCH */
+/* Workspace that a node with such tables asks for: 0 for small ones; SIZE_MAX when that overflows. */
+size_t mcc_gemm_table_bytes(size_t taps, size_t mr);
+
+/* A float32 product, prepared: immutable. */
+typedef struct mcc_gemm_f32 {
+    mcc_gemm_set set;
+    size_t n, k, taps, panel; /* panel: floats from one to the next */
+    const float *w;           /* packed; NULL when a run packs it */
+    mcc_epilogue post;
+} mcc_gemm_f32;
+
+typedef struct mcc_gemm_f32_job {
+    const mcc_gemm_f32 *gemm;
+    size_t batch, m;
+    const float *w;         /* packed weights; place adds to it */
+    float *c;
+    size_t c_stride;
+    const float *residual;  /* like c, or NULL */
+    mcc_gemm_place_fn place;
+    const void *arg;
+    void **tables;          /* workspace for large tables, or NULL */
+} mcc_gemm_f32_job;
+void mcc_gemm_f32_run(mcc_exec *exec, const mcc_gemm_f32_job *job);
+
+/* --- weights that are not dense ------------------------------------------------------------------------------------ */
+
+/* A layer that multiplies by a constant weight, checked, before a kernel is chosen. */
+typedef struct mcc_layer {
+    mcc_tensor *x, *w, *b, *residual, *y; /* b and residual may be NULL; w is [n, k] or [n, kh, kw, c / group] */
+    size_t m, n, k;                       /* rows of x (output pixels), outputs, inputs per output */
+    const struct mcc_window *window;      /* NULL when row i of x makes row i of y: linear, and 1x1 convolution */
+    mcc_epilogue post;
+} mcc_layer;
+
+/* For linear and nhwc_conv: checks b, residual and act, and makes what of x, b and residual is constant dense. */
+mcc_status mcc_layer_tail(mcc_net *net, const mcc_node *node, mcc_layer *layer);
+/* Prepares the dense product of a checked layer without a window (linear.c); w is [n, k] in memory. */
+mcc_status mcc_linear_prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer);
+
+/* Runners keep their state behind this: linear and nhwc_conv call `state->run`. */
+typedef struct mcc_layer_state {
+    void (*run)(const mcc_node *node, mcc_exec *exec);
+} mcc_layer_state;
+
+/* The weight formats of formats.def, in order: each looks at w->storage and its values and either sets up the node
+ * (node->state, which starts with an mcc_layer_state; kernel, macs, workspace) and says so in `taken`, or leaves it. */
+#define FORMAT(name) mcc_status mcc_##name##_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, bool *taken);
+#include "formats.def"
+#undef FORMAT
+mcc_status mcc_layer_formats(mcc_net *net, mcc_node *node, const mcc_layer *layer, bool *taken);
+
+#define GEMM(type, mr, nr, kr, isa) mcc_gemm_##type##_fn mcc_gemm_##type##_##mr##x##nr##c##kr##_##isa;
+#include "gemm.def"
+#undef GEMM
+
+#endif

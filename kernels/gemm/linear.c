@@ -1,0 +1,119 @@
+/* linear.c: linear(x [..., K], w [N, K], b?, residual?; act): y = act(x w^T + b + residual). */
+#include <string.h>
+
+#include "../core/element.h"
+#include "gemm.h"
+
+typedef struct linear {
+    mcc_layer_state head;
+    mcc_gemm_f32 gemm;
+    size_t m;
+} linear;
+
+static bool is_weight(const mcc_tensor *t) {
+    return t->type == MCC_F32 || (t->constant && (t->type == MCC_F16 || t->type == MCC_BF16));
+}
+
+/* Rows of a matrix. */
+typedef struct matrix { const float *x; size_t k, n; } matrix;
+
+static void place(const void *arg, size_t batch, size_t row, size_t rows, size_t mr, void *scratch, const void **table,
+                  size_t *w, size_t *c) {
+    const matrix *a = arg;
+    (void)batch, (void)scratch, (void)w;
+    for (size_t i = 0; i < mr; i++) table[i] = a->x + (row + (i < rows ? i : rows - 1)) * a->k;
+    *c = row * a->n;
+}
+
+/* Packing at run time, for a weight that is an activation: threads take panels. */
+typedef struct packing { const linear *state; const mcc_node *node; float *out; } packing;
+
+static void pack_panels(void *arg, size_t begin, size_t end, unsigned thread) {
+    const packing *p = arg;
+    const mcc_gemm_f32 *g = &p->state->gemm;
+    const mcc_tensor *w = p->node->in[1];
+    const size_t first = begin * g->set.nr, stop = end * g->set.nr < g->n ? end * g->set.nr : g->n;
+    (void)thread;
+    mcc_gemm_f32_pack(&g->set, p->out, g->panel, first, stop - first, 0, g->k, w->data, MCC_F32, g->k, 1);
+}
+
+static void run(const mcc_node *node, mcc_exec *exec) {
+    const linear *state = node->state;
+    const mcc_gemm_f32 *g = &state->gemm;
+    const mcc_tensor *b = mcc_in(node, 2), *residual = mcc_in(node, 3);
+    const float *packed = g->w;
+    if (!state->m) return;
+    if (!packed) {
+        packing p = {state, node, mcc_workspace(exec)};
+        mcc_gemm_f32_pack_bias(&g->set, p.out, g->panel, g->n, b ? b->data : NULL, b ? b->type : MCC_F32);
+        mcc_parallel(exec, (g->n + g->set.nr - 1) / g->set.nr, 1, pack_panels, &p);
+        packed = p.out;
+    }
+    const matrix a = {node->in[0]->data, g->k, g->n};
+    const mcc_gemm_f32_job job = {.gemm = g, .batch = 1, .m = state->m, .w = packed, .c = node->out[0]->data, .c_stride = g->n,
+                                  .residual = residual ? residual->data : NULL, .place = place, .arg = &a};
+    mcc_gemm_f32_run(exec, &job);
+}
+
+mcc_status mcc_linear_prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer) {
+    mcc_status status;
+    linear *state = mcc_net_alloc(net, sizeof *state);
+    if (!state) return MCC_NO_MEMORY;
+    mcc_gemm_f32 *g = &state->gemm;
+    mcc_gemm_pick(MCC_F32, layer->n, &g->set);
+    *state = (linear){.head.run = run, .m = layer->m, .gemm = {.set = g->set, .n = layer->n, .k = layer->k, .taps = 1, .post = layer->post}};
+    node->state = state;
+    if (!layer->m) return MCC_OK; /* and the weight, perhaps of no elements but huge axes, need not fit into memory */
+    g->panel = mcc_gemm_f32_panel(&g->set, g->k);
+    const size_t floats = mcc_gemm_f32_packed(&g->set, g->n, g->k);
+    if (floats == SIZE_MAX) return MCC_NO_MEMORY;
+    node->kernel = g->set.serve[layer->m < g->set.mr ? layer->m : 0]->name;
+    node->macs = (uint64_t)layer->m * layer->n * layer->k;
+    if (!layer->w->constant || (layer->b && !layer->b->constant)) {
+        if (layer->w->constant && layer->w->count && !mcc_dense(net, layer->w, &status)) return status;
+        MCC_NEED(layer->w->type == MCC_F32, "a float16 weight needs a constant bias");
+        node->workspace = floats * sizeof(float);
+        return MCC_OK;
+    }
+    float *packed = mcc_net_alloc(net, floats * sizeof(float));
+    if (!packed) return MCC_NO_MEMORY;
+    const void *w = layer->w->count ? mcc_dense(net, layer->w, &status) : packed;
+    const void *b = layer->b && layer->b->count ? mcc_dense(net, layer->b, &status) : NULL;
+    if (!w || (layer->b && layer->b->count && !b)) return status;
+    mcc_gemm_f32_pack_bias(&g->set, packed, g->panel, g->n, b, layer->b ? layer->b->type : MCC_F32);
+    if (layer->w->count) mcc_gemm_f32_pack(&g->set, packed, g->panel, 0, g->n, 0, g->k, w, layer->w->type, g->k, 1);
+    g->w = packed;
+    return MCC_OK;
+}
+
+mcc_status mcc_prepare_linear(mcc_net *net, mcc_node *node) {
+    MCC_NEED(mcc_arity(node, 2, 4, 1), "takes x, weight, optional bias and residual, gives one output");
+    mcc_layer layer = {.x = node->in[0], .w = node->in[1], .b = mcc_in(node, 2), .residual = mcc_in(node, 3), .y = node->out[0]};
+    const mcc_tensor *x = layer.x, *w = layer.w, *y = layer.y;
+    MCC_NEED(x->rank >= 1 && w->rank == 2 && y->rank == x->rank, "x is [..., K], the weight [N, K]");
+    MCC_NEED(x->type == MCC_F32 && y->type == MCC_F32 && is_weight(w), "x and y are float32, the weight a float type");
+    layer.k = w->dim[1], layer.n = w->dim[0];
+    MCC_NEED(x->dim[x->rank - 1] == layer.k, "x has another number of columns than the weight");
+    MCC_NEED(y->dim[y->rank - 1] == layer.n, "y has another number of columns than the weight has rows");
+    for (uint32_t i = 0; i + 1 < x->rank; i++) MCC_NEED(x->dim[i] == y->dim[i], "x and y differ in their leading axes");
+    layer.m = y->count ? y->count / layer.n : 0;
+    MCC_TRY(mcc_layer_tail(net, node, &layer));
+    bool taken;
+    MCC_TRY(mcc_layer_formats(net, node, &layer, &taken));
+    return taken ? MCC_OK : mcc_linear_prepare(net, node, &layer);
+}
+
+void mcc_run_linear(const mcc_node *node, mcc_exec *exec) {
+    ((const mcc_layer_state *)node->state)->run(node, exec);
+}
+
+mcc_status mcc_layer_tail(mcc_net *net, const mcc_node *node, mcc_layer *layer) {
+    const mcc_tensor *b = layer->b, *r = layer->residual;
+    if (b) MCC_NEED(b->rank == 1 && b->dim[0] == layer->n && is_weight(b), "the bias is [N], of a float type");
+    if (r) MCC_NEED(r->type == MCC_F32 && mcc_same_shape(r, layer->y), "the residual is float32 and shaped like y");
+    mcc_status status;
+    if (r && r->constant && r->count && !mcc_dense(net, layer->residual, &status)) return status;
+    if (b && b->constant && b->count && !mcc_dense(net, layer->b, &status)) return status;
+    if (layer->x->constant && layer->x->count && !mcc_dense(net, layer->x, &status)) return status;
+    return mcc_epilogue_read(net, node, &layer->post);
+}

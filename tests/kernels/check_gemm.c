@@ -1,0 +1,131 @@
+/* check_gemm.c: every line of gemm.def against a direct sum in double. */
+#include <math.h>
+#include <string.h>
+
+#include "../../kernels/gemm/gemm.h"
+#include "check.h"
+
+/* One float32 tile. Rows lie apart, in any order, each ending at its own guard; the tile of c lies between columns
+ * that must not change. */
+static void check_f32(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, size_t taps, bool with_residual, bool clamp) {
+    enum { MARGIN = 3 };
+    const mcc_gemm_set set = {.mr = g->mr, .nr = g->nr, .kr = g->kr};
+    const size_t depth = taps * k, stride = n + MARGIN;
+    float *w = check_alloc((n * depth + 1) * sizeof(float)), *bias = check_alloc(n * sizeof(float));
+    check_fill_f32(w, n * depth);
+    check_fill_f32(bias, n);
+    float *panel = check_alloc(mcc_gemm_f32_panel(&set, depth) * sizeof(float));
+    mcc_gemm_f32_pack_bias(&set, panel, 0, n, bias, MCC_F32);
+    mcc_gemm_f32_pack(&set, panel, 0, 0, n, 0, depth, w, MCC_F32, depth, 1);
+
+    const float *rows[64 * MCC_GEMM_MAX_MR];
+    for (size_t t = 0; t < taps; t++) {
+        for (size_t i = 0; i < g->mr; i++) {
+            if (i >= m) {
+                rows[t * g->mr + i] = rows[t * g->mr + m - 1];
+                continue;
+            }
+            float *row = check_alloc_end(k * sizeof(float));
+            check_fill_f32(row, k);
+            rows[t * g->mr + i] = row;
+        }
+    }
+    float *c = check_alloc_end((m * stride - MARGIN) * sizeof(float)), *residual = NULL;
+    for (size_t i = 0; i < m * stride - MARGIN; i++) c[i] = -77;
+    if (with_residual) {
+        residual = check_alloc_end((m * stride - MARGIN) * sizeof(float));
+        check_fill_f32(residual, m * stride - MARGIN);
+    }
+    const float lo = clamp ? -0.5f : -INFINITY, hi = clamp ? 1.25f : INFINITY;
+    ((mcc_gemm_f32_fn *)g->fn)(m, n, k, taps, rows, panel, c, stride, residual, lo, hi);
+
+    for (size_t i = 0; i < m && !check_failed(); i++) {
+        for (size_t j = 0; j < n && !check_failed(); j++) {
+            double want = bias[j], size = fabs(bias[j]);
+            for (size_t t = 0; t < taps; t++) {
+                for (size_t q = 0; q < k; q++) {
+                    const double p = (double)rows[t * g->mr + i][q] * w[j * depth + t * k + q];
+                    want += p, size += fabs(p);
+                }
+            }
+            if (residual) want += residual[i * stride + j], size += fabs(residual[i * stride + j]);
+            want = fmin(fmax(want, lo), hi);
+            if (!(fabs(c[i * stride + j] - want) <= 1e-6 * sqrt((double)depth + 4) * size))
+                check_fail(g->name, "m=%zu n=%zu k=%zu taps=%zu%s%s at [%zu,%zu]: %.9g, want %.9g", m, n, k, taps,
+                           with_residual ? " residual" : "", clamp ? " clamp" : "", i, j, c[i * stride + j], want);
+        }
+        for (size_t j = n; j < stride && i + 1 < m; j++)
+            if (c[i * stride + j] != -77) check_fail(g->name, "m=%zu n=%zu k=%zu: wrote past column n of row %zu", m, n, k, i);
+    }
+    check_free_all(g->name);
+}
+
+static void check_tiles_f32(const mcc_gemm_kernel *g) {
+    static const size_t depths[][2] = {{0, 1}, {1, 0}, {1, 1}, {2, 1}, {3, 1}, {4, 1}, {5, 1}, {7, 1}, {8, 1}, {13, 1}, {67, 1},
+                                       {1, 9}, {3, 3}, {5, 2}, {9, 4}, {3, 49}};
+    size_t cases = 0;
+    for (size_t m = 1; m <= g->mr; m++) {
+        for (size_t n = 1; n <= g->nr; n++) {
+            /* all m with all n at one depth, the corners with all depths */
+            const bool corner = (m == 1 || m == g->mr || m == g->mr - 1u) && (n == 1 || n == g->nr || n == g->nr / 2u + 1);
+            for (size_t d = 0; d < sizeof depths / sizeof *depths; d++) {
+                if (!corner && d != (m * 5 + n) % (sizeof depths / sizeof *depths)) continue;
+                for (int style = corner ? 0 : 3; style < 4 && !check_failed(); style++, cases++)
+                    check_f32(g, m, n, depths[d][0], depths[d][1], style & 1, style & 2);
+            }
+        }
+    }
+    check_ok(g->name, cases);
+}
+
+/* Picking and packing: every n gets a set whose kernels share a layout and serve every m. */
+static void check_pick(void) {
+    const char *name = "gemm pick and pack";
+    size_t cases = 0;
+    for (size_t n = 0; n < 130; n++, cases++) {
+        mcc_gemm_set set;
+        mcc_gemm_pick(MCC_F32, n, &set);
+        for (size_t m = 0; m <= set.mr; m++) {
+            const mcc_gemm_kernel *g = set.serve[m];
+            if (!g || g->nr != set.nr || g->kr != set.kr || g->mr < m || (m == 0 && g->mr != set.mr))
+                check_fail(name, "n=%zu: no kernel for m=%zu", n, m);
+        }
+    }
+    /* Both orders of the source, and 16-bit types, give the same panels. */
+    enum { N = 37, K = 21 };
+    float rows[N * K], columns[K * N];
+    uint16_t half[N * K], brain[N * K];
+    for (size_t j = 0; j < N; j++) {
+        for (size_t d = 0; d < K; d++) {
+            const int value = check_int(-8, 7); /* exact in every type */
+            rows[j * K + d] = columns[d * N + j] = (float)value;
+            uint32_t bits;
+            memcpy(&bits, &rows[j * K + d], 4);
+            brain[j * K + d] = (uint16_t)(bits >> 16);
+            half[j * K + d] = value ? (uint16_t)((bits >> 16 & 0x8000) | ((bits >> 13 & 0x3ffff) - 0x1c000)) : 0;
+        }
+    }
+    mcc_gemm_set set;
+    mcc_gemm_pick(MCC_F32, N, &set);
+    const size_t panel = mcc_gemm_f32_panel(&set, K), bytes = mcc_gemm_f32_packed(&set, N, K) * sizeof(float);
+    float *packed[4];
+    for (int i = 0; i < 4; i++, cases++) {
+        packed[i] = check_alloc(bytes);
+        mcc_gemm_f32_pack_bias(&set, packed[i], panel, N, NULL, MCC_F32);
+        if (i == 1) mcc_gemm_f32_pack(&set, packed[i], panel, 0, N, 0, K, columns, MCC_F32, 1, N);
+        else mcc_gemm_f32_pack(&set, packed[i], panel, 0, N, 0, K, i == 0 ? (void *)rows : i == 2 ? (void *)half : (void *)brain,
+                               i == 0 ? MCC_F32 : i == 2 ? MCC_F16 : MCC_BF16, K, 1);
+        if (memcmp(packed[0], packed[i], bytes)) check_fail(name, "source %d gives other panels", i);
+    }
+    check_ok(name, cases);
+}
+
+void check_gemm(void) {
+    size_t count;
+    const mcc_gemm_kernel *g = mcc_gemm_kernels(&count);
+    for (; count--; g++) {
+        if (!check_can(g->name, g->isa)) continue;
+        if (g->type == MCC_F32) check_tiles_f32(g);
+    }
+    check_pick();
+}
