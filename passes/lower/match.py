@@ -59,6 +59,7 @@ class Match:
     root: Node
     values: dict[str, Value] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
+    before: list[Node] = field(default_factory=list)  # nodes that the replacement needs besides its own
 
     def __getitem__(self, name: str) -> Value:
         return self.values[name]
@@ -78,6 +79,12 @@ class Match:
         """A new constant for the replacement."""
         return constant(self.graph.fresh(stem), data)
 
+    def emit(self, op: str, inputs: list, attrs: dict, shape, dtype: str) -> Value:
+        """A node of its own in front of the replacement; its result."""
+        out = Value(self.graph.fresh(f"{self.root.outputs[0].name}_{op}"), dtype, shape)
+        self.before.append(Node(op, inputs, [out], attrs, self.root.name, common_scope(self.nodes)))
+        return out
+
 
 def rewrite(graph: Graph, patterns, replace: Callable) -> int:
     """Replace every match; `replace(match)` gives (op, inputs, attrs) or None to refuse. Returns how many."""
@@ -85,28 +92,29 @@ def rewrite(graph: Graph, patterns, replace: Callable) -> int:
     roots = {op for p in patterns for op in p.ops}
     makers, users, outputs = graph.makers(), graph.users(), set(graph.outputs)
     gone: set[int] = set()
-    count = 0
-    for i, node in enumerate(graph.nodes):
+    count, kept = 0, []
+    for node in list(graph.nodes):
+        kept.append(node)
         if node.op not in roots or id(node) in gone:
             continue
         new = _first(graph, node, patterns, replace, makers, users, outputs)
         if new is None:
             continue
         found, new_node = new
-        graph.nodes[i] = new_node
+        kept[-1:] = [*found.before, new_node]
         for n in found.nodes:
             gone.add(id(n))
             for v in n.inputs:
                 if v is not None:
                     users[v].remove(n)
-        for v in new_node.inputs:
-            if v is not None:
-                users.setdefault(v, []).append(new_node)
-        for v in new_node.outputs:
-            makers[v] = new_node
+        for n in (*found.before, new_node):
+            for v in n.inputs:
+                if v is not None:
+                    users.setdefault(v, []).append(n)
+            for v in n.outputs:
+                makers[v] = n
         count += 1
-    if count:
-        graph.nodes = [n for n in graph.nodes if id(n) not in gone]
+    graph.nodes = [n for n in kept if id(n) not in gone]
     return count
 
 

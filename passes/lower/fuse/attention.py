@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from ..match import Number, P, Sketch, rewrite
 
-LAST = {"perm": [0, 1, 3, 2]}
-KT = P("transpose", "k", **LAST)
+LAST, TURN = {"perm": [0, 1, 3, 2]}, {"perm": [0, 2, 1, 3]}
 Q = (P("mul", "q", Number("q_mul")), P("div", "q", Number("q_div")), "q")
-K = (P("mul", KT, Number("k_mul")), P("div", KT, Number("k_div")), P("transpose", P("mul", "k", Number("k_mul")), **LAST), KT)
+BOTH = P("transpose", "k_heads", perm=[0, 2, 3, 1])  # [batch, length, heads, width] turned at once
+KT = (P("transpose", "k", **LAST), BOTH)
+K = (P("mul", KT, Number("k_mul")), P("div", KT, Number("k_div")), P("transpose", P("mul", "k", Number("k_mul")), **LAST), *KT)
 RAW = P("matmul", Q, K)
 SCORES = (P("mul", RAW, Number("mul")), P("div", RAW, Number("div")), RAW)
 PATTERNS = [P("matmul", P("softmax", P("add", SCORES, "mask"), axis=lambda a: a in (-1, 3)), "v"),
@@ -18,10 +19,11 @@ PATTERNS = [P("matmul", P("softmax", P("add", SCORES, "mask"), axis=lambda a: a 
 
 
 def replace(m):
-    q, k, v, mask = m["q"], m["k"], m["v"], m.get("mask")
+    q, k, v, mask = m["q"], m.get("k") or m["k_heads"], m["v"], m.get("mask")
     if any(t.shape is None or len(t.shape) != 4 for t in (q, k, v)) or any(t.data is not None for t in (q, k, v)):
         return None
-    if k.shape[:3] != v.shape[:3] or q.shape[:2] != k.shape[:2] or q.shape[3] != k.shape[3] or q.dtype != v.dtype:
+    shape = k.shape if m.get("k") else tuple(k.shape[i] for i in TURN["perm"])
+    if shape[:3] != v.shape[:3] or q.shape[:2] != shape[:2] or q.shape[3] != shape[3] or q.dtype != v.dtype:
         return None
     scale = 1.0
     for up, down in (("mul", "div"), ("q_mul", "q_div"), ("k_mul", "k_div")):
@@ -30,9 +32,11 @@ def replace(m):
         return None  # the op multiplies q and k by the root
     inputs = [q, k, v]
     if mask is not None:
-        if mask.shape is None or not _broadcasts(mask.shape, (*q.shape[:3], k.shape[2])) or mask.dtype != q.dtype:
+        if mask.shape is None or not _broadcasts(mask.shape, (*q.shape[:3], shape[2])) or mask.dtype != q.dtype:
             return None
         inputs.append(mask)
+    if not m.get("k"):
+        inputs[1] = m.emit("transpose", [k], dict(TURN), shape, k.dtype)
     return "attention", inputs, {"scale": scale}
 
 

@@ -1,6 +1,6 @@
 """(x - mean) / sqrt(mean((x - mean)^2) + eps) -> layer_norm(x, 1), over one or several last axes.
 
-What follows, times scale plus bias, is `layer_norm_affine`. (Ba et al., arXiv 1607.06450.)
+Scale and bias that follow are taken in by `layer_norm_scale` and `layer_norm_bias`. (Ba et al., arXiv 1607.06450.)
 """
 from __future__ import annotations
 
