@@ -27,6 +27,7 @@ class Value:
            "sparse": True      zeros stay zero in training
            "codebook": {"bits": b, "groups": g}   at most 2**b distinct values (per group of axis 0)
            "frozen": True      training leaves it alone
+           "trainable": True   trained although it stands in no weight's place (a quantizer's scale)
     """
 
     name: str

@@ -76,7 +76,7 @@ def dtype_of(name: str) -> torch.dtype:
     """The torch dtype of a numpy dtype name or "bfloat16"."""
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype):
-        raise ValueError(f"dtype '{name}' is not supported")
+        raise TypeError(f"dtype '{name}' is not supported")
     return dtype
 
 

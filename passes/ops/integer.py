@@ -70,8 +70,8 @@ def fake_quantize(x, scale, zero, back_scale=None, axis=1, block_size=0, output_
     cut = torch.maximum(torch.minimum(t, torch.as_tensor(hi - z)), torch.as_tensor(lo - z))
     whole = torch.round(t.detach()) + z  # as in `saturate`: round, shift, cut
     whole = whole.clamp(lo, hi) - z + (cut - cut.detach())
-    s = s if back_scale is None else _along(back_scale, x, axis, block_size).to(torch.float32)
-    return (whole * s).to(x.dtype)
+    back = scale if back_scale is None else back_scale
+    return (whole * _along(back, x, axis, block_size).to(torch.float32)).to(back.dtype)
 
 
 @op("dynamic_quantize_linear", example=lambda r: ([r(3, 8)], {}))

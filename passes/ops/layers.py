@@ -79,6 +79,11 @@ def _channels(v, x):
     return v.reshape(-1, *[1] * (x.ndim - 2))
 
 
+def _normalise(x, mean, var, scale, bias, epsilon):
+    mean, var, scale, bias = (_channels(v, x) for v in (mean, var, scale, bias))
+    return (x - mean) / torch.sqrt(var + epsilon) * scale + bias
+
+
 @op("batch_norm", example=lambda r: ([r(2, 4, 3, 3), r(4), r(4), r(4), abs(r(4)) + 0.5], {"epsilon": 1e-3}))
 def batch_norm(x, scale, bias, mean, var, epsilon=1e-5, momentum=0.9, training_mode=0, outputs=1):
     """x [N, C, ...], the rest [C]. With training_mode the batch's own mean and (biased) variance are used, and outputs
@@ -86,8 +91,10 @@ def batch_norm(x, scale, bias, mean, var, epsilon=1e-5, momentum=0.9, training_m
     if training_mode:
         axes = [0, *range(2, x.ndim)]
         now, spread_ = x.mean(axes), x.var(axes, unbiased=False)
-        y = (x - _channels(now, x)) / torch.sqrt(_channels(spread_, x) + epsilon) * _channels(scale, x) + _channels(bias, x)
+        y = _normalise(x, now, spread_, scale, bias, epsilon)
         mean, var = mean * momentum + now * (1 - momentum), var * momentum + spread_ * (1 - momentum)
+    elif mean.requires_grad or var.requires_grad or any(v.dtype != x.dtype for v in (scale, bias, mean, var)):
+        y = _normalise(x, mean, var, scale, bias, epsilon)  # torch's own has no such gradient, nor mixed types
     else:
         y = F.batch_norm(x, mean, var, scale, bias, False, 0.0, epsilon)
     return y.to(x.dtype) if outputs == 1 else (y.to(x.dtype), mean, var)
