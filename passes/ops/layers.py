@@ -56,7 +56,7 @@ def conv_transpose(x, w, b=None, strides=None, pads=None, dilations=None, group=
 @op("linear", example=lambda r: ([r(2, 3, 8), r(5, 8), r(5), r(2, 3, 5)], {"act": "relu"}))
 def linear(x, w, b=None, residual=None, act="none", alpha=0.0, beta=0.0):
     """act(x @ w.T + b + residual): x [..., K], w [N, K], b [N], residual [..., N]."""
-    return epilogue(F.linear(x, w), None if b is None else b, residual, act, alpha, beta)
+    return epilogue(F.linear(x, w, b), None, residual, act, alpha, beta)
 
 
 @op("matmul", example=lambda r: ([r(2, 1, 3, 4), r(5, 4, 2)], {}))

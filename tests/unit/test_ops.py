@@ -2,7 +2,6 @@
 import numpy as np
 import pytest
 import torch
-
 from mcc.passes.errors import UserError
 from mcc.passes.graph import Graph, Node, Value, constant
 from mcc.passes.ops import OPS, call, sample
