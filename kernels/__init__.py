@@ -74,7 +74,7 @@ class Session:
         self._in = [(_port(p), _view(p)) for p in net.inputs()]
         self._out = [(_port(p), _view(p)) for p in net.outputs()]
 
-    def clone(self, threads: int = 1) -> "Session":
+    def clone(self, threads: int = 1) -> Session:
         """Another session of the same model with its own activations and threads, and the same weights."""
         new = object.__new__(Session)
         net = self._net.clone()

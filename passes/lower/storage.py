@@ -1,0 +1,197 @@
+"""How the .mcc file keeps a constant: the four storages of kernels/core/file.h, written and read.
+
+`store` tries those that can pay and keeps the smallest; `load` is its inverse and checks everything.
+"""
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+import numpy as np
+
+from . import coder
+from .types import TYPE_BYTES
+
+RAW, PALETTE, BITMASK, CODED = range(4)
+NAMES = ("raw", "palette", "bitmask", "coded")
+SMALL = 256          # bytes below which a constant stays raw
+GAIN = 0.97          # a storage that must be decoded has to save 3 %, or raw values are used in place
+
+
+class Blob(NamedTuple):
+    storage: int
+    bytes: bytes
+
+
+class Damaged(ValueError):
+    """A blob that `store` cannot have made."""
+
+
+def raw_bytes(data: np.ndarray, dtype: str) -> np.ndarray:
+    """The little-endian values as unsigned integers of their width, row-major, flat. bfloat16 is rounded to even."""
+    data = np.ascontiguousarray(data)
+    if dtype == "bfloat16":
+        bits = np.ascontiguousarray(data, np.float32).view(np.uint32).ravel()
+        even = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)
+        nan = bits >> np.uint32(16) | np.uint32(0x40)
+        return np.where(np.isnan(bits.view(np.float32)), nan, even).astype("<u2")
+    return data.astype(np.dtype(dtype), copy=False).ravel().view(f"<u{TYPE_BYTES[dtype]}")
+
+
+def store(data: np.ndarray, dtype: str, meta: dict | None = None, entropy: bool = True) -> Blob:
+    """The smallest storage of `data` [any shape].
+
+    A codebook weight (meta "codebook") is always a palette, since its kernel multiplies from the indices. entropy=False
+    uses packed indices and masks only: nothing has to be decoded when the file is opened.
+    """
+    meta = meta or {}
+    if (meta.get("codebook") or meta.get("sparse")) and np.dtype(data.dtype).kind == "f":
+        data = data + np.zeros((), data.dtype)  # -0.0 becomes 0.0: one zero, not two
+    values = raw_bytes(data, dtype)
+    raw = Blob(RAW, values.tobytes())
+    if not values.size:
+        return raw
+    book = meta.get("codebook")
+    palette = None
+    if book or values.nbytes >= SMALL:
+        groups = int(book.get("groups", 1)) if book else 1
+        palette = _palette(values, np.asarray(data).shape, groups, entropy)
+    if book and palette:
+        return palette
+    if values.nbytes < SMALL:
+        return raw
+    found = [palette, _bitmask(values, entropy), _coded(values) if entropy and values.itemsize == 1 else None]
+    # At about the same size the coded form wins: a palette that is nobody's codebook only asks for a lookup kernel.
+    cost = {PALETTE: 1.0, BITMASK: 1.0, CODED: GAIN}
+    best = min((b for b in found if b and _allowed(b, values)), key=lambda b: cost[b.storage] * len(b.bytes), default=raw)
+    return best if len(best.bytes) < GAIN * len(raw.bytes) else raw
+
+
+def load(blob: Blob, dtype: str, shape: tuple[int, ...]) -> tuple[np.ndarray, dict]:
+    """The values in `shape` (bfloat16 as float32), and their meta (a palette's codebook). Raises Damaged."""
+    count = int(np.prod(shape, dtype=object)) if shape else 1
+    width = TYPE_BYTES[dtype]
+    meta: dict = {}
+    try:
+        if blob.storage == RAW:
+            values = np.frombuffer(blob.bytes, f"<u{width}") if len(blob.bytes) % width == 0 else np.empty(0)
+            if len(blob.bytes) != count * width:
+                raise Damaged(f"{len(blob.bytes)} raw bytes for {count} values")
+        elif not _plausible(count * width, len(blob.bytes)):
+            raise Damaged(f"{count} values from {len(blob.bytes)} bytes")
+        elif blob.storage == PALETTE:
+            values, meta = _load_palette(blob.bytes, width, shape, count)
+        elif blob.storage == BITMASK:
+            values = _load_bitmask(blob.bytes, width, count)
+        elif blob.storage == CODED and width == 1:
+            values = coder.decode(blob.bytes, count)
+        else:
+            raise Damaged("unknown storage, or entropy coded but not an 8-bit type")
+    except (coder.Damaged, struct.error) as error:
+        raise Damaged(str(error)) from None
+    if dtype == "bfloat16":
+        return (values.astype(np.uint32) << np.uint32(16)).view(np.float32).reshape(shape), meta
+    return values.view(np.dtype(dtype)).reshape(shape), meta
+
+
+def pack(numbers: np.ndarray, bits: int) -> bytes:
+    """Numbers below 1 << bits, packed little-endian without gaps."""
+    lanes = (numbers[:, None] >> np.arange(bits, dtype=np.uint8) & 1).astype(np.uint8)
+    return np.packbits(lanes.ravel(), bitorder="little").tobytes()
+
+
+def unpack(data: bytes, bits: int, count: int) -> np.ndarray:
+    """The inverse of pack; bits that fill the last byte must be zero."""
+    if len(data) != -(-count * bits // 8):
+        raise Damaged("packed numbers are truncated")
+    flat = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+    if flat[count * bits:].any():
+        raise Damaged("packed numbers do not end in zeros")
+    lanes = flat[:count * bits].reshape(count, bits).astype(np.uint16)
+    return (lanes << np.arange(bits, dtype=np.uint16)).sum(1).astype(np.uint8)
+
+
+def _plausible(values: int, blob: int) -> bool:
+    """The engine's bound on what a few bytes of entropy code may stand for."""
+    return values // 4096 <= blob + (16 << 10)
+
+
+def _allowed(blob: Blob, values: np.ndarray) -> bool:
+    return _plausible(values.nbytes, len(blob.bytes))
+
+
+def _symbols(numbers: np.ndarray, bits: int, entropy: bool, most: int) -> tuple[int, bytes]:
+    """The coder (0 packed, 1 rANS) that makes `numbers` smaller, and its bytes. `most` values are `most` bytes wide."""
+    packed = -(-numbers.size * bits // 8)
+    if entropy and coder.estimate(np.bincount(numbers, minlength=1)) < GAIN * packed:
+        stream = coder.encode(numbers)
+        if len(stream) < packed and _plausible(most, len(stream)):
+            return 1, stream
+    return 0, pack(numbers, bits)
+
+
+def _palette(values: np.ndarray, shape: tuple[int, ...], groups: int, entropy: bool) -> Blob | None:
+    """None when some group has more than 256 distinct values."""
+    if groups > 0xFFFF or groups < 1 or (groups > 1 and (not shape or shape[0] % groups)):
+        return None
+    rows = values.reshape(groups, -1)
+    if groups == 1 and len(np.unique(values[:: max(1, values.size // 4096)])) > 256:
+        return None  # most weights: seen without sorting all of them
+    tables, index = [], np.empty(rows.shape, np.uint8)
+    for g, row in enumerate(rows):
+        table, inverse = np.unique(row, return_inverse=True)
+        if len(table) > 256:
+            return None
+        tables.append(table)
+        index[g] = inverse.reshape(-1)
+    entries = max(map(len, tables))
+    bits = max(1, (entries - 1).bit_length())
+    body = b"".join(np.pad(t, (0, entries - len(t))).tobytes() for t in tables)
+    how, numbers = _symbols(index.ravel(), bits, entropy, values.nbytes)
+    return Blob(PALETTE, struct.pack("<BBHHH", bits, how, groups, entries, 0) + body + numbers)
+
+
+def _bitmask(values: np.ndarray, entropy: bool) -> Blob | None:
+    mask = (values != 0).astype(np.uint8)
+    nonzero = values[mask != 0]
+    if nonzero.nbytes + values.size // 16 >= values.nbytes:
+        return None
+    how, bits = _symbols(mask, 1, entropy, values.nbytes)
+    return Blob(BITMASK, struct.pack("<BBHII", how, 0, 0, nonzero.size, len(bits)) + bits + nonzero.tobytes())
+
+
+def _coded(values: np.ndarray) -> Blob | None:
+    numbers = values.view(np.uint8)
+    if coder.estimate(np.bincount(numbers)) >= GAIN * numbers.size:
+        return None
+    return Blob(CODED, coder.encode(numbers))
+
+
+def _load_palette(data: bytes, width: int, shape: tuple[int, ...], count: int):
+    bits, how, groups, entries, zero = struct.unpack_from("<BBHHH", data)
+    if not 1 <= bits <= 8 or how > 1 or zero or not 1 <= entries <= 1 << bits:
+        raise Damaged("palette header")
+    if not groups or (groups > 1 and (not shape or not shape[0] or shape[0] % groups)):
+        raise Damaged("palette groups do not divide axis 0")
+    at = 8 + groups * entries * width
+    if len(data) < at:
+        raise Damaged("palette is truncated")
+    table = np.frombuffer(data, f"<u{width}", groups * entries, 8).reshape(groups, entries)
+    index = coder.decode(data[at:], count) if how else unpack(data[at:], bits, count)
+    if count and index.max() >= entries:
+        raise Damaged("palette indices are out of range")
+    values = np.take_along_axis(table, index.reshape(groups, -1).astype(np.intp), 1).ravel()
+    return values, {"codebook": {"bits": bits, "groups": groups}}
+
+
+def _load_bitmask(data: bytes, width: int, count: int) -> np.ndarray:
+    how, plain, zero, nonzeros, mask_bytes = struct.unpack_from("<BBHII", data)
+    if how > 1 or plain or zero or len(data) != 12 + mask_bytes + nonzeros * width:
+        raise Damaged("mask header")
+    stream = data[12:12 + mask_bytes]
+    mask = coder.decode(stream, count) if how else unpack(stream, 1, count)
+    if count and mask.max() > 1 or int(mask.sum(dtype=np.int64)) != nonzeros:
+        raise Damaged("mask and values differ in number")
+    values = np.zeros(count, f"<u{width}")
+    values[mask != 0] = np.frombuffer(data, f"<u{width}", nonzeros, 12 + mask_bytes)
+    return values
