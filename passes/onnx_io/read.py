@@ -147,10 +147,11 @@ class Reader:
         if not supported:
             body = self.body(n, ins)
             return self.inline(n, body, ins) if body is not None else self.refuse(n, n.op_type, ins)
-        from .upgrade import UPGRADES
+        from .upgrade import UPGRADES, check_attributes
         upgrade = UPGRADES.get(n.op_type)
         if upgrade is not None:
             upgrade(self, call)
+        check_attributes(call)
         if call.op == "identity" and n.output[0] not in self.output_names():
             self.env[n.output[0]] = call.inputs[0]
             return None

@@ -5,7 +5,7 @@ enters it afterwards. They may enter nodes before it. Attributes that only becam
 """
 from __future__ import annotations
 
-from inspect import signature
+from inspect import Parameter, signature
 
 import numpy as np
 import onnx
@@ -36,7 +36,10 @@ def check_attributes(call: Call) -> None:
     row = OPS.get(call.op)
     if row is None:
         return
-    known = set(signature(row.fn).parameters)
+    parameters = signature(row.fn).parameters
+    if any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values()):
+        return  # it hands them on
+    known = set(parameters)
     try:
         defaults = onnx.defs.get_schema(call.type, call.version, "").attributes
     except onnx.defs.SchemaError:
@@ -125,7 +128,6 @@ def window(r: Reader, c: Call) -> None:
             c.attrs["pads"] = pads
     if c.type == "AveragePool" and not any(c.attrs.get("pads", [0])) and not c.attrs.get("ceil_mode"):
         c.attrs.pop("count_include_pad", None)
-    check_attributes(c)
 
 
 def same_pads(shape, kernel, strides, dilations, mode) -> list[int] | None:
@@ -178,7 +180,6 @@ def conv_transpose(r: Reader, c: Call) -> None:
             begin.append(small if mode == "SAME_UPPER" else total - small)
             end.append(total - small if mode == "SAME_UPPER" else small)
         c.attrs["pads"], c.attrs["output_padding"] = begin + end, extra
-    check_attributes(c)
 
 
 @upgrade("Upsample", "Resize")
@@ -216,7 +217,6 @@ def resize(r: Reader, c: Call) -> None:
             full[axes] = scales.data
             c.inputs[2] = r.constant(full, f"{c.name}.scales")
             del c.attrs["axes"]
-    check_attributes(c)
 
 
 @upgrade("BatchNormalization")
@@ -243,7 +243,6 @@ def group_norm(r: Reader, c: Call) -> None:
             return r.emit("reshape", [wide, r.constant(np.array([-1]), f"{c.name}.shape")], {},
                           [(v.dtype, (groups * each,))], c.name)[0]
         c.inputs = [x, repeat(scale), repeat(bias)]
-    check_attributes(c)
 
 
 @upgrade("Dropout")
@@ -287,7 +286,6 @@ def recurrent(r: Reader, c: Call) -> None:
     for i in (5, 6):
         if i < len(c.inputs) and c.inputs[i] is not None and c.inputs[i].data is not None and not c.inputs[i].data.any():
             c.inputs[i] = None
-    check_attributes(c)
 
 
 # --- types ------------------------------------------------------------------------------------------------------
@@ -318,7 +316,6 @@ def quantize(r: Reader, c: Call) -> None:
     if not c.attrs.get("block_size"):
         c.attrs.pop("block_size", None)
     c.attrs.pop("precision", None)
-    check_attributes(c)
 
 
 @upgrade("ConstantOfShape")
@@ -351,14 +348,22 @@ def reshape(r: Reader, c: Call) -> None:
         return
     c.shapes[0] = tuple(map(dim, out))
     if all(isinstance(e, int) for e in out):
-        c.inputs[1] = r.constant(np.array(out, dtype=np.int64), f"{c.name}.shape")
+        c.inputs[1] = shape_constant(r, c, out)
         c.attrs = {"allowzero": 1} if 0 in out else {}
         return
     short = [e if isinstance(e, int) else 0 if i < len(d) and d[i] == e else -1 for i, e in enumerate(out)]
     if short.count(-1) == 1 and 0 in out:
         return
     if short.count(-1) <= 1:
-        c.inputs[1] = r.constant(np.array(short, dtype=np.int64), f"{c.name}.shape")
+        c.inputs[1] = shape_constant(r, c, short)
+
+
+def shape_constant(r: Reader, c: Call, shape: list[int]) -> Value:
+    """A reshape's target; the one it has when that says so already."""
+    old = c.inputs[1]
+    if old.data is not None and old.data.tolist() == shape:
+        return old
+    return r.constant(np.array(shape, dtype=np.int64), f"{c.name}.shape")
 
 
 def resolve(target: list, d: list, allowzero: int = 0) -> list | None:
@@ -488,7 +493,6 @@ def split(r: Reader, c: Call) -> None:
             c.inputs = [x, r.constant(np.array(sizes, dtype=np.int64), f"{c.name}.split")]
         else:
             c.attrs["num_outputs"] = n
-    check_attributes(c)
 
 
 @upgrade("Slice")
@@ -570,7 +574,6 @@ def reduction(r: Reader, c: Call) -> None:
             c.attrs["noop_with_empty_axes"] = 1
         c.inputs = c.inputs[:1]
     c.attrs.setdefault("keepdims", 1)
-    check_attributes(c)
 
 
 @upgrade("Swish")
