@@ -47,6 +47,7 @@ class Context:
     """What a pass may use besides the graph. `passes/` never sees the engine: `measure` comes from the caller.
 
     original  the graph before the first pass (after `train:`), e.g. the teacher
+    previous  the graph before the pass that ran last (not before this one); None for the first pass
     data      data.Data with splits train, test, calibration; None when the recipe has no data
     train     the recipe's training defaults: {"epochs", "lr", "batch", "optimizer", ...}
     measure   measure(graph) -> {"bytes", "latency_ms"} on the engine; None when there is none
@@ -56,6 +57,7 @@ class Context:
 
     original: Graph
     data: Any = None
+    previous: Graph | None = None
     loss: str = "cross_entropy"
     train: dict = field(default_factory=dict)
     target: dict = field(default_factory=dict)
