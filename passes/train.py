@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -141,14 +142,15 @@ def task_loss(ctx: Context, name: str | None = None, smooth: float = 0.0) -> Los
     return loss
 
 
-def follow(teacher: Graph, kind: str = "kl", temperature: float = 1.0, output: int = 0) -> LossFn:
-    """Distance to a teacher's output: T^2-scaled KL of softmaxed logits (arXiv 1503.02531) or mean squared error."""
+def follow(teacher: Graph, kind: str = "kl", temperature: float = 1.0, output: int = 0, mine: int = 0) -> LossFn:
+    """Distance of output number `mine` to a teacher's output: T^2-scaled KL of softmaxed logits (arXiv 1503.02531) or
+    mean squared error."""
     module = teacher.module().eval()
 
     def loss(outputs, labels, inputs):
         with torch.no_grad():
             want = outputs_of(module, inputs)[output]
-        return soft_loss(outputs[output], want, kind, temperature)
+        return soft_loss(outputs[mine], want, kind, temperature)
     return loss
 
 
@@ -162,37 +164,29 @@ def soft_loss(got: torch.Tensor, want: torch.Tensor, kind: str = "kl", temperatu
 
 def outputs_of(module: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
     """The outputs of a GraphModule as a list, whatever their number."""
-    out = module(**inputs) if False else module(inputs)
-    if isinstance(out, dict):
-        return list(out.values())
+    out = module(inputs)
     return list(out) if isinstance(out, (tuple, list)) else [out]
 
 
-def evaluate(model: Graph | torch.nn.Module, data, metric: str | Callable = "accuracy", *, split: str = "test",
-             batch: int = 256, limit: int | None = None) -> float:
-    """Mean of a per-sample metric over a split; metric is "accuracy", a name of LOSSES or fn(output, labels) -> scores [B]."""
+def evaluate(model: Graph | torch.nn.Module, data, metric: str = "accuracy", *, split: str = "test", batch: int = 256,
+             limit: int | None = None, original: Graph | None = None) -> float:
+    """A metric (see `metrics`) of a model over a split; `original` is the reference that some metrics compare with."""
+    from .metrics import find
+
+    row = find(metric)
     module = model.module() if isinstance(model, Graph) else model
+    reference = original.module().eval() if original is not None else None
     was = module.training
     module.eval()
-    total, count = 0.0, 0
+    scores = []
     with torch.no_grad():
-        for inputs, labels in data.batches(split, batch, None):
-            scores = _scores(outputs_of(module, inputs)[0], labels, metric)
-            total, count = total + float(scores.double().sum()), count + len(scores)
-            if limit is not None and count >= limit:
-                break
+        for inputs, labels in data.batches(split, batch, None, limit):
+            want = None if reference is None else outputs_of(reference, inputs)
+            scores.append(row.scores(outputs_of(module, inputs), labels, want))
     module.train(was)
-    if count == 0:
+    if not scores:
         raise UserError(f"the {split} split is empty")
-    return total / count
-
-
-def _scores(output, labels, metric) -> torch.Tensor:
-    if callable(metric):
-        return metric(output, labels)
-    if metric == "accuracy":
-        return (output.argmax(-1) == labels).double()
-    return torch.stack([LOSSES[metric](y[None], t[None], 0.0) for y, t in zip(output, labels)])
+    return row.value(np.concatenate(scores))
 
 
 def steps_of(data, split: str, batch: int) -> int:

@@ -17,7 +17,8 @@ from ..graph import Graph, Node, Value, constant
 
 @dataclass(frozen=True)
 class Logits(Pass):
-    """teacher     original (the model before the first pass), or the path of a model file (.onnx, .pt2, .mcc)
+    """teacher     original (the model before the first pass), previous (the model before the pass that ran last), or
+                  the path of a model file (.onnx, .pt2, .mcc)
     temperature   softens both distributions; larger shows more of what the teacher thinks of wrong classes
     loss          kl, or mse of the logits (for embeddings and regression)
     alpha         weight of the hard labels, 0..1; without labels in the data it must be 0 or is taken as 0
@@ -50,11 +51,11 @@ class Logits(Pass):
 
         teacher = self._teacher(ctx)
         index = _output(graph, self.output)
-        soft = follow(teacher, self.loss, self.temperature, _output(teacher, self.output))
+        soft = follow(teacher, self.loss, self.temperature, _output(teacher, self.output), index)
         hard = task_loss(ctx)
 
         def loss(outputs, labels, inputs):
-            value = soft([outputs[index]] if False else outputs, labels, inputs)
+            value = soft(outputs, labels, inputs)
             if labels is None or self.alpha == 0:
                 return value
             return (1 - self.alpha) * value + self.alpha * hard(outputs, labels, inputs)
@@ -64,6 +65,10 @@ class Logits(Pass):
     def _teacher(self, ctx: Context) -> Graph:
         if self.teacher == "original":
             return ctx.original
+        if self.teacher == "previous":
+            if ctx.previous is None:
+                raise UserError("distill.logits: teacher: previous, but no pass ran before it; use teacher: original")
+            return ctx.previous
         from .. import load
         return load(self.teacher)
 

@@ -1,0 +1,195 @@
+"""Remove whole channels: the layers that are left are smaller dense layers, faster everywhere.
+
+Channels that meet in an addition, a gate, a depthwise convolution or a shared weight go together (`passes/groups.py`;
+DepGraph, Fang et al., arXiv 2301.12900). Weakest first by the importance chosen (`prune/importance.py`), by a share of
+every group or until the model has a share of its multiply-accumulates; in steps, each with training, if wanted.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import gcd
+from typing import Literal
+
+import numpy as np
+
+from ..base import Context, Pass, layer_name, options_for, select
+from ..cost import guess_bind, macs, params
+from ..errors import UserError
+from ..graph import Graph, Node, Value, constant
+from ..groups import Dependencies, Group, analyse
+from .importance import importance
+
+
+@dataclass(frozen=True)
+class Channels(Pass):
+    """ratio       share of the channels to remove from every group (0..1); 0.5 when macs is not given either
+    macs           instead: go on, over all groups, until this share of the multiply-accumulates is left (0..1)
+    importance     l1, l2, bn, taylor (needs data) or random
+    round_to       keep multiples of this many channels in layers at least 4 times as wide (1: any number)
+    max_ratio      with macs: no group loses more than this share
+    min_channels   no layer gets narrower than this
+    steps          prune in so many rounds
+    epochs, lr     training after each round (0: none)
+    samples        how many training samples taylor looks at
+    layers, keep   patterns of layers whose output channels may be removed, and must not be
+    overrides      {pattern: {ratio: r}}: groups with such a layer lose their own share
+    """
+
+    ratio: float | None = None
+    macs: float | None = None
+    importance: Literal["l1", "l2", "bn", "taylor", "random"] = "l2"
+    round_to: int = 8
+    max_ratio: float = 0.9
+    min_channels: int = 1
+    steps: int = 1
+    epochs: float = 0
+    lr: float | None = None
+    samples: int = 256
+    layers: str | list[str] = "*"
+    keep: list[str] = field(default_factory=list)
+    overrides: dict[str, dict] = field(default_factory=dict)
+
+    def check(self) -> None:
+        if self.ratio is not None and self.macs is not None:
+            raise ValueError("ratio and macs are two ways to say how much; give one of them")
+        for name in ("ratio", "macs", "max_ratio"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {value}")
+        for name in ("round_to", "min_channels", "steps", "samples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.epochs < 0:
+            raise ValueError(f"epochs must not be negative, got {self.epochs}")
+        for pattern, options in self.overrides.items():
+            if set(options) != {"ratio"} or not 0 <= options["ratio"] < 1:
+                raise ValueError(f"overrides[{pattern!r}]: takes ratio, at least 0 and below 1, got {options}")
+
+    def matches(self, graph: Graph) -> list[Node]:
+        """The layers whose output channels may go, with their groups."""
+        return [n for g in self._groups(analyse(graph)) for n in g.producers]
+
+    def run(self, graph: Graph, ctx: Context) -> Graph:
+        bind = ctx.target.get("bind") or {}
+        first = analyse(graph, bind)
+        if not self._groups(first):
+            reasons = [f"{k}: {why}" for k, why in list(first.skipped.items())[:3]]
+            raise UserError("prune.channels: no channels can be removed" + (f" ({'; '.join(reasons)})" if reasons else
+                            "; check layers and keep"))
+        total = sum(macs(graph, bind).values())
+        before = {"params": params(graph), "macs": total, "widths": _widths(graph)}
+        goal = None if self.macs is None else self.macs * total
+        for i in range(self.steps):
+            ctx.progress(i, self.steps, "prune channels")
+            deps = first if i == 0 else analyse(graph, bind)
+            score = importance(deps, self.importance, ctx, self.samples)
+            if goal is None:
+                gone = self._by_ratio(deps, score)
+            else:
+                gone = self._by_macs(deps, score, total * (goal / total) ** ((i + 1) / self.steps), bind)
+            graph = deps.remove(deps.feasible(gone))
+            if self.epochs:
+                from ..train import fit_graph
+                graph = fit_graph(graph, ctx, epochs=self.epochs, lr=self.lr, text=f"train after pruning {i + 1}/{self.steps}")
+        widths = _widths(graph)
+        ctx.note(params_before=before["params"], params_after=params(graph),
+                 macs_before=total, macs_after=sum(macs(graph, bind).values()),
+                 layers=[{"layer": k, "channels_before": n, "channels": widths[k]}
+                         for k, n in before["widths"].items() if widths.get(k, n) != n],
+                 skipped=first.skipped)
+        if goal is not None and ctx.notes["macs_after"] > goal * 1.02:
+            ctx.note(warning=f"{ctx.notes['macs_after'] / total:.1%} of the multiply-accumulates are left, more than the "
+                             f"{self.macs:.1%} asked for: the groups are at max_ratio or rounded to {self.round_to}")
+        return graph
+
+    def _groups(self, deps: Dependencies) -> list[Group]:
+        """Groups all of whose layers may lose channels."""
+        return [g for g in deps.groups if len(g.classes) > 1 and len(select(g.producers, self.layers)) == len(g.producers)
+                and not select(g.producers, self.keep)]
+
+    def _by_ratio(self, deps: Dependencies, score: np.ndarray) -> np.ndarray:
+        gone = []
+        for group in self._groups(deps):
+            own = [o["ratio"] for n in group.producers if (o := options_for(n, self.overrides))]
+            ratio = max(own) if own else 0.5 if self.ratio is None else self.ratio
+            ratio = 1 - (1 - ratio) ** (1 / self.steps)
+            order = group.classes[np.argsort(score[group.classes], kind="stable")]
+            gone.append(order[:len(order) - self._kept(group, len(order) * (1 - ratio))])
+        gone = np.concatenate(gone)
+        return gone[np.argsort(score[gone], kind="stable")]
+
+    def _by_macs(self, deps: Dependencies, score: np.ndarray, goal: float, bind: dict) -> np.ndarray:
+        """The fewest weakest classes, of all groups in one order, without which `goal` is met (binary search)."""
+        groups = self._groups(deps)
+        owner = np.full(deps.size, -1)
+        for i, g in enumerate(groups):
+            owner[g.classes] = i
+            if self.importance in ("l1", "l2", "bn"):  # relative to the group, so that no group's scale decides
+                score[g.classes] /= max(score[g.classes].mean(), 1e-30)
+        pool = np.flatnonzero(owner >= 0)
+        pool = pool[np.argsort(score[pool], kind="stable")]
+        cost = _Cost(deps, bind)
+
+        def chosen(count: int) -> np.ndarray:
+            share = np.bincount(owner[pool[:count]], minlength=len(groups))
+            gone = []
+            for g, n in zip(groups, share):
+                order = g.classes[np.argsort(score[g.classes], kind="stable")]
+                n = min(n, int(self.max_ratio * len(order)))
+                gone.append(order[:max(0, len(order) - self._kept(g, len(order) - n))])
+            gone = np.concatenate(gone)
+            return deps.feasible(gone[np.argsort(score[gone], kind="stable")])
+
+        lo, hi = 0, len(pool)
+        while lo < hi:
+            middle = (lo + hi) // 2
+            lo, hi = (lo, middle) if cost.after(chosen(middle)) <= goal else (middle + 1, hi)
+        return chosen(lo)
+
+    def _kept(self, group: Group, count: float) -> int:
+        """How many classes of a group stay: near `count`, a round number of channels, never none."""
+        size = round(group.size)
+        step = self.round_to // gcd(self.round_to, max(size, 1))
+        even = size >= 1 and size * len(group.classes) == group.width
+        if not even or group.width < 4 * self.round_to:
+            step = 1
+        kept = max(step, round(count / step) * step, -(-self.min_channels // max(size, 1)), 1)
+        return min(kept, len(group.classes))
+
+    @staticmethod
+    def example() -> Graph:
+        r = np.random.default_rng(0)
+
+        def weight(name, *shape):
+            return constant(name, r.standard_normal(shape).astype(np.float32))
+        x, a, b, c, y = (Value(n, "float32", s) for n, s in (("x", ("N", 3, 6, 6)), ("a", ("N", 8, 6, 6)), ("b", ("N", 8, 6, 6)),
+                                                            ("c", ("N", 8, 6, 6)), ("y", ("N", 4, 6, 6))))
+        pads = {"pads": [1, 1, 1, 1]}
+        return Graph([x], [y], [
+            Node("conv", [x, weight("conv1.weight", 8, 3, 3, 3), weight("conv1.bias", 8)], [a], pads, "conv1"),
+            Node("relu", [a], [b], {}, "relu"),
+            Node("conv", [b, weight("dw.weight", 8, 1, 3, 3), None], [c], pads | {"group": 8}, "dw"),
+            Node("conv", [c, weight("conv2.weight", 4, 8, 1, 1), weight("conv2.bias", 4)], [y], {}, "conv2")])
+
+
+class _Cost:
+    """Multiply-accumulates as a function of what is removed: every layer's shrink with the cuts of its weight."""
+
+    def __init__(self, deps: Dependencies, bind: dict):
+        self.macs = macs(deps.graph, guess_bind(deps.graph, bind))
+        self.cuts: dict[Node, list[np.ndarray]] = {}
+        for cut in deps.cuts:
+            if cut.kind in ("out", "in", "depthwise") and cut.marks.any():
+                self.cuts.setdefault(cut.node, []).append(cut.marks)
+        self.size = deps.size
+
+    def after(self, classes: np.ndarray) -> float:
+        stays = np.ones(self.size, bool)
+        stays[classes] = False
+        return sum(m * float(np.prod([stays[marks].mean() for marks in self.cuts.get(n, ())])) for n, m in self.macs.items())
+
+
+def _widths(graph: Graph) -> dict[str, int]:
+    """Output channels of every layer."""
+    return {layer_name(n): n.inputs[1].shape[0] for n in graph.nodes
+            if n.op in ("conv", "linear") and n.inputs[1].data is not None}
