@@ -10,7 +10,7 @@ says otherwise. A source is a function that returns a `Source`; its keyword argu
 Options that every source takes:
 
     batch        samples in a training batch (read by the pipeline)
-    inputs       new names for the source's columns, in order, when the model calls its inputs otherwise
+    names        new names for the source's columns, in order, when the model calls its inputs otherwise
     epoch        samples in one pass over train: that many are drawn anew each epoch from a larger set
     limit        keep only the first so many samples of each split: {train: 1000, test: 500}
     calibration  how many train samples to calibrate on (a number), or a data source of its own
@@ -42,7 +42,7 @@ SOURCES = {
     "csv": "files:csv",
     "jsonl": "files:jsonl",
 }
-COMMON = ("source", "batch", "inputs", "epoch", "limit", "calibration")
+COMMON = ("source", "batch", "names", "epoch", "limit", "calibration")
 
 
 @dataclass
@@ -160,7 +160,7 @@ class Data:
             keep = dict(zip(self.inputs, names))
         else:
             raise UserError(f"data: the model's inputs are {', '.join(names)}, but the source gives "
-                            f"{', '.join(self.inputs)}; choose or rename them with `inputs: [...]`")
+                            f"{', '.join(self.inputs)}; give the columns these names with `names: [...]`")
         if list(keep) != list(keep.values()) or list(keep) != self.inputs:
             for split, t in self.tables.items():
                 self.tables[split] = Table({new: t.columns[old] for old, new in keep.items()}, t.labels)
@@ -197,8 +197,8 @@ def open_data(spec: dict | str, seed: int = 0, inputs: list[str] | None = None) 
         source = _limited(source, common["limit"])
     data = Data(source, {k: v for k, v in spec.items() if k != "batch"}, seed,
                 _calibration(common.get("calibration"), source, seed), common.get("epoch"))
-    if common.get("inputs"):
-        data.bind(list(common["inputs"]))
+    if common.get("names"):
+        data.bind(list(common["names"]))
     return data.bind(list(inputs)) if inputs else data
 
 

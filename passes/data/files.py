@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv as csvlib
 import hashlib
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,7 +109,7 @@ def npz(path: str, labels: str = "labels", test: float | str = 0.2, split_seed: 
         try:
             with np.load(file, allow_pickle=False) as z:
                 arrays = {k: z[k] for k in z.files}
-        except (ValueError, OSError, EOFError, KeyError) as e:
+        except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as e:
             raise UserError(f"data: npz: {file}: {e}") from None
         y = as_labels(arrays.pop(labels, None))
         lengths = {k: len(v) if v.ndim else 0 for k, v in arrays.items()} | ({} if y is None else {labels: len(y)})
