@@ -343,7 +343,7 @@ def test_photos():
     data = open_data({"source": "photos", "size": 32, "crops": 2})
     x, y = next(data.batches("test", 4))
     assert y is None and x["x"].shape == (4, 3, 32, 32) and float(x["x"].abs().max()) <= 1.0
-    used = [set(n for names in builtin.PHOTOS[p].values() for n in names) for p in ("train", "test")]
+    used = [{n for names in builtin.PHOTOS[p].values() for n in names} for p in ("train", "test")]
     assert not used[0] & used[1]
 
 

@@ -10,6 +10,8 @@ import models as bench
 from mcc.passes import zoo
 from mcc.passes.data import fetch, open_data
 
+torch.set_num_threads(1)  # the networks are small and the test runner may use all cores
+
 
 def parameters(module):
     return sum(p.numel() for p in module.parameters())
