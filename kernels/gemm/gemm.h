@@ -18,6 +18,24 @@
 typedef void mcc_gemm_f32_fn(size_t m, size_t n, size_t k, size_t taps, const float *const *rows, const float *panel,
                              float *c, size_t c_stride, const float *residual, float lo, float hi);
 
+/* What becomes of an int32 sum; every rounding step is that of passes/ops/lowered.py, so all kernels give the same bytes:
+ * t = float(acc) * scale[j]; t += float(residual - r_zero) * r_scale; y = rint(min(max(t, lo), hi)) + zero */
+typedef struct mcc_requant {
+    float lo, hi; /* bounds of y, less zero */
+    int32_t zero;
+    float r_scale;
+    int32_t r_zero;
+} mcc_requant;
+
+/* int8 tile. A panel is, for NR columns: int32 bias[NR] (less x_zero times the column's sum of weights), float scale[NR],
+ * then w[taps][ceil(k / KR)][NR][KR] int8, zero where k ends inside a group of KR.
+ *      acc[i][j] = bias[j] + sum over t < taps, q < k of rows[t * MR + i][q] * w[t][q][j]
+ * With q: c is int8, c[i * c_stride + j] = requantized acc; residual is int8, like c, or NULL.
+ * Without: c is int32 and gets acc. Reads exactly k bytes of each row, writes exactly m x n of c.
+ * The VNNI kernels multiply rows read as uint8 = int8 + 128; mcc_gemm_s8_offset says so to the packing. */
+typedef void mcc_gemm_s8_fn(size_t m, size_t n, size_t k, size_t taps, const int8_t *const *rows, const void *panel,
+                            void *c, size_t c_stride, const int8_t *residual, const mcc_requant *q);
+
 typedef struct mcc_gemm_kernel {
     const char *name;
     uint32_t isa;

@@ -1,0 +1,76 @@
+/* qgemm.h: int8 matrix products around the micro-kernels of gemm.h: packing, the walk, and the ways out. */
+#ifndef MCC_QGEMM_H
+#define MCC_QGEMM_H
+
+#include "gemm.h"
+
+/* What the kernels of this set add to each row element: 0 or 128. */
+int32_t mcc_gemm_s8_offset(const mcc_gemm_set *set);
+
+/* An int8 product, prepared: immutable. */
+typedef struct mcc_qgemm {
+    mcc_gemm_set set;
+    size_t n, k, taps, panel; /* panel: bytes from one to the next */
+    const uint8_t *w;         /* packed, groups one after another */
+    size_t group_bytes;       /* packed bytes of one group */
+} mcc_qgemm;
+
+/* Packs `groups` weights of n columns each: element (g, j, d), d < taps * k, stands at ((g * n + j) * taps * k + d), int8.
+ * bias and scale: groups * n each; NULL for zeros and ones. x_zero is folded into the bias. */
+mcc_status mcc_qgemm_pack(mcc_net *net, mcc_qgemm *g, size_t groups, size_t n, size_t k, size_t taps, const int8_t *w,
+                          const int32_t *bias, const float *scale, int32_t x_zero);
+
+/* How accumulators become the output. */
+typedef enum mcc_qout {
+    MCC_Q_S8,  /* requantized int8, then `table` */
+    MCC_Q_F32, /* act(float(acc) * scale[j]) */
+    MCC_Q_DYN, /* act(float(acc) * (row_scale[row / rows_per_scale] * scale[j]) + b[j] + residual) */
+    MCC_Q_S32, /* acc itself */
+} mcc_qout;
+
+typedef struct mcc_qjob {
+    const mcc_qgemm *gemm;
+    size_t batch, m;
+    mcc_qout out;
+    void *c;
+    size_t c_stride;
+    mcc_requant requant;
+    const int8_t *residual_s8, *table; /* or NULL */
+    const float *scale, *bias;         /* all columns of all groups; for F32 and DYN */
+    const float *row_scale, *residual; /* DYN */
+    size_t rows_per_scale;
+    mcc_epilogue post;
+    mcc_gemm_place_fn place;           /* its w is ignored: groups stand group_bytes apart */
+    const void *arg;
+    void **tables;
+} mcc_qjob;
+void mcc_qgemm_run(mcc_exec *exec, const mcc_qjob *job);
+
+/* Reads the attributes y_zero, lo, hi, r_scale, r_zero, and out, act, ... of an integer op; checks scale (finite),
+ * residual and table. `scale` must be constant float32 [n]. */
+typedef struct mcc_qtail {
+    mcc_qout out;
+    mcc_requant requant;
+    mcc_epilogue post;
+    const float *scale;
+    const int32_t *bias;
+    bool residual, table;
+} mcc_qtail;
+mcc_status mcc_qtail_read(mcc_net *net, mcc_node *node, size_t n, mcc_qtail *tail);
+/* y_zero, lo, hi, r_scale and r_zero alone; and a table operand: 256 constant int8. */
+mcc_status mcc_requant_read(mcc_net *net, const mcc_node *node, mcc_requant *requant);
+mcc_status mcc_table_read(mcc_net *net, const mcc_node *node, mcc_tensor *table);
+/* The output side of a output side, from the node's tensors. */
+void mcc_qtail_job(const mcc_node *node, const mcc_qtail *tail, mcc_qjob *job);
+
+/* The same for the dynamic ops: inputs x, w, scale, bias float32?, residual float32?. */
+mcc_status mcc_dynamic_read(mcc_net *net, mcc_node *node, size_t n, mcc_qtail *tail);
+void mcc_dynamic_job(const mcc_node *node, const mcc_qtail *tail, mcc_qjob *job);
+
+/* y[i] = table[y[i] + 128] */
+void mcc_table_s8(int8_t *y, size_t count, const int8_t *table);
+
+/* Symmetric int8 of x (ops/lowered.py `_dynamic`): codes and the scale of `count` floats. */
+float mcc_dynamic_s8(const float *x, size_t count, int8_t *codes);
+
+#endif

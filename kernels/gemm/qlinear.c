@@ -1,0 +1,147 @@
+/* qlinear.c: the int8 linear layers: qlinear (static scales) and dqlinear (rows quantized as they come). */
+#include <math.h>
+#include <string.h>
+
+#include "../core/element.h"
+#include "../core/isa.h"
+#include "qgemm.h"
+
+typedef struct state {
+    mcc_qgemm gemm;
+    mcc_qtail tail;
+    size_t m;
+} state;
+
+typedef struct matrix { const int8_t *x; size_t k, n; } matrix;
+
+static void place(const void *arg, size_t batch, size_t row, size_t rows, size_t mr, void *scratch, const void **table,
+                  size_t *w, size_t *c) {
+    const matrix *a = arg;
+    (void)batch, (void)scratch, (void)w;
+    for (size_t i = 0; i < mr; i++) table[i] = a->x + (row + (i < rows ? i : rows - 1)) * a->k;
+    *c = row * a->n;
+}
+
+/* Shapes of x [..., K], w [N, K], y [..., N], and an int8 constant w. */
+static mcc_status shapes(mcc_net *net, mcc_node *node, state *s, const int8_t **w) {
+    mcc_tensor *x = node->in[0], *weight = node->in[1], *y = node->out[0];
+    mcc_status status;
+    MCC_NEED(x->rank >= 1 && weight->rank == 2 && y->rank == x->rank, "x is [..., K], the weight [N, K]");
+    MCC_NEED(weight->type == MCC_S8 && weight->constant, "the weight is constant int8");
+    const size_t k = weight->dim[1], n = weight->dim[0];
+    MCC_NEED(x->dim[x->rank - 1] == k, "x has another number of columns than the weight");
+    MCC_NEED(y->dim[y->rank - 1] == n, "y has another number of columns than the weight has rows");
+    for (uint32_t i = 0; i + 1 < x->rank; i++) MCC_NEED(x->dim[i] == y->dim[i], "x and y differ in their leading axes");
+    if (x->constant && x->count && !mcc_dense(net, x, &status)) return status;
+    if (!(*w = mcc_dense(net, weight, &status))) return status;
+    s->m = y->count ? y->count / n : 0;
+    s->gemm.k = k, s->gemm.n = n, s->gemm.taps = 1;
+    node->macs = (uint64_t)y->count * k;
+    return MCC_OK;
+}
+
+mcc_status mcc_prepare_qlinear(mcc_net *net, mcc_node *node) {
+    MCC_NEED(mcc_arity(node, 4, 6, 1), "takes x, weight, bias, scale, optional residual and table, gives one output");
+    const int8_t *w;
+    state *s = node->state = mcc_net_alloc(net, sizeof *s);
+    if (!s) return MCC_NO_MEMORY;
+    MCC_TRY(shapes(net, node, s, &w));
+    MCC_NEED(node->in[0]->type == MCC_S8, "x is int8");
+    const int64_t x_zero = mcc_int(node, "x_zero", 0);
+    MCC_NEED(x_zero >= -128 && x_zero <= 127, "x_zero is not an int8");
+    MCC_TRY(mcc_qtail_read(net, node, s->gemm.n, &s->tail));
+    if (!s->m) return MCC_OK;
+    MCC_TRY(mcc_qgemm_pack(net, &s->gemm, 1, s->gemm.n, s->gemm.k, 1, w, s->tail.bias, s->tail.scale, (int32_t)x_zero));
+    node->kernel = s->gemm.set.serve[s->m < s->gemm.set.mr ? s->m : 0]->name;
+    return MCC_OK;
+}
+
+void mcc_run_qlinear(const mcc_node *node, mcc_exec *exec) {
+    const state *s = node->state;
+    if (!s->m) return;
+    const matrix a = {node->in[0]->data, s->gemm.k, s->gemm.n};
+    mcc_qjob job = {.gemm = &s->gemm, .batch = 1, .m = s->m, .c_stride = s->gemm.n, .place = place, .arg = &a};
+    mcc_qtail_job(node, &s->tail, &job);
+    mcc_qgemm_run(exec, &job);
+}
+
+/* --- dynamic ---------------------------------------------------------------------------------------------------- */
+
+float mcc_dynamic_s8(const float *x, size_t count, int8_t *codes) {
+    float top = 0;
+    for (size_t i = 0; i < count; i++) {
+        const float a = fabsf(x[i]);
+        top = a > top ? a : top;
+    }
+    /* Infinite or huge inputs have no codes; clamp so that the conversion below is defined. */
+    const float inverse = top > 0 ? 127.0f / top : 0.0f;
+    for (size_t i = 0; i < count; i++) {
+        float t = x[i] * inverse;
+        t = t > -127.0f ? t : -127.0f;
+        t = t < 127.0f ? t : 127.0f;
+        /* Round half to even: adding 1.5 * 2^23 leaves the integer in the low bits. */
+        codes[i] = (int8_t)((t + 12582912.0f) - 12582912.0f);
+    }
+    return top / 127.0f;
+}
+
+/* The workspace of dqlinear: a scale per row, then the codes. */
+static size_t codes_at(size_t rows) { return (rows * sizeof(float) + 63) / 64 * 64; }
+
+mcc_status mcc_prepare_dqlinear(mcc_net *net, mcc_node *node) {
+    MCC_NEED(mcc_arity(node, 3, 5, 1), "takes x, weight, scale, optional bias and residual, gives one output");
+    const int8_t *w;
+    state *s = node->state = mcc_net_alloc(net, sizeof *s);
+    if (!s) return MCC_NO_MEMORY;
+    MCC_TRY(shapes(net, node, s, &w));
+    MCC_NEED(node->in[0]->type == MCC_F32 && node->out[0]->type == MCC_F32, "x and y are float32");
+    MCC_TRY(mcc_dynamic_read(net, node, s->gemm.n, &s->tail));
+    if (!s->m) return MCC_OK;
+    MCC_TRY(mcc_qgemm_pack(net, &s->gemm, 1, s->gemm.n, s->gemm.k, 1, w, NULL, NULL, 0));
+    node->kernel = s->gemm.set.serve[s->m < s->gemm.set.mr ? s->m : 0]->name;
+    MCC_NEED(s->m < SIZE_MAX / 8 && s->m * s->gemm.k < SIZE_MAX / 2, "too large");
+    node->workspace = codes_at(s->m) + s->m * s->gemm.k;
+    return MCC_OK;
+}
+
+mcc_status mcc_dynamic_read(mcc_net *net, mcc_node *node, size_t n, mcc_qtail *tail) {
+    mcc_tensor *scale = node->in[2], *bias = mcc_in(node, 3), *residual = mcc_in(node, 4);
+    mcc_status status;
+    MCC_NEED(scale && scale->constant && scale->type == MCC_F32 && scale->count == n, "the scale is constant float32, one per output");
+    MCC_NEED(!bias || (bias->constant && bias->type == MCC_F32 && bias->count == n), "the bias is constant float32, one per output");
+    MCC_NEED(!residual || (residual->type == MCC_F32 && mcc_same_shape(residual, node->out[0])), "the residual is float32, like y");
+    tail->scale = mcc_dense(net, scale, &status);
+    if (!tail->scale || (bias && !mcc_dense(net, bias, &status))) return status;
+    if (residual && residual->constant && !mcc_dense(net, residual, &status)) return status;
+    tail->out = MCC_Q_DYN;
+    return mcc_epilogue_read(net, node, &tail->post);
+}
+
+void mcc_dynamic_job(const mcc_node *node, const mcc_qtail *tail, mcc_qjob *job) {
+    const mcc_tensor *bias = mcc_in(node, 3), *residual = mcc_in(node, 4);
+    job->out = MCC_Q_DYN, job->post = tail->post, job->scale = tail->scale;
+    job->c = node->out[0]->data;
+    job->bias = bias ? bias->data : NULL;
+    job->residual = residual ? residual->data : NULL;
+}
+
+typedef struct rows { const float *x; size_t k; float *scale; int8_t *codes; } rows;
+
+static void quantize_rows(void *arg, size_t begin, size_t end, unsigned thread) {
+    const rows *r = arg;
+    (void)thread;
+    for (size_t i = begin; i < end; i++) r->scale[i] = mcc_dynamic_s8(r->x + i * r->k, r->k, r->codes + i * r->k);
+}
+
+void mcc_run_dqlinear(const mcc_node *node, mcc_exec *exec) {
+    const state *s = node->state;
+    if (!s->m) return;
+    uint8_t *space = mcc_workspace(exec);
+    rows r = {node->in[0]->data, s->gemm.k, (float *)(void *)space, (int8_t *)space + codes_at(s->m)};
+    mcc_parallel(exec, s->m, 1 + 4096 / (s->gemm.k + 1), quantize_rows, &r);
+    const matrix a = {r.codes, s->gemm.k, s->gemm.n};
+    mcc_qjob job = {.gemm = &s->gemm, .batch = 1, .m = s->m, .c_stride = s->gemm.n, .place = place, .arg = &a,
+                    .row_scale = r.scale, .rows_per_scale = 1};
+    mcc_dynamic_job(node, &s->tail, &job);
+    mcc_qgemm_run(exec, &job);
+}
