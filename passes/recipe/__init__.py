@@ -236,15 +236,15 @@ def _source(item: Item, base: Path, problems: list[str], what: str) -> dict:
         if default is MISSING and key not in given:
             problems.append(f"{item.key}: {what}: {source.value}: option {key!r} is missing")
     path = given.get("path")
-    if path is not None and isinstance(path.value, str) and source.value in sources.SOURCES and values is not None:
-        if not os.path.exists(os.path.expanduser(values["path"])):
-            problems.append(f"{path.place}: {what}: {source.value}: no such file or folder {path.value!r} "
-                            f"(looked in the current folder{'' if str(base) == '.' else ' and in ' + str(base)})")
+    if (path is not None and isinstance(path.value, str) and source.value in sources.SOURCES and values is not None
+            and not os.path.exists(os.path.expanduser(values["path"]))):
+        problems.append(f"{path.place}: {what}: {source.value}: no such file or folder {path.value!r} "
+                        f"(looked in the current folder{'' if str(base) == '.' else ' and in ' + str(base)})")
     return {**made, **(values or {})}
 
 
 _COMMON: dict[str, tuple[Any, Any]] = {
-    "batch": (int, 128), "inputs": (list[str], None), "epoch": (int, None), "limit": (int | dict[str, int], None),
+    "batch": (int, 128), "names": (list[str], None), "epoch": (int, None), "limit": (int | dict[str, int], None),
     "calibration": (Any, None),
 }
 
