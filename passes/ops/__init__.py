@@ -72,9 +72,14 @@ def unknown(name: str) -> str:
     return f"unknown op '{name}'" + (f"; did you mean '{near[0]}'?" if near else "")
 
 
-def dtype_of(name: str) -> torch.dtype:
-    """The torch dtype of a numpy dtype name or "bfloat16"."""
-    dtype = getattr(torch, name, None)
+# ONNX's numbers of element types, which stand in attributes that this table does not know to be types.
+ONNX_TYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
+              10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16"}
+
+
+def dtype_of(name: str | int) -> torch.dtype:
+    """The torch dtype of a numpy dtype name, "bfloat16", or ONNX's number of either."""
+    dtype = getattr(torch, ONNX_TYPES.get(name, str(name)), None)
     if not isinstance(dtype, torch.dtype):
         raise TypeError(f"dtype '{name}' is not supported")
     return dtype

@@ -233,7 +233,7 @@ def attention(q, k, v, mask=None, past_key=None, past_value=None, nonpad_kv_seql
 
     q [N, heads, S, D] or [N, S, heads * D], k and v likewise with kv heads and T keys (the past's before them); mask
     bool (true = attend) or float (added), broadcast to [N, heads, S, T]. A query that may attend to no key gives 0.
-    Causal and window masks are aligned to the end of the valid keys. softmax_precision is ONNX's number or a dtype name.
+    Causal and window masks are aligned to the end of the valid keys. softmax_precision is a dtype's name or ONNX number.
     outputs: y, present_key, present_value, qk (qk_matmul_output_mode 0 raw, 1 after softcap, 2 with the mask, 3 softmax)."""
     flat = q.ndim == 3
     if flat:
@@ -271,11 +271,11 @@ def attention(q, k, v, mask=None, past_key=None, past_value=None, nonpad_kv_seql
         hidden = torch.zeros(keep.shape, dtype=q.dtype, device=q.device).masked_fill(~keep, float("-inf"))
         bias = hidden if bias is None else bias + hidden
     if bias is None:
-        p = qk.softmax(-1) if softmax_precision is None else qk.softmax(-1, dtype=_precision(softmax_precision)).to(q.dtype)
+        p = qk.softmax(-1) if softmax_precision is None else qk.softmax(-1, dtype=dtype_of(softmax_precision)).to(q.dtype)
     else:
         qk = qk + bias
         blind = bias.amax(-1, keepdim=True) == float("-inf")
-        kind = qk.dtype if softmax_precision is None else _precision(softmax_precision)
+        kind = qk.dtype if softmax_precision is None else dtype_of(softmax_precision)
         p = torch.where(blind, torch.zeros_like(qk), qk).softmax(-1, dtype=kind).to(q.dtype)
         p = torch.where(blind, torch.zeros_like(p), p)
     y = p @ v
@@ -295,7 +295,3 @@ def _bias(mask, q, s, t):
     if mask.shape[-1] < t:
         mask = F.pad(mask, (0, t - mask.shape[-1]), value=float("-inf"))
     return mask
-
-
-def _precision(kind):
-    return dtype_of(kind if isinstance(kind, str) else {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}[kind])

@@ -217,13 +217,15 @@ _bits("bitwise_not", lambda a: ~a, 1)
 @op("bit_shift", example=lambda r: ([abs(r(2, 5) * 50).astype("uint8"), abs(r(5) * 2).astype("uint8")],
                                     {"direction": "RIGHT"}))
 def bit_shift(x, y, direction):
-    """Logical shifts of unsigned integers; what is shifted out is lost."""
+    """What is shifted out is lost, also all of it; to the right, signed integers keep their sign."""
     a, n = x.to(torch.int64), y.to(torch.int64)
     if direction == "LEFT":
         return torch.where(n > 63, 0, a << n.clamp(max=63)).to(x.dtype)
-    # The top bit of a uint64 is int64's sign: clear what an arithmetic shift drags in.
-    kept = torch.where(n > 0, (1 << (64 - n).clamp(1, 62)) - 1 | (n == 1).to(torch.int64) << 62, -1)
-    return torch.where(n > 63, 0, (a >> n.clamp(max=63)) & kept).to(x.dtype)
+    if x.dtype != torch.uint64:
+        return (a >> n.clamp(max=63)).to(x.dtype)
+    # The top bit of a uint64 is int64's sign: shift by one and clear it, then by the rest.
+    once = a >> 1 & 2 ** 63 - 1
+    return torch.where(n == 0, a, torch.where(n > 63, 0, once >> (n - 1).clamp(0, 62))).to(x.dtype)
 
 
 @op("identity", example=lambda r: ([r(2, 3)], {}))

@@ -246,11 +246,13 @@ def depth_to_space(x, blocksize, mode="DCR"):
 
 
 @op("space_to_depth", example=lambda r: ([r(2, 3, 4, 6)], {"blocksize": 2}))
-def space_to_depth(x, blocksize):
-    """[N, C, H * b, W * b] -> [N, b * b * C, H, W], the depth being (b, b, C)."""
+def space_to_depth(x, blocksize, mode="DCR"):
+    """[N, C, H * b, W * b] -> [N, C * b * b, H, W]; the depth is (b, b, C) for DCR, (C, b, b) for CRD."""
     n, c, h, w = x.shape
     b = blocksize
-    return x.reshape(n, c, h // b, b, w // b, b).permute(0, 3, 5, 1, 2, 4).reshape(n, c * b * b, h // b, w // b)
+    x = x.reshape(n, c, h // b, b, w // b, b)
+    x = x.permute(0, 3, 5, 1, 2, 4) if mode == "DCR" else x.permute(0, 1, 3, 5, 2, 4)
+    return x.reshape(n, c * b * b, h // b, w // b)
 
 
 @op("resize", example=lambda r: ([r(1, 2, 4, 5), None, [1.0, 1.0, 1.75, 0.6]],
