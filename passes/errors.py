@@ -11,3 +11,7 @@ class UserError(Exception):
 
 class PassFailed(Exception):
     """A pass could not finish or diverged (exit code 3). Says why and how to go on."""
+
+
+class TargetError(Exception):
+    """The target cannot be reached or built for (exit code 4). Says what is missing and how to get it."""

@@ -45,7 +45,7 @@ def rule(name: str, text, place: str, metrics: dict | tuple = (), metric: str | 
     there = f"; there are {', '.join(FIGURES)}{' and ' + metric if metric else ''}"
     if name not in FIGURES and name not in metrics:
         raise ValueError(f"unknown figure {name!r}{near(name, [*FIGURES, *metrics]) or there}")
-    m = re.match(r"\s*(<=|>=|==|<|>)(.*)$", text, re.S) if isinstance(text, str) else None
+    m = re.match(r"\s*(<=|>=|==|<|>)(.*)$", text, re.DOTALL) if isinstance(text, str) else None
     if m is None:
         shown = text if isinstance(text, (int, float)) else "original"
         raise ValueError(f"must be text that begins with a comparison, like \"{'>=' if name in metrics else '<='} {shown}\"")
