@@ -1,4 +1,4 @@
-# Targets: setup test demo check check-arm64 check-asan check-ubsan check-tsan fuzz ext lib mcc-run lint bench deps clean
+# Targets: setup test demo check check-arm64 check-asan check-ubsan check-tsan ext lib mcc-run lint bench deps clean
 #
 #   make check                                   the C kernel checker, seed from the clock; make check seed=7 family=gemm
 #   make lib CC=... CFLAGS=... out=build/phone   the engine for another machine
@@ -14,6 +14,7 @@ VENV    ?= .venv
 seed    ?=
 family  ?=
 jobs    ?= 2
+PIP_FLAGS ?=
 
 FAMILIES ?= $(filter-out core,$(patsubst kernels/%/,%,$(wildcard kernels/*/)))
 SUBSET    = $(if $(filter-out undefined file,$(origin FAMILIES)),-DMCC_SUBSET)
@@ -24,13 +25,14 @@ FLAGS = -std=c11 -fPIC -fvisibility=hidden -ffp-contract=off -pthread -Wall -Wex
 py  = $(VENV)/bin/python
 src = $(wildcard $(foreach f,core $(FAMILIES),kernels/$(f)/*.c))
 obj = $(src:%.c=$(out)/obj/%.o)
-check_src = tests/kernels/check.c tests/kernels/build.c $(wildcard $(foreach f,core $(FAMILIES),tests/kernels/check_$(f).c))
+check_src = $(wildcard tests/kernels/check.c tests/kernels/build.c \
+              $(if $(SUBSET),$(foreach f,core $(FAMILIES),tests/kernels/check_$(f).c),tests/kernels/check_*.c))
 check_obj = $(check_src:%.c=$(out)/obj/%.o)
 
 # Every product is made under a name of its own and renamed, so that two makes at once do no harm.
 compile = mkdir -p $(@D) && $(CC) $(FLAGS) $(1) -MMD -MP -MT $@ -MF $@.$$$$.d -c $< -o $@.$$$$ && mv -f $@.$$$$.d $(@:.o=.d) && mv -f $@.$$$$ $@
 
-.PHONY: default setup test demo check check-arm64 check-asan check-ubsan check-tsan fuzz ext lib mcc-run lint bench deps clean FORCE
+.PHONY: default setup test demo check check-arm64 check-asan check-ubsan check-tsan ext lib mcc-run lint bench deps clean FORCE
 default: lib mcc-run
 
 # --- the engine ------------------------------------------------------------------------------------
@@ -61,13 +63,83 @@ check: $(out)/mcc-check
 # --- the Python extension --------------------------------------------------------------------------
 
 ext: kernels/_core.abi3.so
-ifneq ($(filter ext setup test demo bench fuzz,$(MAKECMDGOALS)),)
-py_include := $(shell $(py) -c 'import sysconfig; print(sysconfig.get_path("include"))' 2>/dev/null)
+ifneq ($(filter ext setup test demo bench lint,$(MAKECMDGOALS)),)
+py_include = $(shell $(py) -c 'import sysconfig; print(sysconfig.get_path("include"))')
 endif
 $(out)/obj/kernels/_core.o: kernels/_core.c $(out)/flags
 	@echo "cc $<"
 	@$(call compile,-DPy_LIMITED_API=0x030A0000 -I$(py_include))
 kernels/_core.abi3.so: $(obj) $(out)/obj/kernels/_core.o
 	@$(CC) $(FLAGS) -shared $(LDFLAGS) $^ -o $@.$$$$ -lm -pthread && mv -f $@.$$$$ $@
+
+# --- sanitizers and arm64: the same checker, built another way -----------------------------------------
+
+sanitize = $(MAKE) --no-print-directory check out=build/$(1) CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=$(2)" LDFLAGS="-fsanitize=$(2)"
+check-asan:
+	$(call sanitize,asan,address)
+check-ubsan:
+	$(call sanitize,ubsan,undefined -fno-sanitize-recover=all)
+check-tsan:
+	$(call sanitize,tsan,thread)
+
+# Three tiers of dispatch: plain NEON, dot product, everything but SVE and SME.
+ARM64_CPUS ?= cortex-a53 cortex-a76 max,sve=off,sme=off
+CC_arm64   ?= aarch64-linux-gnu-gcc
+QEMU       ?= qemu-aarch64
+arm64_missing = $(strip $(foreach tool,$(CC_arm64) $(QEMU),$(if $(shell command -v $(tool)),,$(tool))))
+check-arm64:
+ifneq ($(arm64_missing),)
+	@echo "skip check-arm64: $(arm64_missing) not found; see make deps"
+	@test "$(CI)" != true
+else
+	$(MAKE) --no-print-directory build/arm64/mcc-check out=build/arm64 CC="$(CC_arm64)" LDFLAGS=-static
+	@for cpu in $(ARM64_CPUS); do echo "-cpu $$cpu"; $(QEMU) -cpu $$cpu build/arm64/mcc-check $(or $(seed),1) $(family) || exit 1; done
+endif
+
+# --- Python: environment, tests ------------------------------------------------------------------------
+
+# torch first and by itself, so that no other package chooses its build. The engine is built by make, not by pip.
+$(VENV)/.installed: setup.cfg setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo "mcc needs Python 3.10 or newer; say which one: make setup PYTHON=python3.12"; exit 1; }
+	@test -x $(py) || $(PYTHON) -m venv $(VENV)
+	$(py) -m pip install -q --upgrade pip setuptools wheel
+	$(py) -m pip install -q $(PIP_FLAGS) -c constraints.txt torch
+	MCC_NO_EXTENSION=1 $(py) -m pip install -q $(PIP_FLAGS) -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.installed
+	@$(MAKE) --no-print-directory -j$(jobs) ext
+
+test: setup
+	@$(MAKE) --no-print-directory -j$(jobs) $(out)/mcc-check && $(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory -j$(jobs) check-arm64
+	OMP_NUM_THREADS=1 $(py) -m pytest -n $(jobs) $(PYTEST_FLAGS)
+
+demo: setup
+	$(VENV)/bin/mcc compress configs/lenet5-fashion.yaml --output build/demo
+
+bench: setup
+	$(VENV)/bin/mcc bench build/demo/model.mcc --ops
+
+lint: setup
+	$(py) -m ruff check cli passes kernels tests setup.py
+	$(py) -m mypy cli passes kernels
+	@$(MAKE) --no-print-directory -j$(jobs) out=build/lint WERROR=-Werror lib mcc-run build/lint/mcc-check
+	@if command -v clang >/dev/null; then $(MAKE) --no-print-directory -j$(jobs) out=build/lint-clang CC=clang WERROR=-Werror lib; \
+	 else echo "skip clang: not found"; fi
+
+DEPS = gcc libc6-dev make python3-dev python3-venv gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+deps:
+	@if ! command -v apt-get >/dev/null; then \
+	   for tool in cc make $(PYTHON) $(CC_arm64) $(QEMU); do command -v $$tool >/dev/null || echo "missing: $$tool"; done; \
+	   echo "install what is missing with your package manager (Debian's names: $(DEPS))"; exit 0; fi; \
+	 missing=$$(for p in $(DEPS); do dpkg -s $$p 2>/dev/null | grep -q '^Status: .* installed' || echo $$p; done); \
+	 if [ -z "$$missing" ]; then echo "all system packages are there"; \
+	 elif [ "$$(id -u)" = 0 ]; then apt-get update -q && apt-get install -y --no-install-recommends $$missing; \
+	 else echo "missing; as root: apt-get install -y --no-install-recommends" $$missing; fi
+
+clean:
+	rm -rf build kernels/_core*.so
 
 -include $(wildcard $(out)/obj/kernels/*.d $(out)/obj/kernels/*/*.d $(out)/obj/tests/*/*.d)
