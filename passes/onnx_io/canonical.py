@@ -15,12 +15,14 @@ from ..ops import OPS, call
 from ..ops.run import array, tensor
 
 LIMIT = 1 << 24   # elements: nothing larger is computed at import, unless it is no larger than what it is made of
+OPTIONAL = {"dropout", "layer_norm", "batch_norm", "max_pool", "lstm", "gru", "rnn", "attention"}
 KEPT = {"dequantize_linear", "dropout"}  # an int8 weight stays int8
 
 
 def canonical(graph: Graph) -> Graph:
     graph.prune()
     drop_identities(graph)
+    drop_unread_outputs(graph)
     fuse(graph)          # before folding: linear takes a transposed weight by its own name
     fold_constants(graph)
     drop_zero_bias(graph)
@@ -59,6 +61,15 @@ def _same_as(node: Node) -> Value | None:
                     and other.shape is not None and len(v.shape) <= len(other.shape):
                 return other
     return None
+
+
+def drop_unread_outputs(graph: Graph) -> None:
+    """Optional outputs at the end (a mask, running statistics, indices) that nobody reads."""
+    users, outputs = graph.users(), set(graph.outputs)
+    for node in graph.nodes:
+        if node.op in OPTIONAL:
+            while len(node.outputs) > 1 and not users.get(node.outputs[-1]) and node.outputs[-1] not in outputs:
+                node.outputs.pop()
 
 
 def fold_constants(graph: Graph) -> None:

@@ -22,6 +22,7 @@ NAMES = {
     "ReduceL1": "reduce_l1",
     "ReduceL2": "reduce_l2",
     "Swish": "silu",
+    "IsNaN": "is_nan",
 }
 BACK = {ours: theirs for theirs, ours in NAMES.items()}
 

@@ -115,6 +115,7 @@ class Reader:
         if v.data is None and v not in self.env_inputs() and not any(v.name == o.name for o in self.model.graph.output):
             v.name = name  # it came out of a function body or an alias under another name
             return v
+        del self.env[name]  # free for the identity
         return self.emit("identity", [v], {}, [(v.dtype, v.shape)], name, fixed=[name])[0]
 
     def env_inputs(self) -> set[Value]:
@@ -138,7 +139,7 @@ class Reader:
         if n.op_type == "If" and ins[0].data is not None:
             branch = next(a.g for a in n.attribute if a.name == ("then_branch" if ins[0].data.reshape(-1)[0] else "else_branch"))
             return self.branch(n, branch)
-        supported = n.op_type in ("Constant", "Gemm", "Upsample", "CastLike") or snake(n.op_type) in OPS
+        supported = n.op_type in ("Constant", "Gemm", "Upsample", "CastLike", "Scatter") or snake(n.op_type) in OPS
         if self.fold(n, ins, SMALL if supported else LARGE):
             return None
         call = self.call(n, ins)
@@ -350,8 +351,7 @@ class Reader:
         return f
 
     def inline(self, n: onnx.NodeProto, f: onnx.FunctionProto, ins: list) -> None:
-        given = {a.name: a for a in n.attribute}
-        given = {**{a.name: a for a in f.attribute_proto}, **given}
+        given = {a.name: a for a in [*f.attribute_proto, *_schema_defaults(n, self.opsets), *n.attribute]}
         outer, opsets = self.env, self.opsets
         self.env = {name: v for name, v in zip(f.input, ins) if v is not None}
         absent = {name for i, name in enumerate(f.input) if i >= len(ins) or ins[i] is None}
@@ -477,6 +477,20 @@ def scope_of(n: onnx.NodeProto) -> str:
     if n.name.startswith("/"):
         return ".".join(n.name.split("/")[1:-1])
     return ""
+
+
+def _schema_defaults(n: onnx.NodeProto, opsets: dict) -> list[onnx.AttributeProto]:
+    try:
+        schema = onnx.defs.get_schema(n.op_type, opsets.get("", 1), n.domain)
+    except onnx.defs.SchemaError:
+        return []
+    out = []
+    for name, a in schema.attributes.items():
+        if a.default_value.name:
+            out.append(onnx.AttributeProto())
+            out[-1].CopyFrom(a.default_value)
+            out[-1].name = name
+    return out
 
 
 def _resolved(attributes, given: dict):

@@ -32,6 +32,7 @@ def from_torch(module, inputs, dynamic: dict[str, dict[int, str]] | None = None,
     unknown = [n for n in dynamic or {} if n not in input_names]
     if unknown:
         raise UserError(f"dynamic: no input is named {', '.join(map(repr, unknown))}; the inputs are {', '.join(input_names)}")
+    inputs = tuple(_wide(t, (dynamic or {}).get(name, {})) for t, name in zip(inputs, input_names))
     dims = {name: torch.export.Dim(name) for axes in (dynamic or {}).values() for name in axes.values()}
     shapes = tuple({axis: dims[d] for axis, d in (dynamic or {}).get(name, {}).items()} for name in input_names)
     was = {m: m.training for m in module.modules()}
@@ -48,6 +49,14 @@ def from_torch(module, inputs, dynamic: dict[str, dict[int, str]] | None = None,
     if output_names is None:
         _rename_outputs(model, ["y"] if len(model.graph.output) == 1 else [f"y{i}" for i in range(len(model.graph.output))])
     return to_graph(model, bind or {}, simplify=False)
+
+
+def _wide(t, axes: dict[int, str]):
+    """An example of size 1 along a named dimension would be taken for a constant: twice the same."""
+    for axis in axes:
+        if t.shape[axis] == 1:
+            t = t.expand(*[2 if i == axis else -1 for i in range(t.ndim)]).contiguous()
+    return t
 
 
 def open_pt2(path: str):

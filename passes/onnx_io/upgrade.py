@@ -473,7 +473,7 @@ def squeeze(r: Reader, c: Call) -> None:
     shape = c.inputs[0].shape
     if len(c.inputs) < 2 or c.inputs[1] is None:
         if shape is None or any(isinstance(d, str) for d in shape):
-            raise UserError(f"node '{c.name}' (Squeeze) has no axes and its input's shape is not known; bind its dimensions")
+            return  # which ones are 1 is seen when the dimensions are bound
         axes = [i for i, d in enumerate(shape) if d == 1]
         c.inputs = [c.inputs[0], r.constant(np.array(axes, dtype=np.int64), f"{c.name}.axes")]
 
