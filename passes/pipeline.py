@@ -1,0 +1,363 @@
+"""A recipe from beginning to end: load, train if asked, every pass in order, measure after each, report.
+
+Every result is kept in OUTPUT/cache under a hash of all it depends on: the graph it starts from (so the whole prefix
+of the recipe), the pass and its options, the data, the seed, the code of this package, the versions and threads of the
+libraries. Files are written whole or not at all. So a run that is killed anywhere goes on from its last finished
+pass, and ends with the same bytes as one that was not.
+"""
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import cache, report
+from .base import Context, layer_name
+from .errors import PassFailed, UserError
+from .graph import Graph
+from .metrics import METRICS, Metric
+from .prepare import Prepared, prepare, save_checkpoint, unmatched
+from .recipe import Recipe, Step
+
+
+@dataclass
+class Engine:
+    """What the caller knows about the engine; passes/ does not. Without one, sizes are measured and times are not.
+
+    measure(graph, path)     lowers the graph to `path`; returns {"bytes", "latency_ms", "arena_bytes"...}
+    evaluate(path, batches)  runs a .mcc file on {input: array} batches; yields lists of output arrays
+    version                  changes when the engine does, so that old timings are not taken for new ones
+    """
+
+    measure: Callable[[Graph, Path], dict]
+    evaluate: Callable | None = None
+    version: str = ""
+
+
+def lower_only(recipe: Recipe) -> Engine:
+    """An Engine for where there is none: the file's bytes without times."""
+    def measure(graph: Graph, path: Path) -> dict:
+        from . import lower
+        lower(graph, path, **lower_options(recipe))
+        return {"bytes": os.path.getsize(path)}
+    return Engine(measure)
+
+
+def lower_options(recipe: Recipe) -> dict:
+    """How a recipe's graphs are lowered."""
+    return {"precision": recipe.target.precision, "bind": dict(recipe.model.bind), "note": {"name": recipe.name}}
+
+
+def run(recipe: Recipe, engine: Engine | None = None, resume: bool = True,
+        progress: Callable[[int, int, str], None] = lambda done, total, text: None,
+        log: Callable[[str], None] = lambda text: None) -> dict:
+    """Do all that the recipe says; returns the report (DESIGN 4.3), which is saved as OUTPUT/report.json too.
+
+    resume    take results of earlier runs from the cache; False forgets them first
+    progress  progress(done, total, text), called by long loops
+    log       log(text) at every step; OUTPUT/log.txt has the same lines
+    Raises UserError when recipe, model or data are wrong, PassFailed when a pass cannot finish.
+    """
+    return _Run(recipe, engine or lower_only(recipe), resume, progress, log).run()
+
+
+@dataclass
+class _Run:
+    recipe: Recipe
+    engine: Engine
+    resume: bool
+    progress: Callable
+    log: Callable
+    base: dict = field(default_factory=dict)
+
+    def run(self) -> dict:
+        recipe, started = self.recipe, time.monotonic()
+        deterministic(recipe.seed)
+        self.say(f"load {recipe.name}")
+        prepared = prepare(recipe)
+        recipe.output.mkdir(parents=True, exist_ok=True)
+        self.store = cache.Store(recipe.output / "cache", fresh=not self.resume)
+        self.data, self.base = prepared.data, self.dependencies(prepared)
+        original = self.train(prepared) if prepared.train else prepared.graph
+        self.metric, self.scorer = self.metric_of(original), None
+        if self.metric is not None:
+            self.scorer = report.Scorer(self.data, self.metric, original)
+        self.say("measure the original")
+        first, path, _ = self.figures(original, None)
+        first["seconds"] = round(time.monotonic() - started, 3)
+        shutil.copyfile(path, recipe.output / ".original.part")
+        os.replace(recipe.output / ".original.part", recipe.output / "original.mcc")
+        torch_original = self.scores(original)
+        graph, previous, stages, before = original, None, [], first
+        for i, step in enumerate(recipe.steps):
+            new, notes, seconds, cached = self.stage(i, step, graph, previous, original)
+            previous, graph = graph, new
+            self.say(f"{i + 1}/{len(recipe.steps)} {step.name}: measure")
+            facts, path, _ = self.figures(graph, torch_original)
+            facts = {"pass": step.name, "options": step.options(), **facts, "seconds": seconds, "cached": cached,
+                     "paid": report.paid(facts, before, self.metric), "notes": notes}
+            stages.append(facts)
+            before = facts
+        return self.finish(started, original, graph, path, first, stages)
+
+    def finish(self, started, original, graph, path, first, stages) -> dict:
+        recipe, out = self.recipe, self.recipe.output
+        self.say("measure the result on the engine")
+        final = dict(stages[-1] if stages else first)
+        for k in ("pass", "options", "cached", "paid", "notes"):
+            final.pop(k, None)
+        ours = theirs = None
+        if self.scorer is not None:
+            ours, theirs = self.engine_scores(path, graph), self.engine_scores(out / "original.mcc", original)
+            first |= self.scorer.facts(theirs, None)
+            final |= self.scorer.facts(ours, theirs)
+        part = out / ".model.part"
+        shutil.copyfile(path, part)
+        os.replace(part, out / "model.mcc")
+        final |= {"path": str(out / "model.mcc"), "ratio": first["bytes"] / final["bytes"],
+                  "seconds": round(time.monotonic() - started, 3)}
+        if first.get("latency_ms") and final.get("latency_ms"):
+            final["speedup"] = first["latency_ms"] / final["latency_ms"]
+        made = {"schema": 1, "recipe": recipe.name, "recipe_file": recipe.path, "overrides": recipe.overrides,
+                "seed": recipe.seed, "environment": self.base["libraries"] | {"threads": self.base["threads"]},
+                "data": self.about_data(), "metric": self.metric and {"name": self.metric.name, "better": self.metric.better},
+                "target": recipe.target.model_dump(), "original": first, "stages": stages, "final": final,
+                "expect": report.gates(recipe.expect, first, final)}
+        made["ok"] = all(g["ok"] for g in made["expect"])
+        made["warnings"] = report.warnings(made, ours, theirs, self.metric)
+        made = cache.plain(made)
+        self.store_report(made)
+        return made
+
+    def store_report(self, made: dict) -> None:
+        import json
+
+        import yaml
+        raw = {k: v for k, v in self.recipe.raw.items() if v is not None}
+        text = f"# {self.recipe.path}" + "".join(f" {o}" for o in self.recipe.overrides) + "\n"
+        cache.write_atomic(self.recipe.output / "recipe.yaml", text + yaml.safe_dump(raw, sort_keys=False, allow_unicode=True))
+        cache.write_atomic(self.recipe.output / "report.json", json.dumps(made, indent=1) + "\n")
+        self.say("done" if made["ok"] else "done, but a gate failed")
+
+    # --- one pass -------------------------------------------------------------------------------------------------
+
+    def stage(self, i: int, step: Step, graph: Graph, previous: Graph | None, original: Graph) -> tuple[Graph, dict, float, bool]:
+        """The graph after the pass, its notes, the seconds it took, and whether it came from the cache."""
+        label = f"{i + 1}/{len(self.recipe.steps)} {step.name}"
+        key = cache.key_of(step=step.name, options=step.options(), graph=cache.digest(graph), original=cache.digest(original),
+                           previous=previous and cache.digest(previous), files=self.files_of(step), **self.base)
+        found = self.store.load_graph(key)
+        if found is not None:
+            self.say(f"{label}: from the cache")
+            return found[0], found[1]["notes"], found[1]["seconds"], True
+        self.say(label)
+        problems = unmatched(step, graph)
+        if problems:
+            raise UserError(*problems)
+        ctx = self.context(original, label)
+        ctx.previous = previous
+        began = time.monotonic()
+        try:
+            deterministic(self.recipe.seed)
+            new = step.action.run(graph, ctx)
+        except PassFailed as e:
+            raise PassFailed(f"{step.item.key}: {step.name}: {e}\nfinished passes are kept: change the recipe and run the "
+                             "same command to go on from them") from None
+        except UserError as e:
+            raise UserError(*(f"{step.item.key}: {step.name}: {p.removeprefix(step.name + ': ')}" for p in e.problems)) from None
+        seconds = round(time.monotonic() - began, 3)
+        notes = cache.plain(ctx.notes)
+        self.store.save_graph(key, new, notes=notes, seconds=seconds)
+        # What was just made is read back, so that this run and a resumed one go on from the very same thing.
+        return self.store.load_graph(key)[0], notes, seconds, False
+
+    def context(self, original: Graph, label: str) -> Context:
+        def measure(graph: Graph) -> dict:
+            path = self.store.folder / f".part-{os.getpid()}-trial.mcc"
+            try:
+                return self.engine.measure(graph, path)
+            finally:
+                path.unlink(missing_ok=True)
+        train = {k: v for k, v in (self.recipe.train or {}).items() if k != "epochs"}
+        return Context(original=original, data=self.data, loss=self.loss(), train=self.batch() | train,
+                       target=self.recipe.target.model_dump(), seed=self.recipe.seed, measure=measure,
+                       progress=lambda done, total, text: self.progress(done, total, f"{label}: {text}"))
+
+    def train(self, prepared: Prepared) -> Graph:
+        """The model after `train:`; its checkpoint is saved where the recipe names one."""
+        options = self.recipe.train or {}
+        key = cache.key_of(step="train", options=options, graph=cache.digest(prepared.graph), **self.base)
+        found = self.store.load_graph(key)
+        if found is None:
+            from .train import fit_graph
+            self.say("train the original")
+            deterministic(self.recipe.seed)
+            try:
+                trained = fit_graph(prepared.graph, self.context(prepared.graph, "train"), text="original",
+                                    **{"epochs": options.get("epochs", 1), **options})
+            except PassFailed as e:
+                raise PassFailed(f"{self.recipe.place('train')}: train: {e}") from None
+            self.store.save_graph(key, trained)
+            found = self.store.load_graph(key)
+        if prepared.missing is not None:
+            saved = save_checkpoint(self.recipe, found[0], prepared.missing)
+            if saved is not None:
+                self.say(f"trained checkpoint saved as {saved}")
+                return prepare(self.recipe).graph  # as every later run will load it
+        return found[0]
+
+    # --- figures --------------------------------------------------------------------------------------------------
+
+    def figures(self, graph: Graph, original: np.ndarray | None) -> tuple[dict, Path, np.ndarray | None]:
+        """What the report says of a graph, its .mcc file, and its per-sample scores by torch."""
+        key = cache.key_of(measured=cache.digest(graph), engine=self.engine.version, bind=self.recipe.model.bind,
+                           name=self.recipe.name, target=self.recipe.target.model_dump(), code=self.base["code"])
+        facts, path = self.store.load_facts(key), self.store.path(key, "mcc")
+        if facts is None or not path.is_file():
+            part = self.store.folder / f".part-{os.getpid()}-{key}.mcc"
+            facts = dict(report.counts(graph, self.recipe.model.bind))
+            facts |= {k: v for k, v in self.engine.measure(graph, part).items() if k != "path"}
+            os.replace(part, path)
+            self.store.save_facts(key, facts)
+        scores = self.scores(graph)
+        return facts | (self.scorer.facts(scores, original) if scores is not None else {}), path, scores
+
+    def scores(self, graph: Graph) -> np.ndarray | None:
+        """Per-sample scores by torch; from the cache where they are."""
+        return self._scores("torch", graph, lambda progress: self.scorer.torch(graph, progress))
+
+    def engine_scores(self, path: Path, graph: Graph) -> np.ndarray:
+        """The same by the engine on the .mcc file, where there is one."""
+        if self.engine.evaluate is None:
+            return self.scores(graph)
+        return self._scores(f"engine {self.engine.version}", graph,
+                            lambda progress: self.scorer.engine(self.engine.evaluate, path, progress))
+
+    def _scores(self, by: str, graph: Graph, make: Callable) -> np.ndarray | None:
+        if self.scorer is None:
+            return None
+        key = cache.key_of(scores=by, graph=cache.digest(graph), original=cache.digest(self.scorer._original),
+                           metric=self.metric.name, target=self.recipe.target.model_dump(), **self.base)
+        scores = self.store.load_scores(key)
+        if scores is None:
+            scores = make(self.progress)
+            self.store.save_scores(key, scores)
+        return scores
+
+    def metric_of(self, graph: Graph) -> Metric | None:
+        """The recipe's metric; without one, what fits the data: accuracy for classes, mse for numbers, else cosine."""
+        if self.data is None:
+            return None
+        if self.recipe.metric is not None:
+            return METRICS[self.recipe.metric]
+        kind = self.label_kind()
+        return METRICS["accuracy" if kind == "i" else "mse" if kind == "f" else "cosine"]
+
+    # --- what results depend on -----------------------------------------------------------------------------------
+
+    def dependencies(self, prepared: Prepared) -> dict:
+        import torch
+        return {"data": prepared.data and prepared.data.fingerprint, "seed": self.recipe.seed, "loss": self.recipe.loss,
+                "train": self.recipe.train, "batch": (self.recipe.data or {}).get("batch"), "target": self.recipe.target.model_dump(),
+                "code": cache.code_version(), "libraries": cache.library_versions(), "threads": torch.get_num_threads()}
+
+    def files_of(self, step: Step) -> dict:
+        """Contents of the files that options name (a teacher's model file)."""
+        import hashlib
+        named = {k: v for k, v in step.options().items() if isinstance(v, str) and "." in v and os.path.isfile(v)}
+        return {k: hashlib.sha256(Path(v).read_bytes()).hexdigest() for k, v in named.items()}
+
+    def label_kind(self) -> str | None:
+        if not self.data.labelled("test"):
+            return None
+        _, labels = next(iter(self.data.batches("test", 1)))
+        return "f" if labels.dtype.is_floating_point else "i"
+
+    def loss(self) -> str:
+        if self.recipe.loss is not None:
+            return self.recipe.loss
+        return "mse" if self.data is not None and self.label_kind() == "f" else "cross_entropy"
+
+    def batch(self) -> dict:
+        batch = (self.recipe.data or {}).get("batch")
+        return {} if batch is None else {"batch": batch}
+
+    def about_data(self) -> dict | None:
+        return self.data and {"source": self.recipe.data["source"], "train": self.data.size("train"), "test": self.data.size("test"),
+                              "calibration": self.data.size("calibration"), "fingerprint": self.data.fingerprint}
+
+    def say(self, text: str) -> None:
+        self.log(text)
+        if self.recipe.output.is_dir():
+            with open(self.recipe.output / "log.txt", "a") as f:
+                f.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+
+def deterministic(seed: int) -> None:
+    """The same numbers every time: all generators seeded, only deterministic kernels of torch."""
+    import random
+
+    import torch
+    random.seed(seed)
+    np.random.seed(seed % 2 ** 32)
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def plan(recipe: Recipe, engine: Engine | None = None) -> dict:
+    """`--dry-run`: everything is checked and nothing trained. The plan has, for each pass, the layers it would work on and
+    the bytes and MACs it would leave, found by running the passes without their training on the model as it is."""
+    import tempfile
+    deterministic(recipe.seed)
+    prepared = prepare(recipe)
+    engine, graph = engine or lower_only(recipe), prepared.graph
+    ctx = Context(original=graph, data=prepared.data, train={k: v for k, v in (recipe.train or {}).items() if k != "epochs"},
+                  target=recipe.target.model_dump(), seed=recipe.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m.mcc"
+        made: dict[str, Any] = {"schema": 1, "recipe": recipe.name, "train": prepared.train, "original": _predict(graph, recipe, engine, path),
+                                "stages": [], "expect": [f"{r.name} {r.text}" for r in recipe.expect]}
+        known = True
+        for step in recipe.steps:
+            row: dict[str, Any] = {"pass": step.name, "options": step.options()}
+            if known:
+                problems = unmatched(step, graph)
+                if problems:
+                    raise UserError(*problems)
+                row["layers"] = [layer_name(n) for n in step.action.matches(graph)]
+                try:
+                    graph = _untrained(step).run(graph, ctx)
+                    row |= _predict(graph, recipe, engine, path)
+                except (PassFailed, UserError, ValueError) as e:
+                    row["unknown"], known = f"cannot be told without running it: {e}", False
+            made["stages"].append(row)
+    return cache.plain(made)
+
+
+def _untrained(step: Step):
+    action = step.action
+    if not hasattr(action, "epochs"):
+        return action
+    try:
+        quick = replace(action, epochs=0)
+        quick.check()
+        return quick
+    except ValueError:  # a pass that only trains leaves sizes as they are
+        return _Nothing()
+
+
+class _Nothing:
+    def run(self, graph: Graph, ctx: Context) -> Graph:
+        return graph
+
+
+def _predict(graph: Graph, recipe: Recipe, engine: Engine, path: Path) -> dict:
+    from . import lower
+    lower(graph, path, **lower_options(recipe))
+    return {**report.counts(graph, recipe.model.bind), "bytes": os.path.getsize(path)}
