@@ -1,0 +1,134 @@
+/* dwconv_s8.c: the table of int8 depthwise kernels, packing, and the walk over output pixels. */
+#include "dwconv_s8.h"
+
+#include <string.h>
+
+#include "../conv/qconv.h"
+#include "../core/element.h"
+#include "../core/isa.h"
+#include "../core/registry.h"
+
+static const mcc_dwconv_s8_kernel table[] = {
+#define DWCONV_S8(nc, layout, isa) {"dwconv_s8_" #nc "_" #isa, MCC_ISA_##isa, nc, MCC_DW_##layout, mcc_dwconv_s8_##nc##_##isa},
+#include "dwconv_s8.def"
+#undef DWCONV_S8
+};
+#define COUNT (sizeof table / sizeof *table)
+
+const mcc_dwconv_s8_kernel *mcc_dwconv_s8_kernels(size_t *count) {
+    *count = COUNT;
+    return table;
+}
+
+bool mcc_kernels_dwconv_s8(size_t i, mcc_kernel_info *info) {
+    if (i >= COUNT) return false;
+    *info = (mcc_kernel_info){.name = table[i].name, .isa = table[i].isa};
+    return true;
+}
+
+const mcc_dwconv_s8_kernel *mcc_dwconv_s8_pick(void) {
+    const uint32_t have = mcc_isa();
+    const mcc_dwconv_s8_kernel *k = table;
+    while ((k->isa & have) != k->isa) k++; /* the last line needs nothing */
+    return k;
+}
+
+static size_t block_bytes(const mcc_dwconv_s8_kernel *k, size_t taps) {
+    const size_t w = k->layout == MCC_DW_MADD ? (taps + 1) / 2 * 4 : taps;
+    return k->nc * (8 + w);
+}
+
+size_t mcc_dwconv_s8_bytes(const mcc_dwconv_s8_kernel *k, size_t n, size_t taps) {
+    if (taps > SIZE_MAX / 4096) return SIZE_MAX;
+    const size_t blocks = n / k->nc + 1, bytes = block_bytes(k, taps);
+    return blocks > SIZE_MAX / 2 / bytes ? SIZE_MAX : blocks * bytes;
+}
+
+/* Position `at` of a MADD block holds this channel: within 128-bit lanes of int16, the low halves come first. */
+static size_t channel_at(size_t nc, size_t at) {
+    const size_t half = nc / 2, lane = at % half / 4, e = at % 4;
+    return lane * 8 + (at / half) * 4 + e;
+}
+
+void mcc_dwconv_s8_pack(const mcc_dwconv_s8_kernel *k, void *out, size_t n, size_t taps, const int8_t *w, const int32_t *bias,
+                        const float *scale, int32_t x_zero) {
+    const size_t nc = k->nc, bytes = block_bytes(k, taps);
+    memset(out, 0, (n + nc - 1) / nc * bytes);
+    uint8_t *block = out;
+    for (size_t first = 0; first < n; first += nc, block += bytes) {
+        int32_t *b = (int32_t *)(void *)block;
+        float *s = (float *)(void *)(b + nc);
+        for (size_t at = 0; at < nc; at++) {
+            const size_t in_block = k->layout == MCC_DW_MADD ? channel_at(nc, at) : at, c = first + in_block;
+            if (c >= n) continue;
+            int64_t sum = 0;
+            for (size_t t = 0; t < taps; t++) {
+                const int8_t v = w[c * taps + t];
+                sum += v;
+                if (k->layout == MCC_DW_MADD) ((int16_t *)(void *)(s + nc))[(t / 2 * nc + at) * 2 + t % 2] = v;
+                else ((int8_t *)(void *)(s + nc))[t * nc + at] = v;
+            }
+            b[at] = (int32_t)(uint32_t)((bias ? bias[c] : 0) - sum * x_zero);
+            s[at] = scale[c];
+        }
+    }
+}
+
+/* --- the op ---------------------------------------------------------------------------------------------------- */
+
+typedef struct state {
+    mcc_layer_state head;
+    const mcc_dwconv_s8_kernel *kernel;
+    mcc_window window;
+    mcc_runs runs;
+    const void *weights, *fill;
+    mcc_requant requant;
+} state;
+
+typedef struct job { const state *s; const mcc_node *node; const void **tables; } job;
+
+#define SMALL 128 /* pointers on the stack: windows up to 11 x 11 */
+
+static void pixels(void *arg, size_t begin, size_t end, unsigned thread) {
+    const job *j = arg;
+    const state *s = j->s;
+    const mcc_window *v = &s->window;
+    const mcc_tensor *residual = mcc_in(j->node, 4), *table = mcc_in(j->node, 5);
+    const void *small[SMALL];
+    const void **rows = s->runs.taps + 1 <= SMALL ? small : j->tables + thread * (s->runs.taps + 1);
+    int8_t *y = j->node->out[0]->data;
+    for (size_t p = begin; p < end; p++) {
+        mcc_window_rows(v, &s->runs, j->node->in[0]->data, 1, 0, p, 1, 1, s->fill, NULL, rows);
+        rows[s->runs.taps] = s->fill;
+        s->kernel->fn(v->c, s->runs.taps, (const int8_t *const *)rows, s->weights, y + p * v->c,
+                      residual ? (const int8_t *)residual->data + p * v->c : NULL, &s->requant);
+        if (table) mcc_table_s8(y + p * v->c, v->c, table->data);
+    }
+}
+
+static void run(const mcc_node *node, mcc_exec *exec) {
+    const state *s = node->state;
+    const mcc_window *v = &s->window;
+    job j = {s, node, mcc_workspace(exec)};
+    mcc_parallel(exec, v->n * v->oh * v->ow, 1 + 4096 / (v->c * s->runs.taps + 1), pixels, &j);
+}
+
+mcc_status mcc_dwconv_s8_prepare(mcc_net *net, mcc_node *node, const mcc_window *v, const mcc_qtail *tail, const int8_t *w,
+                                 int32_t x_zero) {
+    state *s = node->state = mcc_net_alloc(net, sizeof *s);
+    if (!s) return MCC_NO_MEMORY;
+    *s = (state){.head.run = run, .kernel = mcc_dwconv_s8_pick(), .window = *v, .requant = tail->requant};
+    s->runs = (mcc_runs){.taps = v->kh * v->kw, .k = v->c};
+    /* The window's rows are whole pixels here: all channels of one cell. */
+    s->window.group = 1;
+    const size_t bytes = mcc_dwconv_s8_bytes(s->kernel, v->c, s->runs.taps);
+    if (bytes == SIZE_MAX) return MCC_NO_MEMORY;
+    void *weights = mcc_net_alloc(net, bytes), *fill = mcc_net_alloc(net, v->c + 1);
+    if (!weights || !fill) return MCC_NO_MEMORY;
+    memset(fill, (uint8_t)(int8_t)x_zero, v->c);
+    mcc_dwconv_s8_pack(s->kernel, weights, v->c, s->runs.taps, w, tail->bias, tail->scale, x_zero);
+    s->weights = weights, s->fill = fill;
+    if (s->runs.taps + 1 > SMALL) node->workspace = (s->runs.taps + 1) * sizeof(void *) * MCC_PLAN_THREADS;
+    node->kernel = s->kernel->name;
+    return MCC_OK;
+}

@@ -1,0 +1,40 @@
+/* dwconv_s8.h: int8 depthwise convolution, one output pixel of all channels at a time. */
+#ifndef MCC_DWCONV_S8_H
+#define MCC_DWCONV_S8_H
+
+#include "../gemm/qgemm.h"
+
+/* acc[c] = bias[c] + sum over t < taps of rows[t][c] * w[t][c];  y[c] = requantized acc (gemm.h), c < n.
+ * The weights stand in blocks of NC channels: int32 bias[NC], float scale[NC], then per pair of taps what the kernel
+ * wants (`mcc_dwconv_s8_pack`); missing channels and an odd last tap are zero. rows has `taps` pointers, made even by
+ * repeating any readable one. Reads exactly n bytes of each row, writes exactly n of y. residual may be NULL. */
+typedef void mcc_dwconv_s8_fn(size_t n, size_t taps, const int8_t *const *rows, const void *weights, int8_t *y,
+                              const int8_t *residual, const mcc_requant *q);
+
+/* How a kernel wants bias, scale and the pairs of taps of its NC channels:
+ *   PLAIN   bias, scale in order; w int8 [taps][NC]
+ *   MADD    for widening multiply-adds of interleaved int16: channels in the order of unpacklo/unpackhi over 128-bit
+ *           lanes (`mcc_dwconv_s8_order`); w int16 [taps / 2][NC][2] */
+typedef enum mcc_dwconv_layout { MCC_DW_PLAIN, MCC_DW_MADD } mcc_dwconv_layout;
+
+typedef struct mcc_dwconv_s8_kernel {
+    const char *name;
+    uint32_t isa;
+    size_t nc;
+    mcc_dwconv_layout layout;
+    mcc_dwconv_s8_fn *fn;
+} mcc_dwconv_s8_kernel;
+
+const mcc_dwconv_s8_kernel *mcc_dwconv_s8_kernels(size_t *count);
+const mcc_dwconv_s8_kernel *mcc_dwconv_s8_pick(void);
+
+/* Bytes of the packed weights of n channels; and the packing: w [n][taps] int8. SIZE_MAX when it overflows. */
+size_t mcc_dwconv_s8_bytes(const mcc_dwconv_s8_kernel *kernel, size_t n, size_t taps);
+void mcc_dwconv_s8_pack(const mcc_dwconv_s8_kernel *kernel, void *out, size_t n, size_t taps, const int8_t *w, const int32_t *bias,
+                        const float *scale, int32_t x_zero);
+
+#define DWCONV_S8(nc, layout, isa) mcc_dwconv_s8_fn mcc_dwconv_s8_##nc##_##isa;
+#include "dwconv_s8.def"
+#undef DWCONV_S8
+
+#endif

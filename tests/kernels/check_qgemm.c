@@ -1,0 +1,188 @@
+/* check_qgemm.c: every int8 line of gemm.def, every int8 depthwise and row kernel, against direct integer sums. */
+#include <math.h>
+#include <string.h>
+
+#include "../../kernels/core/isa.h"
+#include "../../kernels/dwconv/dwconv_s8.h"
+#include "../../kernels/eltwise/qrow.h"
+#include "../../kernels/gemm/qgemm.h"
+#include "check.h"
+
+static mcc_requant random_requant(void) {
+    const int zero = check_int(-128, 127), lo = check_int(-128, 127), hi = check_int(lo, 127);
+    const int all = check_int(0, 2) > 0;
+    return (mcc_requant){.lo = (float)((all ? -128 : lo) - zero), .hi = (float)((all ? 127 : hi) - zero), .zero = zero,
+                         .r_scale = 0.01f * (float)check_int(1, 300), .r_zero = check_int(-128, 127)};
+}
+
+/* The definition in passes/ops/lowered.py, once more. */
+static int8_t requant(int32_t acc, float scale, const int8_t *residual, const mcc_requant *q) {
+    volatile float t = (float)acc * scale; /* volatile: each step rounds */
+    if (residual) {
+        volatile float r = (float)(*residual - q->r_zero) * q->r_scale;
+        t = t + r;
+    }
+    return (int8_t)((int)rintf(fminf(fmaxf(t, q->lo), q->hi)) + q->zero);
+}
+
+static void fill_scale(float *scale, size_t n, size_t depth) {
+    for (size_t j = 0; j < n; j++) scale[j] = (float)check_int(1, 1000) / (float)(1000 * (20 + depth * (size_t)check_int(1, 60)));
+}
+
+/* --- gemm ------------------------------------------------------------------------------------------------------- */
+
+/* The panel of gemm.h, written out plainly. */
+static void pack(const mcc_gemm_kernel *g, uint8_t *panel, size_t bytes, size_t n, size_t k, size_t taps, const int8_t *w,
+                 const int32_t *bias, const float *scale) {
+    const mcc_gemm_set set = {.serve = {g}, .mr = g->mr, .nr = g->nr, .kr = g->kr};
+    memset(panel, 0, bytes);
+    int32_t *b = (int32_t *)(void *)panel;
+    float *s = (float *)(void *)(b + g->nr);
+    int8_t *out = (int8_t *)(s + g->nr);
+    const size_t groups = (k + g->kr - 1) / g->kr;
+    for (size_t j = 0; j < n; j++) {
+        int32_t sum = 0;
+        for (size_t d = 0; d < taps * k; d++) sum += w[j * taps * k + d];
+        b[j] = bias[j] - sum * mcc_gemm_s8_offset(&set);
+        s[j] = scale[j];
+        for (size_t t = 0; t < taps; t++)
+            for (size_t d = 0; d < k; d++)
+                out[((t * groups + d / g->kr) * g->nr + j) * g->kr + d % g->kr] = w[(j * taps + t) * k + d];
+    }
+}
+
+static void check_s8(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, size_t taps, bool with_residual, bool raw) {
+    enum { MARGIN = 5 };
+    const size_t depth = taps * k, stride = n + MARGIN, count = m * stride - MARGIN;
+    int8_t *w = check_alloc(n * depth + 1);
+    int32_t *bias = check_alloc(n * sizeof *bias);
+    float *scale = check_alloc(n * sizeof *scale);
+    check_fill_s8(w, n * depth);
+    check_fill_s32(bias, n, 100000);
+    fill_scale(scale, n, depth + 1);
+    const size_t bytes = g->nr * (8 + taps * ((k + g->kr - 1) / g->kr) * g->kr);
+    uint8_t *panel = check_alloc(bytes);
+    pack(g, panel, bytes, n, k, taps, w, bias, scale);
+    const int8_t *rows[64 * MCC_GEMM_MAX_MR];
+    for (size_t t = 0; t < taps; t++)
+        for (size_t i = 0; i < g->mr; i++) {
+            int8_t *row = i < m ? check_alloc_end(k) : NULL;
+            if (row) check_fill_s8(row, k);
+            rows[t * g->mr + i] = row ? row : rows[t * g->mr + m - 1];
+        }
+    int8_t *residual = NULL;
+    if (with_residual && !raw) check_fill_s8(residual = check_alloc_end(count), count);
+    const mcc_requant q = random_requant();
+    int8_t *c8 = check_alloc_end(count);
+    int32_t *c32 = check_alloc_end(count * sizeof *c32);
+    memset(c8, 85, count);
+    memset(c32, 85, count * sizeof *c32);
+    ((mcc_gemm_s8_fn *)g->fn)(m, n, k, taps, rows, panel, raw ? (void *)c32 : (void *)c8, stride, residual, raw ? NULL : &q);
+    for (size_t i = 0; i < m && !check_failed(); i++)
+        for (size_t j = 0; j < stride && i * stride + j < count && !check_failed(); j++) {
+            int32_t acc = j < n ? bias[j] : 0;
+            for (size_t t = 0; j < n && t < taps; t++)
+                for (size_t d = 0; d < k; d++) acc += rows[t * g->mr + i][d] * w[(j * taps + t) * k + d];
+            const size_t at = i * stride + j;
+            const int got = raw ? c32[at] : c8[at];
+            const int want = j >= n ? (raw ? 0x55555555 : 85) : raw ? acc : requant(acc, scale[j], residual ? residual + at : NULL, &q);
+            if (got != want)
+                check_fail(g->name, "m=%zu n=%zu k=%zu taps=%zu%s%s at [%zu,%zu]: %d, want %d", m, n, k, taps,
+                           residual ? " residual" : "", raw ? " raw" : "", i, j, got, want);
+        }
+    check_free_all(g->name);
+}
+
+static void check_tiles(const mcc_gemm_kernel *g) {
+    static const size_t depths[][2] = {{0, 1}, {1, 1}, {2, 1}, {3, 1}, {4, 1}, {5, 1}, {7, 1}, {8, 1}, {9, 1}, {15, 1}, {16, 1},
+                                       {17, 1}, {31, 1}, {67, 1}, {300, 1}, {1, 9}, {3, 3}, {16, 9}, {5, 2}, {19, 4}};
+    size_t cases = 0;
+    for (size_t m = 1; m <= g->mr; m++)
+        for (size_t n = 1; n <= g->nr; n++) {
+            const bool corner = (m == 1 || m == g->mr || m == g->mr - 1u) && (n == 1 || n == g->nr || n == g->nr / 2u + 1);
+            for (size_t d = 0; d < sizeof depths / sizeof *depths; d++) {
+                if (!corner && d != (m * 5 + n) % (sizeof depths / sizeof *depths)) continue;
+                for (int style = 0; style < 3 && !check_failed(); style++, cases++)
+                    check_s8(g, m, n, depths[d][0], depths[d][1], style == 1, style == 2);
+            }
+        }
+    check_ok(g->name, cases);
+}
+
+/* --- depthwise ----------------------------------------------------------------------------------------------------- */
+
+static void check_depthwise(const mcc_dwconv_s8_kernel *k, size_t n, size_t taps, bool with_residual) {
+    int8_t *w = check_alloc(n * taps), *y = check_alloc_end(n), *residual = with_residual ? check_alloc_end(n) : NULL;
+    int32_t *bias = check_alloc(n * sizeof *bias);
+    float *scale = check_alloc(n * sizeof *scale);
+    check_fill_s8(w, n * taps);
+    check_fill_s32(bias, n, 100000);
+    fill_scale(scale, n, taps + 1);
+    if (residual) check_fill_s8(residual, n);
+    const int32_t x_zero = check_int(-128, 127);
+    void *weights = check_alloc(mcc_dwconv_s8_bytes(k, n, taps));
+    mcc_dwconv_s8_pack(k, weights, n, taps, w, bias, scale, x_zero);
+    const int8_t *rows[128];
+    for (size_t t = 0; t <= taps; t++) {
+        int8_t *row = check_alloc_end(n);
+        check_fill_s8(row, n);
+        rows[t] = row;
+    }
+    const mcc_requant q = random_requant();
+    k->fn(n, taps, rows, weights, y, residual, &q);
+    for (size_t c = 0; c < n && !check_failed(); c++) {
+        int32_t acc = bias[c];
+        for (size_t t = 0; t < taps; t++) acc += (rows[t][c] - x_zero) * w[c * taps + t];
+        const int8_t want = requant(acc, scale[c], residual ? residual + c : NULL, &q);
+        if (y[c] != want) check_fail(k->name, "n=%zu taps=%zu%s at %zu: %d, want %d", n, taps, residual ? " residual" : "", c, y[c], want);
+    }
+    check_free_all(k->name);
+}
+
+/* --- rows ------------------------------------------------------------------------------------------------------------ */
+
+static void check_row(const mcc_qrow_kernel *k, size_t n, size_t a_step, size_t b_step) {
+    const size_t na = a_step ? n : 1, nb = b_step ? n : 1;
+    int8_t *a = check_alloc_end(na), *b = check_alloc_end(nb), *y = check_alloc_end(n);
+    check_fill_s8(a, na);
+    check_fill_s8(b, nb);
+    const mcc_requant q = random_requant();
+    const mcc_qrow p = {.a_scale = 0.01f * (float)check_int(1, 300), .b_scale = 0.01f * (float)check_int(1, 300),
+                        .scale = 0.001f * (float)check_int(1, 100), .a_zero = check_int(-128, 127), .b_zero = check_int(-128, 127),
+                        .lo = q.lo, .hi = q.hi, .zero = q.zero};
+    k->fn(n, a, a_step, b, b_step, y, &p);
+    for (size_t i = 0; i < n && !check_failed(); i++) {
+        const int va = a[i * a_step] - p.a_zero, vb = b[i * b_step] - p.b_zero;
+        volatile float x = (float)va * p.a_scale, z = (float)vb * p.b_scale, product = (float)(va * vb) * p.scale;
+        const float t = k->what == '+' ? x + z : product;
+        const int want = (int)rintf(fminf(fmaxf(t, p.lo), p.hi)) + p.zero;
+        if (y[i] != want) check_fail(k->name, "n=%zu steps %zu %zu at %zu: %d, want %d", n, a_step, b_step, i, y[i], want);
+    }
+    check_free_all(k->name);
+}
+
+void check_qgemm(void) {
+    size_t count;
+    const mcc_gemm_kernel *g = mcc_gemm_kernels(&count);
+    for (; count--; g++)
+        if (g->type == MCC_S8 && check_can(g->name, g->isa)) check_tiles(g);
+
+    const mcc_dwconv_s8_kernel *d = mcc_dwconv_s8_kernels(&count);
+    for (; count--; d++) {
+        if (!check_can(d->name, d->isa)) continue;
+        static const size_t taps[] = {1, 2, 3, 4, 9, 25, 49};
+        size_t cases = 0;
+        for (size_t n = 1; n <= 2 * d->nc + 3; n++)
+            for (size_t t = 0; t < sizeof taps / sizeof *taps && !check_failed(); t++, cases++) check_depthwise(d, n, taps[t], n % 2);
+        check_ok(d->name, cases);
+    }
+
+    const mcc_qrow_kernel *r = mcc_qrow_kernels(&count);
+    for (; count--; r++) {
+        if (!check_can(r->name, r->isa)) continue;
+        size_t cases = 0;
+        for (size_t n = 1; n <= 70; n++)
+            for (size_t steps = 1; steps < 4 && !check_failed(); steps++, cases++) check_row(r, n, steps & 1, steps >> 1);
+        check_ok(r->name, cases);
+    }
+}
