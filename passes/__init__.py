@@ -29,7 +29,7 @@ def load(path, **options):
     return _load(path, **options)
 
 
-def lower(graph, path, **options):
+def lower(graph, path=None, **options):
     """Lower a Graph to a .mcc file; see `lower.lower`. Returns the lowered Graph."""
     from .lower import lower as _lower
     return _lower(graph, path, **options)

@@ -5,7 +5,9 @@ leaves a graph that torch can still run, so `mcc show --after STAGE` and the tes
 """
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 
 from ..errors import UserError
 from ..graph import Graph
@@ -46,3 +48,13 @@ def lower(graph: Graph, path=None, *, precision: str = "fp32", calibration=None,
         from .engine import engine_form
         emit(engine_form(graph), path, note=note, entropy=entropy)
     return graph
+
+
+class _Callable(ModuleType):
+    """Python binds `mcc.passes.lower` to this module once it is imported; the name stays the function that callers expect."""
+
+    def __call__(self, graph: Graph, path=None, **options) -> Graph:
+        return lower(graph, path, **options)
+
+
+sys.modules[__name__].__class__ = _Callable
