@@ -1,0 +1,83 @@
+/* conv_f32.c: nhwc_conv(x [N,H,W,C], w [O,kh,kw,C/group], b?, residual?), float32: depthwise goes to its own kernels,
+ * 1x1 is a plain product, the rest is a product over windows. */
+#include <string.h>
+
+#include "conv.h"
+
+typedef struct conv {
+    mcc_layer_state head;
+    mcc_gemm_f32 gemm;
+    mcc_conv_rows rows;
+} conv;
+
+static void run(const mcc_node *node, mcc_exec *exec) {
+    const conv *s = node->state;
+    const mcc_tensor *residual = node->inputs > 3 ? node->in[3] : NULL, *y = node->out[0];
+    if (!y->count) return;
+    mcc_conv_rows rows = s->rows;
+    rows.x = node->in[0]->data;
+    const mcc_window *v = &s->rows.window;
+    const mcc_gemm_f32_job job = {.gemm = &s->gemm, .batch = v->group, .m = y->count / v->o, .w = s->gemm.w, .c = y->data,
+                                  .c_stride = v->o, .residual = residual ? residual->data : NULL, .place = mcc_conv_place,
+                                  .arg = &rows, .tables = mcc_workspace(exec)};
+    mcc_gemm_f32_run(exec, &job);
+}
+
+static mcc_status prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer) {
+    const mcc_window *v = layer->window;
+    conv *s = mcc_net_alloc(net, sizeof *s);
+    if (!s) return MCC_NO_MEMORY;
+    s->head.run = run;
+    node->state = s;
+    if (!layer->m) return MCC_OK;
+    mcc_gemm_f32 *g = &s->gemm;
+    g->n = v->o / v->group, g->post = layer->post;
+    mcc_gemm_pick(MCC_F32, g->n, &g->set);
+    s->rows = (mcc_conv_rows){.window = *v, .runs = mcc_window_runs(v, sizeof(float), g->set.mr), .elem = sizeof(float)};
+    if (!layer->k) s->rows.runs.taps = s->rows.runs.k = 0; /* no input channels: the bias is all there is */
+    g->taps = s->rows.runs.taps, g->k = s->rows.runs.k;
+    g->panel = mcc_gemm_f32_panel(&g->set, layer->k);
+    const size_t per_group = mcc_gemm_f32_packed(&g->set, g->n, layer->k), tables = mcc_gemm_table_bytes(g->taps, g->set.mr);
+    if (per_group > SIZE_MAX / 16 / v->group || tables == SIZE_MAX) return MCC_NO_MEMORY;
+    float *packed = mcc_net_alloc(net, per_group * v->group * sizeof(float));
+    void *fill = mcc_net_alloc(net, g->k * sizeof(float));
+    if (!packed || !fill) return MCC_NO_MEMORY;
+    mcc_status status;
+    const char *w = layer->w->count ? mcc_dense(net, layer->w, &status) : NULL, *b = layer->b ? layer->b->data : NULL;
+    if (layer->w->count && !w) return status;
+    const size_t w_elem = mcc_type_bytes(layer->w->type), b_elem = layer->b ? mcc_type_bytes(layer->b->type) : 0;
+    for (size_t group = 0; group < v->group; group++) {
+        float *to = packed + group * per_group;
+        mcc_gemm_f32_pack_bias(&g->set, to, g->panel, g->n, b ? b + group * g->n * b_elem : NULL, b ? layer->b->type : MCC_F32);
+        if (w) mcc_gemm_f32_pack(&g->set, to, g->panel, 0, g->n, 0, layer->k, w + group * g->n * layer->k * w_elem,
+                                 layer->w->type, layer->k, 1);
+    }
+    s->rows.w_group = per_group;
+    s->rows.fill = fill;
+    g->w = packed;
+    node->workspace = tables;
+    node->kernel = g->set.serve[layer->m < g->set.mr ? layer->m : 0]->name;
+    node->macs = (uint64_t)layer->m * v->o * layer->k;
+    return MCC_OK;
+}
+
+mcc_status mcc_prepare_nhwc_conv(mcc_net *net, mcc_node *node) {
+    mcc_window window;
+    mcc_layer layer;
+    MCC_TRY(mcc_conv_layer(net, node, &window, &layer));
+    const mcc_type w = layer.w->type;
+    MCC_NEED(layer.x->type == MCC_F32 && layer.y->type == MCC_F32 && (w == MCC_F32 || w == MCC_F16 || w == MCC_BF16),
+             "x and y are float32, the weight a float type");
+    const bool plain = mcc_window_is_plain(&window) && window.group == 1;
+    if (plain) layer.window = NULL;
+    bool taken;
+    MCC_TRY(mcc_layer_formats(net, node, &layer, &taken));
+    if (taken) return MCC_OK;
+    if (plain) return mcc_linear_prepare(net, node, &layer);
+    if (window.group > 1 && window.group == window.c) return mcc_dwconv_f32_prepare(net, node, &layer);
+    return prepare(net, node, &layer);
+}
+
+void mcc_run_nhwc_conv(const mcc_node *node, mcc_exec *exec) {
+    ((const mcc_layer_state *)node->state)->run(node, exec);
+}

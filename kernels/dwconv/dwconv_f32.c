@@ -1,0 +1,105 @@
+/* dwconv_f32.c: depthwise nhwc_conv, float32. With several outputs per input channel, x is first spread so that each
+ * output has a channel of its own. */
+#include <string.h>
+
+#include "../conv/conv.h"
+#include "../core/element.h"
+#include "dwconv.h"
+
+typedef struct dwconv {
+    mcc_layer_state head;
+    mcc_window window; /* of the spread image */
+    size_t multiplier, tables, block; /* tables: bytes of workspace before the spread image; block: floats of packed weights per CT */
+    const mcc_dwconv_kernel *taps, *row;
+    const float *w, *fill;
+    mcc_epilogue post;
+} dwconv;
+
+typedef struct job { const dwconv *s; float *y; const float *residual; } job;
+
+static void taps(void *arg, size_t p, size_t count, const void *const *table) {
+    const job *j = arg;
+    const dwconv *s = j->s;
+    const size_t at = p * s->window.c;
+    ((mcc_dwconv_f32_taps_fn *)s->taps->fn)(count, s->window.c, s->window.kh * s->window.kw, (const float *const *)table, s->w,
+                                            j->y + at, j->residual ? j->residual + at : NULL, s->post.lo, s->post.hi);
+}
+
+static void row(void *arg, size_t p, size_t count, const void *x) {
+    const job *j = arg;
+    const dwconv *s = j->s;
+    const size_t at = p * s->window.c;
+    ((mcc_dwconv_f32_row_fn *)s->row->fn)(count, s->window.c, x, s->window.w * s->window.c, s->w, j->y + at,
+                                          j->residual ? j->residual + at : NULL, s->post.lo, s->post.hi);
+}
+
+static void after(void *arg, size_t p, size_t count) {
+    const job *j = arg;
+    mcc_epilogue_after(&j->s->post, j->y + p * j->s->window.c, count, j->s->window.c, j->s->window.c);
+}
+
+typedef struct spreading { const float *x; float *out; size_t c, multiplier; } spreading;
+
+static void spread(void *arg, size_t begin, size_t end, unsigned thread) {
+    const spreading *s = arg;
+    (void)thread;
+    const float *x = s->x + begin * s->c;
+    float *out = s->out + begin * s->c * s->multiplier;
+    for (size_t i = 0; i < (end - begin) * s->c; i++)
+        for (size_t m = 0; m < s->multiplier; m++) *out++ = x[i];
+}
+
+static void run(const mcc_node *node, mcc_exec *exec) {
+    const dwconv *s = node->state;
+    const mcc_tensor *residual = node->inputs > 3 ? node->in[3] : NULL, *y = node->out[0];
+    if (!y->count) return;
+    job j = {.s = s, .y = y->data, .residual = residual ? residual->data : NULL};
+    mcc_dwconv_walk walk = {.window = s->window, .elem = sizeof(float), .x = node->in[0]->data, .fill = s->fill, .has_row = s->row != NULL,
+                            .taps = taps, .row = row, .after = s->post.after ? after : NULL, .arg = &j, .tables = mcc_workspace(exec)};
+    if (s->multiplier > 1) {
+        float *wide = (float *)((char *)mcc_workspace(exec) + s->tables);
+        spreading by = {node->in[0]->data, wide, s->window.c / s->multiplier, s->multiplier};
+        mcc_parallel(exec, s->window.n * s->window.h * s->window.w, 64, spread, &by);
+        walk.x = wide;
+    }
+    mcc_dwconv_rows(exec, &walk);
+}
+
+static float value(const mcc_tensor *t, size_t i) {
+    return t->type == MCC_F32 ? ((const float *)t->data)[i] : (float)mcc_load_f64(t->type, t->data, i);
+}
+
+mcc_status mcc_dwconv_f32_prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer) {
+    const mcc_window *v = layer->window;
+    dwconv *s = mcc_net_alloc(net, sizeof *s);
+    if (!s) return MCC_NO_MEMORY;
+    s->head.run = run;
+    node->state = s;
+    if (!layer->m) return MCC_OK; /* so there is at least one pixel and channel from here on */
+    s->window = *v, s->post = layer->post;
+    s->multiplier = v->o / v->c;
+    s->window.c = s->window.group = v->o;
+    mcc_dwconv_pick(MCC_F32, v, &s->taps, &s->row);
+    s->tables = mcc_dwconv_table_bytes(v);
+    if (s->tables == SIZE_MAX) return MCC_NO_MEMORY;
+    s->tables = (s->tables + 63) / 64 * 64;
+    size_t wide = 0;
+    if (s->multiplier > 1 && (!mcc_times(layer->x->bytes, s->multiplier, &wide) || wide > SIZE_MAX / 2)) return MCC_NO_MEMORY;
+    node->workspace = s->tables + wide;
+
+    const size_t ct = s->taps->ct, taps_count = layer->k, blocks = (v->o + ct - 1) / ct;
+    s->block = ct * (taps_count + 1);
+    mcc_status status;
+    if (!mcc_dense(net, layer->w, &status)) return status;
+    float *packed = mcc_net_alloc(net, blocks * s->block * sizeof(float)), *fill = mcc_net_alloc(net, v->o * sizeof(float));
+    if (!packed || !fill) return MCC_NO_MEMORY;
+    for (size_t c = 0; c < v->o; c++) {
+        float *to = packed + c / ct * s->block + c % ct;
+        to[0] = layer->b ? value(layer->b, c) : 0;
+        for (size_t t = 0; t < taps_count; t++) to[(t + 1) * ct] = value(layer->w, c * taps_count + t);
+    }
+    s->w = packed, s->fill = fill;
+    node->kernel = (s->row ? s->row : s->taps)->name;
+    node->macs = (uint64_t)layer->y->count * taps_count;
+    return MCC_OK;
+}

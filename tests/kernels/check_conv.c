@@ -1,0 +1,120 @@
+/* check_conv.c: the convolution runners on nets made in memory, where no Python is: geometry of windows, phases and
+ * pooling against direct sums. (Micro-kernels are checked by their families; more geometry by the Python tests.) */
+#include <math.h>
+#include <string.h>
+
+#include "check.h"
+
+typedef struct geometry { size_t n, h, w, c, kh, kw, o, group; int64_t strides[2], pads[4], dilations[2], extra[2]; } geometry;
+
+static size_t out_length(const geometry *g, int axis, bool transposed) {
+    const int64_t in = (int64_t)(axis ? g->w : g->h), kernel = (int64_t)(axis ? g->kw : g->kh), d = g->dilations[axis], s = g->strides[axis];
+    const int64_t pads = g->pads[axis] + g->pads[axis + 2];
+    if (transposed) return (size_t)((in - 1) * s + d * (kernel - 1) + 1 + g->extra[axis] - pads);
+    return (size_t)((in + pads - d * (kernel - 1) - 1) / s + 1);
+}
+
+/* Adds x[i][j] w into y, gathering (convolution) or scattering (transposed). */
+static void direct(const geometry *g, bool transposed, const float *x, const float *w, const float *b, double *y, double *size) {
+    const size_t oh = out_length(g, 0, transposed), ow = out_length(g, 1, transposed), cg = g->c / g->group, og = g->o / g->group;
+    for (size_t i = 0; i < g->n * oh * ow * g->o; i++) y[i] = b[i % g->o], size[i] = fabs(b[i % g->o]);
+    for (size_t n = 0; n < g->n; n++)
+        for (size_t a = 0; a < (transposed ? g->h : oh); a++)
+            for (size_t e = 0; e < (transposed ? g->w : ow); e++)
+                for (size_t ky = 0; ky < g->kh; ky++)
+                    for (size_t kx = 0; kx < g->kw; kx++) {
+                        const int64_t by = (int64_t)a * g->strides[0] - g->pads[0] + (int64_t)ky * g->dilations[0];
+                        const int64_t bx = (int64_t)e * g->strides[1] - g->pads[1] + (int64_t)kx * g->dilations[1];
+                        if (by < 0 || bx < 0 || by >= (int64_t)(transposed ? oh : g->h) || bx >= (int64_t)(transposed ? ow : g->w)) continue;
+                        const size_t iy = transposed ? a : (size_t)by, ix = transposed ? e : (size_t)bx;
+                        const size_t oy = transposed ? (size_t)by : a, ox = transposed ? (size_t)bx : e;
+                        for (size_t o = 0; o < g->o; o++)
+                            for (size_t c = 0; c < cg; c++) {
+                                const double p = (double)x[((n * g->h + iy) * g->w + ix) * g->c + o / og * cg + c] *
+                                                 w[((o * g->kh + ky) * g->kw + kx) * cg + c];
+                                y[((n * oh + oy) * ow + ox) * g->o + o] += p;
+                                size[((n * oh + oy) * ow + ox) * g->o + o] += fabs(p);
+                            }
+                    }
+}
+
+static void check_net(const char *name, const geometry *g, bool transposed) {
+    const size_t x_dim[4] = {g->n, g->h, g->w, g->c}, w_dim[4] = {g->o, g->kh, g->kw, g->c / g->group}, b_dim[1] = {g->o};
+    const size_t y_dim[4] = {g->n, out_length(g, 0, transposed), out_length(g, 1, transposed), g->o};
+    const size_t w_count = g->o * g->kh * g->kw * (g->c / g->group), y_count = y_dim[0] * y_dim[1] * y_dim[2] * y_dim[3];
+    float *w = check_alloc(w_count * sizeof(float)), *b = check_alloc(g->o * sizeof(float));
+    check_fill_f32(w, w_count);
+    check_fill_f32(b, g->o);
+    builder *net_of = build_new();
+    const int x = build_activation(net_of, MCC_F32, 4, x_dim), y = build_activation(net_of, MCC_F32, 4, y_dim);
+    const int weight = build_constant(net_of, MCC_F32, 4, w_dim, w), bias = build_constant(net_of, MCC_F32, 1, b_dim, b);
+    build_input(net_of, x);
+    build_output(net_of, y);
+    build_node(net_of, transposed ? "nhwc_conv_transpose" : "nhwc_conv");
+    build_in(net_of, x), build_in(net_of, weight), build_in(net_of, bias), build_out(net_of, y);
+    build_attr_ints(net_of, "strides", 2, g->strides);
+    build_attr_ints(net_of, "pads", 4, g->pads);
+    build_attr_ints(net_of, "dilations", 2, g->dilations);
+    if (transposed) build_attr_ints(net_of, "output_padding", 2, g->extra);
+    build_attr_int(net_of, "group", (int64_t)g->group);
+    size_t bytes;
+    const void *file = build_file(net_of, &bytes);
+    mcc_net *net;
+    const mcc_status status = mcc_open_memory(file, bytes, &net);
+    if (status != MCC_OK) {
+        check_fail(name, "%s: %s", mcc_status_text(status), mcc_why());
+    } else {
+        double *want = check_alloc(y_count * sizeof(double)), *size = check_alloc(y_count * sizeof(double));
+        float *first = check_alloc(y_count * sizeof(float));
+        check_fill_f32(mcc_input(net, 0)->data, x_dim[0] * x_dim[1] * x_dim[2] * x_dim[3]);
+        direct(g, transposed, mcc_input(net, 0)->data, w, b, want, size);
+        float *copy = check_alloc(mcc_input(net, 0)->bytes);
+        memcpy(copy, mcc_input(net, 0)->data, mcc_input(net, 0)->bytes);
+        for (unsigned threads = 1; threads <= 3; threads++) {
+            memcpy(mcc_input(net, 0)->data, copy, mcc_input(net, 0)->bytes); /* its place may be reused */
+            mcc_set_threads(net, threads);
+            mcc_run(net);
+            const float *got = mcc_output(net, 0)->data;
+            if (threads == 1) memcpy(first, got, y_count * sizeof(float));
+            if (memcmp(first, got, y_count * sizeof(float))) check_fail(name, "%u threads give other bytes than 1", threads);
+            for (size_t i = 0; i < y_count && !check_failed(); i++)
+                if (!(fabs(got[i] - want[i]) <= 1e-6 * sqrt((double)w_count / g->o + 4) * size[i]))
+                    check_fail(name, "x %zux%zux%zux%zu w %zux%zux%zu group %zu strides %d,%d pads %d,%d,%d,%d dilations %d,%d at %zu: %g, want %g",
+                               g->n, g->h, g->w, g->c, g->o, g->kh, g->kw, g->group, (int)g->strides[0], (int)g->strides[1], (int)g->pads[0],
+                               (int)g->pads[1], (int)g->pads[2], (int)g->pads[3], (int)g->dilations[0], (int)g->dilations[1], i, got[i], want[i]);
+        }
+        mcc_close(net);
+    }
+    build_free(net_of);
+    check_free_all(name);
+}
+
+static void sweep(const char *name, bool transposed, bool depthwise) {
+    size_t cases = 0;
+    while (cases < 150 && !check_failed()) {
+        geometry g = {.n = (size_t)check_int(1, 2), .h = (size_t)check_int(1, 11), .w = (size_t)check_int(1, 19),
+                      .kh = (size_t)check_int(1, 5), .kw = (size_t)check_int(1, 5)};
+        if (check_int(0, 2) == 0) g.kh = g.kw = (size_t)(check_int(0, 1) ? 3 : 5);
+        for (int i = 0; i < 2; i++) {
+            g.strides[i] = check_int(1, 3), g.dilations[i] = check_int(0, 3) ? 1 : 2;
+            g.extra[i] = check_int(0, (int)g.strides[i] - 1);
+        }
+        if (check_int(0, 1)) g.strides[1] = g.strides[0], g.dilations[0] = g.dilations[1] = 1;
+        for (int i = 0; i < 4; i++) g.pads[i] = check_int(0, 2);
+        g.group = (size_t)(depthwise ? check_int(2, 37) : check_int(0, 2) ? 1 : check_int(2, 3));
+        g.c = g.group * (size_t)(depthwise ? 1 : check_int(1, 21));
+        g.o = g.group * (size_t)(depthwise ? check_int(0, 3) ? 1 : check_int(2, 3) : check_int(1, 40));
+        if (!transposed && ((int64_t)g.h + g.pads[0] + g.pads[2] <= g.dilations[0] * ((int64_t)g.kh - 1) ||
+                            (int64_t)g.w + g.pads[1] + g.pads[3] <= g.dilations[1] * ((int64_t)g.kw - 1))) continue;
+        if (transposed && ((int64_t)out_length(&g, 0, true) < 1 || (int64_t)out_length(&g, 1, true) < 1)) continue;
+        check_net(name, &g, transposed);
+        cases++;
+    }
+    check_ok(name, cases);
+}
+
+void check_conv(void) {
+    sweep("nhwc_conv", false, false);
+    sweep("nhwc_conv, depthwise", false, true);
+    sweep("nhwc_conv_transpose", true, false);
+}
