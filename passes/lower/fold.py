@@ -34,6 +34,8 @@ def fold(graph: Graph) -> None:
     decompose(graph)
     _drop_training_ops(graph)
     evaluate(graph)
+    from .rewrite import rewrite
+    rewrite(graph)
     _fold_affine(graph)
     graph.prune()
 

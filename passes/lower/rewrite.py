@@ -1,0 +1,145 @@
+"""Rewrite: rare forms that have no kernel become ops that have one. All shapes are known.
+
+    clip with computed bounds              ->  min(max(x, low), high)
+    max_pool, average_pool of 3-D images   ->  one over height and width, one over depth
+    batch_norm in training mode            ->  mean and variance of the batch, written out
+    resize with antialias                  ->  a product with a constant matrix along each axis
+    space_to_depth with mode CRD           ->  reshape, transpose, reshape
+"""
+from __future__ import annotations
+
+import numpy as np
+
+from ..graph import Graph, Node, Value, constant
+from ..ops.move import resize_taps
+from ..ops.window import pool_pads, resolve_pads, spread
+from .fold import infer_node, tensor
+
+
+def rewrite(graph: Graph) -> None:
+    nodes = []
+    for node in graph.nodes:
+        form = FORMS.get(node.op)
+        build = _Build(graph, node)
+        nodes += build.nodes if form is not None and form(build, node) else [node]
+    graph.nodes = nodes
+
+
+class _Build:
+    """Makes the nodes that replace one."""
+
+    def __init__(self, graph: Graph, node: Node):
+        self.graph, self.node, self.nodes = graph, node, []
+
+    def op(self, op: str, *inputs, to: Value | None = None, **attrs) -> Value:
+        """`to`, or a new value, made by `op`; arrays and numbers among the inputs become constants."""
+        stem = self.node.outputs[0].name
+        fixed = [v if v is None or isinstance(v, Value) else constant(self._name(f"{stem}.{op}"), v) for v in inputs]
+        out = to or Value(self._name(f"{stem}.{op}"))
+        self.nodes.append(Node(op, fixed, [out], attrs, self.node.name, self.node.scope))
+        infer_node(self.nodes[-1])
+        return out
+
+    def _name(self, stem: str) -> str:
+        taken = {v.name for n in self.nodes for v in [*n.inputs, *n.outputs] if v is not None}
+        name, i = self.graph.fresh(stem), 1
+        while name in taken:
+            name, i = self.graph.fresh(f"{stem}.{i}"), i + 1
+        return name
+
+
+def _clip(build: _Build, node: Node) -> bool:
+    x, *bounds = node.inputs
+    steps = [(op, v) for op, v in zip(("max", "min"), bounds) if v is not None]
+    if all(v.data is not None for _, v in steps):
+        return False
+    for i, (op, v) in enumerate(steps):
+        scalar = v if v.shape == () else build.op("reshape", v, np.array([], np.int64))
+        x = build.op(op, x, scalar, to=node.outputs[0] if i == len(steps) - 1 else None)
+    return True
+
+
+def _pool_3d(build: _Build, node: Node) -> bool:
+    """Largest of largest, and mean of means: how many cells of a window count is a product over the axes."""
+    x, y, a = node.inputs[0], node.outputs[0], dict(node.attrs)
+    if len(x.shape) != 5 or len(node.outputs) > 1:
+        return False
+    size, kernel = list(x.shape[2:]), list(a["kernel_shape"])
+    strides, dilations = spread(a.get("strides"), 3), spread(a.get("dilations"), 3)
+    pads = resolve_pads(a.get("auto_pad", "NOTSET"), a.get("pads"), size, kernel, strides, dilations)
+    more = {"ceil_mode": a.get("ceil_mode", 0)}
+    if node.op == "average_pool":
+        more["count_include_pad"] = a.get("count_include_pad", 0)
+    n, c, d, h, w = x.shape
+    reach = pool_pads(size, kernel, strides, pads, dilations, more["ceil_mode"])
+    out = [(s + reach[i] + reach[3 + i] - dilations[i] * (kernel[i] - 1) - 1) // strides[i] + 1 for i, s in enumerate(size)]
+    flat = build.op("reshape", x, np.array([n, c * d, h, w]))
+    flat = build.op(node.op, flat, kernel_shape=kernel[1:], strides=strides[1:], dilations=dilations[1:],
+                    pads=[*pads[1:3], *pads[4:6]], **more)
+    flat = build.op("reshape", flat, np.array([n, c, d, out[1] * out[2]]))
+    flat = build.op(node.op, flat, kernel_shape=[kernel[0], 1], strides=[strides[0], 1], dilations=[dilations[0], 1],
+                    pads=[pads[0], 0, pads[3], 0], **more)
+    build.op("reshape", flat, np.array([n, c, *out]), to=y)
+    return True
+
+
+def _batch_norm_training(build: _Build, node: Node) -> bool:
+    if not node.attrs.get("training_mode"):
+        return False
+    x, scale, bias, mean, var = node.inputs
+    axes, flat = np.array([0, *range(2, len(x.shape))]), np.array([-1])
+    shape = np.array([-1, *[1] * (len(x.shape) - 2)])
+    number = lambda v: np.array(v, x.dtype)
+    now = build.op("reduce_mean", x, axes, keepdims=1)
+    centred = build.op("sub", x, now)
+    spread_ = build.op("reduce_mean", build.op("mul", centred, centred), axes, keepdims=1)
+    deviation = build.op("sqrt", build.op("add", spread_, number(node.attrs.get("epsilon", 1e-5))))
+    y = build.op("mul", build.op("div", centred, deviation), build.op("reshape", scale, shape))
+    build.op("add", y, build.op("reshape", bias, shape), to=node.outputs[0])
+    momentum = node.attrs.get("momentum", 0.9)
+    for old, new, out in zip((mean, var), (now, spread_), node.outputs[1:]):
+        kept = build.op("mul", old, np.array(momentum, old.dtype))
+        fresh = build.op("mul", build.op("reshape", new, flat), np.array(1 - momentum, old.dtype))
+        build.op("add", kept, fresh, to=out)
+    return True
+
+
+def _resize_antialias(build: _Build, node: Node) -> bool:
+    """[..., in] @ [in, out] with the resampled axis moved to the end."""
+    if not node.attrs.get("antialias"):
+        return False
+    a, x, rank = node.attrs, node.inputs[0], len(node.inputs[0].shape)
+    if x.dtype not in ("float32", "float16", "float64"):
+        return False
+    roi, scales, sizes = [None if v is None else tensor(v) for v in [*node.inputs[1:], None, None, None][:3]]
+    taps, outside = resize_taps(x.shape, roi, scales, sizes, a.get("mode", "nearest"),
+                                a.get("coordinate_transformation_mode", "half_pixel"),
+                                a.get("nearest_mode", "round_prefer_floor"), a.get("cubic_coeff_a", -0.75),
+                                a.get("exclude_outside", 0), 1, a.get("axes"), a.get("keep_aspect_ratio_policy", "stretch"))
+    if outside or not taps:
+        return False
+    for i, (axis, (index, weight)) in enumerate(taps.items()):
+        matrix = np.zeros((x.shape[axis], len(index)))
+        np.add.at(matrix, (index, np.arange(len(index))[:, None]), weight)
+        swap = [axis if d == rank - 1 else rank - 1 if d == axis else d for d in range(rank)]
+        last = node.outputs[0] if i == len(taps) - 1 else None
+        if axis == rank - 1:
+            x = build.op("matmul", x, matrix.astype(x.dtype), to=last)
+        else:
+            x = build.op("matmul", build.op("transpose", x, perm=swap), matrix.astype(x.dtype))
+            x = build.op("transpose", x, perm=swap, to=last)
+    return True
+
+
+def _space_to_depth(build: _Build, node: Node) -> bool:
+    if node.attrs.pop("mode", "DCR") == "DCR":
+        return False
+    (n, c, h, w), b = node.inputs[0].shape, node.attrs["blocksize"]
+    x = build.op("reshape", node.inputs[0], np.array([n, c, h // b, b, w // b, b]))
+    x = build.op("transpose", x, perm=[0, 1, 3, 5, 2, 4])
+    build.op("reshape", x, np.array([n, c * b * b, h // b, w // b]), to=node.outputs[0])
+    return True
+
+
+FORMS = {"clip": _clip, "max_pool": _pool_3d, "average_pool": _pool_3d, "batch_norm": _batch_norm_training,
+         "resize": _resize_antialias, "space_to_depth": _space_to_depth}
