@@ -33,15 +33,22 @@ def canonical(graph: Graph) -> Graph:
 
 def drop_identities(graph: Graph) -> None:
     """Identity, and ops that do nothing: a cast to the same type, reshape and transpose in place, adding 0, times 1."""
-    kept, outputs = [], set(graph.outputs)
+    kept, outputs, made = [], set(graph.outputs), set()
     renamed: dict[Value, Value] = {}
     for node in graph.nodes:
         node.inputs = [renamed.get(v, v) if v is not None else None for v in node.inputs]
         source = _same_as(node)
-        if source is not None and node.outputs[0] not in outputs:
-            renamed[node.outputs[0]] = source
+        out = node.outputs[0]
+        if source is not None and out not in outputs:
+            renamed[out] = source
+        elif source is not None and source in made and source not in outputs:
+            source.name, out.name = out.name, source.name  # the node before it makes the output
+            graph.outputs = [source if v is out else v for v in graph.outputs]
+            outputs = set(graph.outputs)
+            renamed[out] = source
         else:
             kept.append(node)
+            made.update(node.outputs)
     graph.nodes = kept
 
 

@@ -23,6 +23,8 @@ NAMES = {
     "ReduceL2": "reduce_l2",
     "Swish": "silu",
     "IsNaN": "is_nan",
+    "GatherND": "gather_nd",
+    "ScatterND": "scatter_nd",
 }
 BACK = {ours: theirs for theirs, ours in NAMES.items()}
 

@@ -8,6 +8,7 @@ condition is known by the branch it takes.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -25,6 +26,7 @@ from .names import ADVICE, MOVED, snake
 SMALL = 1 << 12       # elements up to which constants are computed here (canonical.py does the others)
 LARGE = 1 << 24       # the same for ops that have no row of their own
 STANDARD = ("", "ai.onnx")
+NAMELESS = re.compile(r"(\?|None|-1|unk(nown)?|unk__\d+)$")  # what tools write for "no name"
 NOT_FOLDED = {"DequantizeLinear", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli",
               "Multinomial", "Dropout", "If", "Loop", "Scan", "SequenceMap"}
 
@@ -42,6 +44,10 @@ class Call:
     scope: str
     shapes: list = field(default_factory=list)
     dtypes: list = field(default_factory=list)
+
+
+class Unsupported(UserError):
+    """Nodes without a form here; onnxsim may know how to make them go."""
 
 
 class Reader:
@@ -73,7 +79,11 @@ class Reader:
         self.walk(g.node)
         outputs = [self._output(o.name) for o in g.output]
         if self.problems:
-            raise UserError(*(unsupported(op, nodes) for op, nodes in self.problems.items()))
+            raise Unsupported(*(unsupported(op, nodes) for op, nodes in self.problems.items()))
+        lost = [o.name for o in outputs if self.batch and not (o.shape and any(_has(d, self.batch) for d in o.shape))]
+        if lost:
+            raise UserError(*(f"batch '{self.batch}': it cannot be followed to output '{name}'; export the model with a "
+                              "dynamic batch instead" for name in lost))
         graph = Graph(inputs, outputs, self.nodes, g.name or "graph")
         graph.prune()
         return graph
@@ -305,6 +315,8 @@ class Reader:
             schema = onnx.defs.get_schema(n.op_type, version, "")
         except onnx.defs.SchemaError:
             return [unknown] * len(n.output)
+        if schema.deprecated:  # GroupNormalization before 21: ONNX has no rule
+            return [(ins[0].dtype, ins[0].shape if n.op_type == "GroupNormalization" else None)] * len(n.output)
         types, data = {}, {}
         for key, v in zip(n.input, ins):
             if v is None:
@@ -417,7 +429,7 @@ def dtype_name(elem_type: int) -> str:
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(elem_type))
     except KeyError:
         dtype = None
-    if dtype is None or dtype.kind not in "fiub":
+    if dtype is None or dtype.kind not in "fiub" or dtype.name.startswith("float8"):  # ml_dtypes calls e5m2 a float
         kind = onnx.TensorProto.DataType.Name(elem_type).lower()
         raise UserError(f"tensors of type {kind} are not supported; convert the model to float32 or an integer type")
     return dtype.name
@@ -460,7 +472,7 @@ def _dims(t: onnx.TypeProto) -> tuple | None:
             out.append(d.dim_value if d.dim_value >= 0 else None)
         else:
             name = d.dim_param
-            out.append(name if name and name not in ("?", "None", "-1", "unk", "unknown") else None)
+            out.append(name if name and not NAMELESS.match(name) else None)
     return tuple(out)
 
 
@@ -521,12 +533,14 @@ def reference(n: onnx.NodeProto, ins: list, opsets: dict) -> list[np.ndarray] | 
     return [np.asarray(got[o]) if o else None for o in n.output]
 
 
+def _has(d: Dim, name: str) -> bool:
+    e = parse(d)
+    return isinstance(e, Poly) and any(name in k for k in e.terms)
+
+
 def first_line(e: Exception) -> str:
     return next((line.strip() for line in str(e).splitlines() if line.strip()), type(e).__name__)
 
 
 def parsed(shape) -> list[Expr] | None:
     return None if shape is None else [parse(d) for d in shape]
-
-
-__all__ = ["Call", "Reader", "Poly", "dtype_name", "elem_type", "first_line", "parsed"]

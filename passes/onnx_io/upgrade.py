@@ -217,6 +217,9 @@ def resize(r: Reader, c: Call) -> None:
             full[axes] = scales.data
             c.inputs[2] = r.constant(full, f"{c.name}.scales")
             del c.attrs["axes"]
+    scales = c.inputs[2]
+    if scales is not None and scales.data is not None and x.shape is not None and len(scales.data) == len(x.shape) and c.shapes[0]:
+        c.shapes[0] = tuple(d if s == 1 else out for d, s, out in zip(x.shape, scales.data.tolist(), c.shapes[0]))
 
 
 @upgrade("BatchNormalization")

@@ -286,9 +286,8 @@ def _layer_norm(w: _Writer, n: Node) -> None:
 def _split(w: _Writer, n: Node) -> None:
     """From opset 18 on one of `split` and num_outputs must be there."""
     attrs = {k: v for k, v in n.attrs.items() if k != "num_outputs"}
-    if len(n.inputs) < 2 or n.inputs[1] is None:
-        if w.opset >= 18:
-            attrs["num_outputs"] = len(n.outputs)
+    if w.opset >= 18 and (len(n.inputs) < 2 or n.inputs[1] is None):
+        attrs["num_outputs"] = len(n.outputs)
     w.emit("Split", n.inputs, [v.name for v in n.outputs], attrs, n)
 
 

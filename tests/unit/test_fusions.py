@@ -1,7 +1,6 @@
 """Every fusion fires exactly once on its example, leaves fewer nodes and changes no number."""
 import numpy as np
 import pytest
-
 from mcc.passes.graph import Graph
 from mcc.passes.lower.fuse import FUSIONS, find
 from mcc.passes.lower.match import P, Sketch, rewrite
