@@ -22,7 +22,7 @@ from .base import Context, layer_name
 from .errors import PassFailed, UserError
 from .graph import Graph
 from .metrics import METRICS, Metric
-from .prepare import Prepared, prepare, save_checkpoint, unmatched
+from .prepare import Prepared, load_model, prepare, save_checkpoint, unmatched
 from .recipe import Recipe, Step
 
 
@@ -44,14 +44,16 @@ def lower_only(recipe: Recipe) -> Engine:
     """An Engine for where there is none: the file's bytes without times."""
     def measure(graph: Graph, path: Path) -> dict:
         from . import lower
-        lower(graph, path, **lower_options(recipe))
+        lower(graph, path, **lower_options(recipe, graph))
         return {"bytes": os.path.getsize(path)}
     return Engine(measure)
 
 
-def lower_options(recipe: Recipe) -> dict:
+def lower_options(recipe: Recipe, graph: Graph) -> dict:
     """How a recipe's graphs are lowered."""
-    return {"precision": recipe.target.precision, "bind": dict(recipe.model.bind), "note": {"name": recipe.name}}
+    open_dims = {d for v in graph.inputs for d in v.shape or ()}
+    return {"precision": recipe.target.precision, "note": {"name": recipe.name},
+            "bind": {k: n for k, n in recipe.model.bind.items() if k in open_dims}}
 
 
 def run(recipe: Recipe, engine: Engine | None = None, resume: bool = True,
@@ -79,10 +81,11 @@ class _Run:
     def run(self) -> dict:
         recipe, started = self.recipe, time.monotonic()
         deterministic(recipe.seed)
+        if not self.resume and (recipe.output / "cache").is_dir():
+            cache.Store(recipe.output / "cache", fresh=True)
         self.say(f"load {recipe.name}")
         prepared = prepare(recipe)
-        recipe.output.mkdir(parents=True, exist_ok=True)
-        self.store = cache.Store(recipe.output / "cache", fresh=not self.resume)
+        self.store = cache.Store(recipe.output / "cache")
         self.data, self.base = prepared.data, self.dependencies(prepared)
         original = self.train(prepared) if prepared.train else prepared.graph
         self.metric, self.scorer = self.metric_of(original), None
@@ -209,7 +212,7 @@ class _Run:
             saved = save_checkpoint(self.recipe, found[0], prepared.missing)
             if saved is not None:
                 self.say(f"trained checkpoint saved as {saved}")
-                return prepare(self.recipe).graph  # as every later run will load it
+                return load_model(self.recipe).graph  # as every later run will load it
         return found[0]
 
     # --- figures --------------------------------------------------------------------------------------------------
@@ -359,5 +362,5 @@ class _Nothing:
 
 def _predict(graph: Graph, recipe: Recipe, engine: Engine, path: Path) -> dict:
     from . import lower
-    lower(graph, path, **lower_options(recipe))
+    lower(graph, path, **lower_options(recipe, graph))
     return {**report.counts(graph, recipe.model.bind), "bytes": os.path.getsize(path)}

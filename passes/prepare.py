@@ -95,7 +95,7 @@ def _module(recipe: Recipe):
         raise UserError(*(f"{place}: model: {p}" for p in e.problems)) from None
     except TypeError as e:
         raise UserError(f"{recipe.place('model', 'args')}: model: {model.factory} does not take these args: {e}") from None
-    except Exception as e:
+    except Exception as e:  # noqa: BLE001 whatever the user's code or file raises
         raise UserError(f"{place}: model: {model.factory} raised {type(e).__name__}: {_line(e)}") from None
     if not isinstance(module, torch.nn.Module):
         raise UserError(f"{place}: model: {model.factory} must return a torch.nn.Module, it returned {type(module).__name__}")
@@ -129,7 +129,7 @@ def _factory(recipe: Recipe):
         hint = "it is looked for among installed packages, in the current folder and beside the recipe" if where.startswith(missing) \
             else f"{where} needs it"
         raise UserError(f"{place}: model: cannot import {name}: no module named {missing!r}; {hint}") from None
-    except Exception as e:
+    except Exception as e:  # noqa: BLE001 whatever the user's code or file raises
         raise UserError(f"{place}: model: importing {where} raised {type(e).__name__}: {_line(e)}") from None
     if not callable(getattr(module, function, None)):
         callables = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
@@ -144,12 +144,12 @@ def _load_state(module, path: Path) -> None:
         from safetensors.torch import load_file
         try:
             state = load_file(path)
-        except Exception as e:
+        except Exception as e:  # noqa: BLE001 whatever the user's code or file raises
             raise UserError(f"not a safetensors file: {_line(e)}") from None
     else:
         try:
             state = torch.load(path, weights_only=True, map_location="cpu")
-        except Exception as e:
+        except Exception as e:  # noqa: BLE001 whatever the user's code or file raises
             raise UserError(f"cannot be read as a state_dict with weights_only ({_line(e)}); save one with "
                             "torch.save(model.state_dict(), path) or as .safetensors") from None
     while isinstance(state, dict) and not any(isinstance(v, torch.Tensor) for v in state.values()):

@@ -1,0 +1,58 @@
+"""`mcc lower`: a model file becomes a .mcc file."""
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import click
+
+from . import show
+from .files import bind_option, bound, calibration, known
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The .mcc file to write; beside the model by default.")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16", "int8"]), default="fp32", show_default=True,
+              help="How weights are kept and computed with.")
+@click.option("--calibration", "samples", type=click.Path(path_type=Path), metavar="FILE.npz",
+              help="For int8: one array per input name, first axis = samples. Without it int8 is dynamic.")
+@bind_option
+@show.json_option
+def command(model, output, precision, samples, binds, as_json):
+    """Turn MODEL (.onnx or .pt2) into a .mcc file that the engine runs. Input and output names stay those of the model."""
+    from ..passes import load, lower
+    from ..passes.cost import total_macs
+    from ..passes.errors import UserError
+    started = time.monotonic()
+    known(model, (".onnx", ".pt2"))
+    output = output or model.with_suffix(".mcc")
+    if samples is not None and precision != "int8":
+        raise UserError(f"--calibration belongs to --precision int8, not to {precision}")
+    if not output.parent.is_dir():
+        raise UserError(f"{output}: there is no folder {str(output.parent)!r}")
+    graph = load(model)
+    batches = calibration(samples, graph)
+    if precision == "int8" and batches is None:
+        show.note("no --calibration: int8 is dynamic, activations are measured while the model runs")
+    part = output.with_name(f".part-{os.getpid()}-{output.name}")
+    try:
+        lowered = lower(graph, part, precision=precision, calibration=batches, bind=bound(binds))
+        os.replace(part, output)
+    except UserError as e:
+        raise UserError(*(p if p.startswith(("--", str(model))) else f"{model}: {p}" for p in e.problems)) from None
+    finally:
+        part.unlink(missing_ok=True)
+    facts = {"schema": 1, "model": str(model), "output": str(output), "precision": precision,
+             "calibrated": batches is not None, "bytes": os.path.getsize(output), "nodes": len(lowered.nodes),
+             "macs": total_macs(lowered), "seconds": round(time.monotonic() - started, 3),
+             "inputs": [{"name": v.name, "shape": list(v.shape or ()), "dtype": v.dtype} for v in lowered.inputs],
+             "outputs": [{"name": v.name, "shape": list(v.shape or ()), "dtype": v.dtype} for v in lowered.outputs]}
+    if as_json:
+        show.emit(facts)
+        return
+    print(f"{output}: {show.size(facts['bytes'])}, {facts['nodes']} nodes, {show.count(facts['macs'])} MACs, {precision}")
+    for kind in ("inputs", "outputs"):
+        for v in facts[kind]:
+            print(f"  {kind[:-1]} {v['name']}: {v['dtype']} {v['shape']}")
