@@ -72,7 +72,7 @@ static void run_static(const mcc_node *node, mcc_exec *exec) {
 }
 
 mcc_status mcc_prepare_nhwc_qconv(mcc_net *net, mcc_node *node) {
-    MCC_NEED(mcc_arity(node, 4, 6, 1), "takes x, weight, bias, scale, optional residual and table, gives one output");
+    MCC_NEED(mcc_arity(node, 2, 6, 1), "takes x, weight, optional bias, scale, optional residual and table, gives one output");
     state *s;
     const int8_t *w;
     MCC_TRY(begin(net, node, MCC_S8, &s, &w));

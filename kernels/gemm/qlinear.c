@@ -41,7 +41,7 @@ static mcc_status shapes(mcc_net *net, mcc_node *node, state *s, const int8_t **
 }
 
 mcc_status mcc_prepare_qlinear(mcc_net *net, mcc_node *node) {
-    MCC_NEED(mcc_arity(node, 4, 6, 1), "takes x, weight, bias, scale, optional residual and table, gives one output");
+    MCC_NEED(mcc_arity(node, 2, 6, 1), "takes x, weight, optional bias, scale, optional residual and table, gives one output");
     const int8_t *w;
     state *s = node->state = mcc_net_alloc(net, sizeof *s);
     if (!s) return MCC_NO_MEMORY;
