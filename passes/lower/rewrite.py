@@ -5,6 +5,10 @@
     batch_norm in training mode            ->  mean and variance of the batch, written out
     resize with antialias                  ->  a product with a constant matrix along each axis
     space_to_depth with mode CRD           ->  reshape, transpose, reshape
+    einsum                                 ->  transpose, reshape, matmul (einsum.py)
+    qlinear_conv, qlinear_matmul           ->  conv_integer or matmul_integer and its scaling, where decompose.py has
+                                               left them: scales that are computed, per row or per column
+    dropout whose mask is read             ->  its input, and ones
 """
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ import numpy as np
 from ..graph import Graph, Node, Value, constant
 from ..ops.move import resize_taps
 from ..ops.window import pool_pads, resolve_pads, spread
+from . import einsum
 from .fold import infer_node, tensor
 
 
@@ -141,5 +146,37 @@ def _space_to_depth(build: _Build, node: Node) -> bool:
     return True
 
 
+def _qlinear(build: _Build, node: Node) -> bool:
+    """The meaning step by step, in the same float32 operations: dividing by a scale of 1 changes nothing."""
+    x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, *bias = node.inputs
+    product = "matmul_integer" if node.op == "qlinear_matmul" else "conv_integer"
+    tail = [1] * (len(x.shape) - 2) if product == "conv_integer" else []
+    acc = build.op(product, x, w, x_zero, w_zero, **node.attrs)
+    if bias and bias[0] is not None:
+        acc = build.op("add", acc, build.op("reshape", bias[0], np.array([-1, *tail])))
+
+    def scale(v, shape):
+        return v if v.shape == () else build.op("reshape", v, np.array([] if v.shape == (1,) else shape, np.int64))
+
+    if product == "conv_integer":
+        both = build.op("mul", scale(x_scale, []), scale(w_scale, [-1, *tail]))
+    else:
+        both = build.op("mul", scale(x_scale, [-1, 1] if len(x_scale.shape) == 1 else x_scale.shape),
+                        scale(w_scale, w_scale.shape))
+    factor = build.op("div", both, scale(y_scale, []))
+    y = build.op("mul", build.op("cast", acc, to="float32"), factor)
+    build.op("quantize_linear", y, np.float32(1), y_zero, to=node.outputs[0])
+    return True
+
+
+def _dropout(build: _Build, node: Node) -> bool:
+    if len(node.outputs) < 2:
+        return False
+    build.op("identity", node.inputs[0], to=node.outputs[0])
+    build.op("identity", np.ones(node.inputs[0].shape, bool), to=node.outputs[1])
+    return True
+
+
 FORMS = {"clip": _clip, "max_pool": _pool_3d, "average_pool": _pool_3d, "batch_norm": _batch_norm_training,
-         "resize": _resize_antialias, "space_to_depth": _space_to_depth}
+         "resize": _resize_antialias, "space_to_depth": _space_to_depth, "einsum": einsum.write_out, "qlinear_conv": _qlinear,
+         "qlinear_matmul": _qlinear, "dropout": _dropout}
