@@ -107,15 +107,13 @@ def _expand(node: Node):
 
 
 def _clip(node: Node):
+    if any(v is not None and v.data is None for v in node.inputs[1:]):
+        return "clip", node.inputs, {}  # computed bounds: the runner reads them
     bounds = {}
-    for key, i in (("min", 1), ("max", 2)):
-        v = node.inputs[i] if i < len(node.inputs) else None
-        if v is None:
-            continue
-        if v.data is None:
-            raise _Refused(f"its {key} must be constant; max(x, low) and min(x, high) take computed bounds")
-        number = np.asarray(v.data).reshape(-1)[0]
-        bounds[key] = int(number) if np.asarray(v.data).dtype.kind in "iub" else float(number)
+    for key, v in zip(("min", "max"), node.inputs[1:]):
+        if v is not None:
+            number = np.asarray(v.data).reshape(-1)[0]
+            bounds[key] = int(number) if np.asarray(v.data).dtype.kind in "iub" else float(number)
     return "clip", node.inputs[:1], bounds
 
 
@@ -141,25 +139,22 @@ def _resize(node: Node):
     if a.get("antialias"):
         raise _Refused("antialias has no kernel")
     scales, sizes, roi = (_data(node, i) for i in (2, 3, 1))
-    full = [1.0] * rank
+    policy = a.pop("keep_aspect_ratio_policy", "stretch")
+    full = None  # the runner divides the shapes, in double: an attribute would round the scale to float32
     if scales is not None and scales.size:
+        full = [1.0] * rank
         for i, axis in enumerate(axes):
             full[axis] = float(scales.reshape(-1)[i])
-    else:
-        full = [o / i for i, o in zip(x.shape, y.shape)]
-        policy = a.get("keep_aspect_ratio_policy", "stretch")
-        if policy != "stretch" and sizes is not None:
-            pick = min if policy == "not_larger" else max
-            one = pick(int(s) / x.shape[axis] for s, axis in zip(sizes.reshape(-1), axes))
-            for axis in axes:
-                full[axis] = one
-    a.pop("keep_aspect_ratio_policy", None)
+    elif policy != "stretch":
+        pick = min if policy == "not_larger" else max
+        one = pick(int(s) / x.shape[axis] for s, axis in zip(sizes.reshape(-1), axes))
+        full = [one if axis in axes else 1.0 for axis in range(rank)]
     if roi is not None and roi.size:
         region = [0.0] * rank + [1.0] * rank
         for i, axis in enumerate(axes):
             region[axis], region[axis + rank] = (float(roi.reshape(-1)[i + j * len(axes)]) for j in (0, 1))
         a["roi"] = region
-    return "resize", [x], a | {"scales": full}
+    return "resize", [x], a if full is None else a | {"scales": full}
 
 
 def _trilu(node: Node):
