@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from . import dtype_of, op
-from .lowered import epilogue
+from .lowered import epilogue, rounded
 from .math import wide
 from .window import pad_spatial, pool_pads, resolve_pads, spread, window_sum
 
@@ -17,9 +17,10 @@ from .window import pad_spatial, pool_pads, resolve_pads, spread, window_sum
 
 @op("conv", example=lambda r: ([r(2, 4, 7, 6), r(6, 2, 3, 3), r(6)],
                                {"strides": [2, 1], "pads": [1, 1, 0, 1], "dilations": [1, 2], "group": 2}))
-def conv(x, w, b=None, strides=None, pads=None, dilations=None, group=1, kernel_shape=None, auto_pad="NOTSET"):
-    """x [N, C, *spatial], w [O, C / group, *kernel], b [O]."""
+def conv(x, w, b=None, strides=None, pads=None, dilations=None, group=1, kernel_shape=None, auto_pad="NOTSET", dynamic=0):
+    """x [N, C, *spatial], w [O, C / group, *kernel], b [O]. dynamic: x is rounded to int8 per image first."""
     n = x.ndim - 2
+    x = rounded(x, tuple(range(1, x.ndim))) if dynamic else x
     strides, dilations = spread(strides, n), spread(dilations, n)
     pads = resolve_pads(auto_pad, pads, x.shape[2:], w.shape[2:], strides, dilations)
     fn = (F.conv1d, F.conv2d, F.conv3d)[n - 1]

@@ -63,8 +63,9 @@ def _pad(x, pads, value=0.0):
 @op("nhwc_conv", example=lambda r: ([r(2, 7, 6, 4), r(8, 3, 3, 2), r(8), r(2, 4, 3, 8)],
                                     {"strides": [2, 2], "pads": [1, 1, 1, 1], "group": 2, "act": "relu"}))
 def nhwc_conv(x, w, b=None, residual=None, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), group=1,
-              act="none", alpha=0.0, beta=0.0):
-    """x [N,H,W,C], w [O,kh,kw,C/group], b [O], residual like y. y [N,OH,OW,O]."""
+              act="none", alpha=0.0, beta=0.0, dynamic=0):
+    """x [N,H,W,C], w [O,kh,kw,C/group], b [O], residual like y. y [N,OH,OW,O]. dynamic: see `rounded`."""
+    x = rounded(x, (1, 2, 3)) if dynamic else x
     y = F.conv2d(_pad(_nchw(x), pads), w.permute(0, 3, 1, 2), None, tuple(strides), 0, tuple(dilations), group)
     return epilogue(_nhwc(y), b, residual, act, alpha, beta)
 
@@ -210,6 +211,13 @@ def _dynamic(x, axes):
     top = x.abs().amax(axes, keepdim=True)
     inverse = torch.where(top > 0, 127.0 / top, torch.zeros_like(top))
     return torch.round(x * inverse), top / 127.0
+
+
+def rounded(x, axes):
+    """What dynamic int8 makes of a layer's float input: rounded to 255 steps per slice over `axes`; the gradient goes
+    straight through. The attribute dynamic=1 of linear, conv and nhwc_conv asks for it."""
+    codes, scale = _dynamic(x.detach(), axes)
+    return x + (codes * scale - x).detach()
 
 
 @op("dqlinear", example=lambda r: ([r(3, 20), _q(r, 7, 20), abs(r(7)) * 0.01, r(7), r(3, 7)], {"act": "relu"}))
