@@ -7,7 +7,6 @@ import zlib
 import numpy as np
 import pytest
 import torch
-
 from mcc import kernels
 from mcc.passes.graph import Graph, Node, Value, constant
 from mcc.passes.lower.emit import to_bytes
@@ -154,7 +153,7 @@ SWEEPS = {"linear": linear, "linear of activations": linear_of_activations, "mat
           "nhwc_max_pool": nhwc_max_pool, "nhwc_avg_pool": nhwc_avg_pool}
 
 
-class const:  # noqa: N801
+class const:
     """Marks an input as a constant, of `dtype` in the file. const(None) stays an absent input."""
 
     def __init__(self, data, dtype="float32"):
