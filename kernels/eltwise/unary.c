@@ -65,7 +65,7 @@ static mcc_status prepare_unary(mcc_net *net, mcc_node *node, const char *what) 
     MCC_NEED(x->type == y->type, "elementwise op: input and output have different types");
     MCC_NEED(mcc_same_shape(x, y), "elementwise op: input and output have different shapes");
     for (uint32_t i = 1; i < node->inputs; i++)
-        MCC_NEED(!node->in[i] || (node->in[i]->type == x->type && node->in[i]->count == 1), "clip: a bound is not one value of x's type");
+        MCC_NEED(!node->in[i] || (node->in[i]->type != MCC_BOOL && node->in[i]->count == 1), "clip: a bound is not one number");
     unary *u = mcc_net_alloc(net, sizeof *u);
     if (!u) return MCC_NO_MEMORY;
     node->state = u;

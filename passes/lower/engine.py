@@ -168,12 +168,20 @@ def _one_hot(node: Node):
     return "one_hot", [node.inputs[0], node.inputs[2]], {"axis": axis, "depth": y.shape[axis]}
 
 
+def _recurrent(node: Node):
+    attrs = {k: v for k, v in node.attrs.items() if v is not None}
+    if attrs.get("activations"):  # the file has no lists of texts
+        attrs["activations"] = ",".join(attrs["activations"])
+    return node.op, node.inputs, attrs
+
+
 REDUCES = """reduce_mean reduce_sum reduce_max reduce_min reduce_prod reduce_l1 reduce_l2 reduce_sum_square reduce_log_sum
 reduce_log_sum_exp""".split()
 
 FORMS = {
     **dict.fromkeys(("reshape", "squeeze", "unsqueeze", "flatten"), _reshape),
     **dict.fromkeys(REDUCES, _reduce),
+    **dict.fromkeys(("lstm", "gru", "rnn"), _recurrent),
     **dict.fromkeys(("softmax", "log_softmax", "layer_norm", "rms_norm", "lp_norm"), _axis(-1)),
     **dict.fromkeys(("concat", "arg_max", "arg_min", "gather", "gather_elements", "scatter_elements"), _axis(0)),
     "slice": _slice,

@@ -1,0 +1,243 @@
+/* attention.c: scaled dot-product attention (Vaswani et al. 2017) with grouped queries (Ainslie et al. 2023), as ONNX's Attention of
+ * opset 23 to 25 has it: inputs q, k, v, mask, past key, past value, valid key counts; outputs y, present key, present value, scores.
+ *
+ * Work is cut into blocks of MCC_ATTENTION_ROWS queries of one head; a block's scores are all that is kept. Causal and
+ * window masks make the keys of a query a range, and only that range is computed. */
+#include "../core/element.h"
+#include "../core/ops.h"
+#include "attention.h"
+
+enum { ROWS = MCC_ATTENTION_ROWS };
+
+/* A q, k, v, y or past tensor as [batch, heads, rows, depth]: strides of the first three in elements. */
+typedef struct view { size_t batch, head, row; } view;
+
+typedef struct attention {
+    size_t n, heads, kv_heads, s, before, keys, total, d, dv; /* total = before + keys */
+    view q, k, v, y;
+    float scale, cap;
+    bool causal;
+    int64_t left, right; /* -1: no window */
+    size_t mask[4], mask_keys; /* strides of batch, head, row, key; keys that the mask has */
+    size_t line;         /* floats of workspace per row of scores */
+    mcc_attention_qk_fn qk;
+    mcc_attention_pv_fn pv;
+    mcc_attention_row_fn softmax, softcap;
+} attention;
+
+typedef struct job {
+    const attention *a;
+    const mcc_node *node;
+    float *scores;
+} job;
+
+/* --- prepare ------------------------------------------------------------------------------------------------------ */
+
+static mcc_status check_mask(mcc_net *net, const mcc_node *node, attention *a) {
+    const mcc_tensor *m = mcc_in(node, 3);
+    if (!m) return MCC_OK;
+    MCC_NEED(m->type == MCC_BOOL || m->type == MCC_F32, "attention: the mask is neither bool nor float32");
+    MCC_NEED(m->rank >= 1 && m->rank <= 4, "attention: the mask's rank is not 1 to 4");
+    const size_t want[4] = {a->n, a->heads, a->s, a->total};
+    size_t stride = 1;
+    for (uint32_t i = 0; i < m->rank; i++) { /* from the last dim on */
+        const size_t dim = m->dim[m->rank - 1 - i];
+        MCC_NEED(i == 0 ? dim <= a->total : dim == 1 || dim == want[3 - i], "attention: the mask does not broadcast to the scores");
+        a->mask[3 - i] = dim == 1 && i ? 0 : stride;
+        stride *= dim;
+    }
+    a->mask_keys = m->dim[m->rank - 1];
+    return MCC_OK;
+}
+
+static bool is4(const mcc_tensor *t, size_t a, size_t b, size_t c, size_t d) {
+    return t->type == MCC_F32 && t->rank == 4 && t->dim[0] == a && t->dim[1] == b && t->dim[2] == c && t->dim[3] == d;
+}
+
+static mcc_status shapes(mcc_net *net, const mcc_node *node, attention *a) {
+    const mcc_tensor *q = node->in[0], *k = node->in[1], *v = node->in[2], *y = node->out[0];
+    MCC_NEED(q->type == MCC_F32 && k->type == MCC_F32 && v->type == MCC_F32 && y->type == MCC_F32, "attention: takes float32");
+    MCC_NEED((q->rank == 3 || q->rank == 4) && k->rank == q->rank && v->rank == q->rank && y->rank == q->rank,
+             "attention: q, k, v and the output are not all of rank 3 or all of rank 4");
+    const bool flat = q->rank == 3;
+    const unsigned r = flat ? 1 : 2; /* the dim of rows */
+    int64_t heads = mcc_int(node, "q_num_heads", 0), kv = mcc_int(node, "kv_num_heads", 0);
+    if (!flat) heads = (int64_t)q->dim[1], kv = (int64_t)k->dim[1];
+    MCC_NEED(heads > 0 && kv > 0 && heads < INT32_MAX && heads % kv == 0, "attention: query heads are not a multiple of key heads");
+    a->heads = (size_t)heads, a->kv_heads = (size_t)kv;
+    a->n = q->dim[0], a->s = q->dim[r], a->keys = k->dim[r];
+    const size_t qd = flat ? a->heads : 1, kd = flat ? a->kv_heads : 1;
+    MCC_NEED(q->dim[q->rank - 1] % qd == 0 && v->dim[v->rank - 1] % kd == 0, "attention: heads do not divide the last dimension");
+    a->d = q->dim[q->rank - 1] / qd, a->dv = v->dim[v->rank - 1] / kd;
+    MCC_NEED(k->dim[0] == a->n && v->dim[0] == a->n && v->dim[r] == a->keys && k->dim[k->rank - 1] == a->d * kd && a->d > 0 &&
+             (flat || v->dim[1] == a->kv_heads), "attention: shapes of q, k and v do not match");
+    MCC_NEED(y->dim[0] == a->n && y->dim[r] == a->s && y->dim[y->rank - 1] == a->dv * qd && (flat || y->dim[1] == a->heads),
+             "attention: the output's shape is wrong");
+    a->q = flat ? (view){a->s * qd * a->d, a->d, qd * a->d} : (view){a->heads * a->s * a->d, a->s * a->d, a->d};
+    a->k = flat ? (view){a->keys * kd * a->d, a->d, kd * a->d} : (view){a->kv_heads * a->keys * a->d, a->keys * a->d, a->d};
+    a->v = flat ? (view){a->keys * kd * a->dv, a->dv, kd * a->dv} : (view){a->kv_heads * a->keys * a->dv, a->keys * a->dv, a->dv};
+    a->y = flat ? (view){a->s * qd * a->dv, a->dv, qd * a->dv} : (view){a->heads * a->s * a->dv, a->s * a->dv, a->dv};
+    const mcc_tensor *pk = mcc_in(node, 4), *pv = mcc_in(node, 5), *valid = mcc_in(node, 6);
+    MCC_NEED(!pk == !pv, "attention: past key and past value come together");
+    if (pk) {
+        a->before = pk->rank == 4 ? pk->dim[2] : 0;
+        MCC_NEED(is4(pk, a->n, a->kv_heads, a->before, a->d) && is4(pv, a->n, a->kv_heads, a->before, a->dv), "attention: shapes of the past do not match");
+    }
+    a->total = a->before + a->keys;
+    MCC_NEED(!valid || (mcc_is_index(valid->type) && valid->count == a->n), "attention: there is not one count of valid keys per batch");
+    if (node->outputs > 1) MCC_NEED(is4(node->out[1], a->n, a->kv_heads, a->total, a->d), "attention: present key has the wrong shape");
+    if (node->outputs > 2) MCC_NEED(is4(node->out[2], a->n, a->kv_heads, a->total, a->dv), "attention: present value has the wrong shape");
+    if (node->outputs > 3) MCC_NEED(is4(node->out[3], a->n, a->heads, a->s, a->total), "attention: scores have the wrong shape");
+    return MCC_OK;
+}
+
+mcc_status mcc_prepare_attention(mcc_net *net, mcc_node *node) {
+    MCC_NEED(node->outputs >= 1 && node->outputs <= 4 && mcc_arity(node, 3, 7, node->outputs), "attention: wrong number of inputs or outputs");
+    MCC_TRY(mcc_dense_inputs(net, node));
+    attention *a = mcc_net_alloc(net, sizeof *a);
+    if (!a) return MCC_NO_MEMORY;
+    node->state = a;
+    MCC_TRY(shapes(net, node, a));
+    MCC_TRY(check_mask(net, node, a));
+    a->scale = mcc_float(node, "scale", 1 / sqrtf((float)a->d));
+    a->cap = mcc_float(node, "softcap", 0);
+    a->causal = mcc_int(node, "is_causal", 0) != 0;
+    a->left = mcc_int(node, "left_window_size", -1);
+    a->right = mcc_int(node, "right_window_size", -1);
+    MCC_NEED(a->left < INT32_MAX && a->right < INT32_MAX && a->total < INT32_MAX && a->s < INT32_MAX, "attention: a window or length is out of range");
+    const int64_t mode = mcc_int(node, "qk_matmul_output_mode", 0);
+    MCC_NEED(mode >= 0 && mode <= 3, "attention: qk_matmul_output_mode is not 0 to 3");
+    a->line = (a->total + 15) / 16 * 16;
+    node->workspace = (size_t)MCC_PLAN_THREADS * ROWS * a->line * sizeof(float);
+    const mcc_attention_kernel *qk = mcc_attention_pick("qk");
+    a->qk = qk->qk;
+    a->pv = mcc_attention_pick("pv")->pv;
+    a->softmax = mcc_attention_pick("softmax")->row;
+    a->softcap = mcc_attention_pick("softcap")->row;
+    node->kernel = qk->name;
+    node->macs = (uint64_t)a->n * a->heads * a->s * a->total * (a->d + a->dv);
+    return MCC_OK;
+}
+
+/* --- run ---------------------------------------------------------------------------------------------------------- */
+
+static const float *at(const mcc_tensor *t, const view *v, size_t batch, size_t head) {
+    return (const float *)t->data + batch * v->batch + head * v->head;
+}
+
+/* Keys [*lo, *hi) that query `row` of `batch` may attend to, before the mask. */
+static void range(const job *j, size_t batch, size_t row, size_t *lo, size_t *hi) {
+    const attention *a = j->a;
+    const mcc_tensor *valid = mcc_in(j->node, 6);
+    int64_t first = 0, end = (int64_t)a->total, place = (int64_t)(row + a->before);
+    if (valid) {
+        int64_t length = mcc_load_s64(valid->type, valid->data, batch);
+        length = length < 0 ? 0 : length > end ? end : length;
+        end = length;
+        if (!mcc_in(j->node, 4)) place = (int64_t)row + length - (int64_t)a->s;
+    }
+    if (a->causal && place + 1 < end) end = place + 1;
+    if (a->right >= 0 && place + a->right + 1 < end) end = place + a->right + 1;
+    if (a->left >= 0 && place - a->left > first) first = place - a->left;
+    *hi = end < 0 ? 0 : (size_t)end;
+    *lo = (size_t)first < *hi ? (size_t)first : *hi;
+}
+
+/* Adds the mask to the scores [lo, hi) of one row. */
+static void mask_row(const job *j, size_t batch, size_t head, size_t row, size_t lo, size_t hi, float *s) {
+    const attention *a = j->a;
+    const mcc_tensor *m = mcc_in(j->node, 3);
+    if (!m) return;
+    const size_t from = batch * a->mask[0] + head * a->mask[1] + row * a->mask[2];
+    const size_t end = hi < a->mask_keys ? hi : a->mask_keys;
+    for (size_t k = lo; k < end; k++) {
+        if (m->type == MCC_F32) s[k] += ((const float *)m->data)[from + k];
+        else if (!((const uint8_t *)m->data)[from + k]) s[k] = -INFINITY;
+    }
+    for (size_t k = end > lo ? end : lo; k < hi; k++) s[k] = -INFINITY;
+}
+
+static void keep(const job *j, int64_t stage, size_t batch, size_t head, size_t row, size_t rows, const float *s) {
+    const attention *a = j->a;
+    if (j->node->outputs < 4 || mcc_int(j->node, "qk_matmul_output_mode", 0) != stage) return;
+    float *out = (float *)j->node->out[3]->data + ((batch * a->heads + head) * a->s + row) * a->total;
+    for (size_t r = 0; r < rows; r++) memcpy(out + r * a->total, s + r * a->line, a->total * sizeof *s);
+}
+
+static void block(const job *j, size_t batch, size_t head, size_t row, float *s) {
+    const attention *a = j->a;
+    const mcc_node *node = j->node;
+    const mcc_tensor *pk = mcc_in(node, 4), *pv = mcc_in(node, 5);
+    const size_t rows = a->s - row < ROWS ? a->s - row : ROWS, kv = head / (a->heads / a->kv_heads);
+    const bool all = node->outputs > 3; /* the caller wants every score */
+    size_t lo[ROWS], hi[ROWS], first = a->total, end = 0;
+    for (size_t r = 0; r < rows; r++) {
+        range(j, batch, row + r, &lo[r], &hi[r]);
+        if (lo[r] < hi[r] && lo[r] < first) first = lo[r];
+        if (lo[r] < hi[r] && hi[r] > end) end = hi[r];
+    }
+    if (all) first = 0, end = a->total;
+    float *y = (float *)node->out[0]->data + batch * a->y.batch + head * a->y.head + row * a->y.row;
+    for (size_t r = 0; r < rows; r++) memset(y + r * a->y.row, 0, a->dv * sizeof *y);
+    if (first >= end) return;
+    const float *q = at(node->in[0], &a->q, batch, head) + row * a->q.row;
+    const float *k = at(node->in[1], &a->k, batch, kv), *v = at(node->in[2], &a->v, batch, kv);
+    const size_t cut = end < a->before ? end : a->before; /* keys before `cut` are the past's */
+    const size_t skip = first > a->before ? first - a->before : 0, fresh = end > a->before ? end - a->before - skip : 0;
+    if (first < cut)
+        a->qk(rows, cut - first, a->d, q, a->q.row, (const float *)pk->data + ((batch * a->kv_heads + kv) * a->before + first) * a->d, a->d,
+              a->scale, s + first, a->line);
+    if (fresh) a->qk(rows, fresh, a->d, q, a->q.row, k + skip * a->k.row, a->k.row, a->scale, s + a->before + skip, a->line);
+    keep(j, 0, batch, head, row, rows, s);
+    for (size_t r = 0; a->cap != 0 && r < rows; r++) a->softcap(end - first, s + r * a->line + first, a->cap);
+    keep(j, 1, batch, head, row, rows, s);
+    for (size_t r = 0; r < rows; r++) {
+        float *line = s + r * a->line;
+        mask_row(j, batch, head, row + r, first, end, line);
+        for (size_t i = first; i < end; i++)
+            if (i < lo[r] || i >= hi[r]) line[i] = -INFINITY;
+    }
+    keep(j, 2, batch, head, row, rows, s);
+    for (size_t r = 0; r < rows; r++) a->softmax(end - first, s + r * a->line + first, 0);
+    keep(j, 3, batch, head, row, rows, s);
+    if (first < cut)
+        a->pv(rows, cut - first, a->dv, s + first, a->line,
+              (const float *)pv->data + ((batch * a->kv_heads + kv) * a->before + first) * a->dv, a->dv, y, a->y.row);
+    if (fresh) a->pv(rows, fresh, a->dv, s + a->before + skip, a->line, v + skip * a->v.row, a->v.row, y, a->y.row);
+}
+
+static void work(void *arg, size_t begin, size_t end, unsigned thread) {
+    const job *j = arg;
+    const attention *a = j->a;
+    const size_t blocks = (a->s + ROWS - 1) / ROWS;
+    for (size_t i = begin; i < end; i++)
+        block(j, i / blocks / a->heads, i / blocks % a->heads, i % blocks * ROWS, j->scores + (size_t)thread * ROWS * a->line);
+}
+
+/* Past and new rows of one (batch, head) of keys or values, one behind the other. */
+static void join(float *to, const mcc_tensor *past, size_t pair, size_t before, const float *fresh, size_t stride, size_t rows, size_t d) {
+    if (before && d) memcpy(to, (const float *)past->data + pair * before * d, before * d * sizeof *to);
+    for (size_t r = 0; d && r < rows; r++) memcpy(to + (before + r) * d, fresh + r * stride, d * sizeof *to);
+}
+
+static void present_work(void *arg, size_t begin, size_t end, unsigned thread) {
+    (void)thread;
+    const job *j = arg;
+    const attention *a = j->a;
+    const mcc_node *node = j->node;
+    for (size_t i = begin; i < end; i++) {
+        const size_t batch = i / a->kv_heads, head = i % a->kv_heads;
+        join((float *)node->out[1]->data + i * a->total * a->d, mcc_in(node, 4), i, a->before, at(node->in[1], &a->k, batch, head), a->k.row, a->keys, a->d);
+        if (node->outputs > 2)
+            join((float *)node->out[2]->data + i * a->total * a->dv, mcc_in(node, 5), i, a->before, at(node->in[2], &a->v, batch, head), a->v.row,
+                 a->keys, a->dv);
+    }
+}
+
+void mcc_run_attention(const mcc_node *node, mcc_exec *exec) {
+    const attention *a = node->state;
+    job j = {a, node, mcc_workspace(exec)};
+    const size_t each = ROWS * a->total * (a->d + a->dv) + 1;
+    if (node->outputs > 1 && a->n) mcc_parallel(exec, a->n * a->kv_heads, 1, present_work, &j);
+    mcc_parallel(exec, a->n * a->heads * ((a->s + ROWS - 1) / ROWS), each < 32768 ? 32768 / each + 1 : 1, work, &j);
+}
