@@ -52,8 +52,10 @@ def _plan(plan: dict, as_json: bool) -> None:
     show.table(["pass", "layers", "nonzero", "MACs", "bytes", "smaller"], rows)
     for i, s in enumerate(plan["stages"], 1):
         if "layers" in s:
-            print(f"{i} {s['pass']}: {', '.join(s['layers'])}")
-        print(*([f"{i} {s['pass']}: {s['unknown']}"] if "unknown" in s else []), sep="\n", end="\n" if "unknown" in s else "")
+            more = f" and {len(s['layers']) - 12} more" if len(s["layers"]) > 12 else ""
+            print(f"{i} {s['pass']}: {', '.join(s['layers'][:12])}{more}")
+        if "unknown" in s:
+            print(f"{i} {s['pass']}: {s['unknown']}")
     print("bytes and MACs are those of the untrained passes; nothing was trained or written")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 
 import click
 
@@ -44,20 +45,19 @@ def table(columns: list[str], rows: list[list], title: str = "", left: tuple[int
 
 
 class Progress:
-    """One bar on a terminal's stderr; elsewhere one line when a text begins."""
+    """One bar on a terminal's stderr; elsewhere a line every ten seconds."""
 
     def __init__(self):
         self.bar = self.task = None
-        self.last = ""
+        self.last = time.monotonic()
 
     def __call__(self, done: int, total: int, text: str) -> None:
         if self.bar is not None:
             self.bar.update(self.task, completed=done, total=max(total, 1), description=text)
             return
-        head = text.split(":")[0]
-        if head != self.last:
-            self.last = head
-            note(f"  {head} ...")
+        if time.monotonic() - self.last > 10:
+            self.last = time.monotonic()
+            note(f"  {text} ({done / max(total, 1):.0%})")
 
 
 @contextlib.contextmanager

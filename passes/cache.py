@@ -70,13 +70,19 @@ def write_atomic(path: str | os.PathLike, data: bytes | str) -> None:
         part.unlink(missing_ok=True)
 
 
+# What no trained weight depends on: reading recipes, reports, files in and out (what is imported is hashed itself).
+_OUTSIDE = ("recipe/", "lower/", "onnx_io/", "zoo/", "report.py", "prepare.py", "errors.py", "cost.py")
+
+
 @once
-def code_version() -> str:
-    """Hash of the sources of this package: a changed pass does not find its old results."""
+def code_version(lowering: bool = False) -> str:
+    """Hash of the sources of this package: a changed pass does not find its old results. lowering: all of them."""
     h = hashlib.sha256()
     here = Path(__file__).parent
     for p in sorted(here.rglob("*.py")):
-        h.update(str(p.relative_to(here)).encode() + b"\0" + p.read_bytes())
+        name = p.relative_to(here).as_posix()
+        if lowering or not name.startswith(_OUTSIDE):
+            h.update(name.encode() + b"\0" + p.read_bytes())
     return h.hexdigest()[:16]
 
 

@@ -154,7 +154,7 @@ class _Run:
         """The graph after the pass, its notes, the seconds it took, and whether it came from the cache."""
         label = f"{i + 1}/{len(self.recipe.steps)} {step.name}"
         key = cache.key_of(step=step.name, options=step.options(), graph=cache.digest(graph), original=cache.digest(original),
-                           previous=previous and cache.digest(previous), files=self.files_of(step), **self.base)
+                           previous=previous and cache.digest(previous), files=self.files_of(step), base=self.base)
         found = self.store.load_graph(key)
         if found is not None:
             self.say(f"{label}: from the cache")
@@ -195,7 +195,7 @@ class _Run:
     def train(self, prepared: Prepared) -> Graph:
         """The model after `train:`; its checkpoint is saved where the recipe names one."""
         options = self.recipe.train or {}
-        key = cache.key_of(step="train", options=options, graph=cache.digest(prepared.graph), **self.base)
+        key = cache.key_of(step="train", options=options, graph=cache.digest(prepared.graph), base=self.base)
         found = self.store.load_graph(key)
         if found is None:
             from .train import fit_graph
@@ -220,7 +220,7 @@ class _Run:
     def figures(self, graph: Graph, original: np.ndarray | None) -> tuple[dict, Path, np.ndarray | None]:
         """What the report says of a graph, its .mcc file, and its per-sample scores by torch."""
         key = cache.key_of(measured=cache.digest(graph), engine=self.engine.version, bind=self.recipe.model.bind,
-                           name=self.recipe.name, target=self.recipe.target.model_dump(), code=self.base["code"])
+                           name=self.recipe.name, target=self.recipe.target.model_dump(), code=cache.code_version(lowering=True))
         facts, path = self.store.load_facts(key), self.store.path(key, "mcc")
         if facts is None or not path.is_file():
             part = self.store.folder / f".part-{os.getpid()}-{key}.mcc"
@@ -246,7 +246,7 @@ class _Run:
         if self.scorer is None:
             return None
         key = cache.key_of(scores=by, graph=cache.digest(graph), original=cache.digest(self.scorer._original),
-                           metric=self.metric.name, target=self.recipe.target.model_dump(), **self.base)
+                           metric=self.metric.name, target=self.recipe.target.model_dump(), base=self.base)
         scores = self.store.load_scores(key)
         if scores is None:
             scores = make(self.progress)
