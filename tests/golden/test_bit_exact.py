@@ -1,0 +1,77 @@
+"""Integer results are the same bytes in torch, plain C, AVX2, AVX-512 VNNI and, under qemu, in every tier of NEON."""
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from int8_nets import random_int8_graph
+from mcc.kernels import Session
+from mcc.passes.lower import lower
+from mcc.passes.ops.run import run
+
+ROOT = Path(__file__).resolve().parents[2]
+SEEDS = range(24)
+QEMU_SEEDS = range(10)
+CORES = ("cortex-a53", "cortex-a76", "max,sve=off,sme=off")
+INTEGER = {"qlinear", "nhwc_qconv", "qadd", "qmul", "qlut", "nhwc_qavg_pool"}
+
+
+def case(seed: int, folder: Path):
+    """A lowered random network, its file, an input and torch's answer."""
+    graph = random_int8_graph(seed)
+    feed = np.random.default_rng(seed).standard_normal(graph.inputs[0].shape).astype(np.float32) * 2
+    path = folder / f"net{seed}.mcc"
+    lowered = lower(graph, path)
+    want = next(iter(run(lowered, {"x": torch.from_numpy(feed)}).values())).numpy()
+    return graph, lowered, path, feed, want
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_x86(seed, tmp_path):
+    graph, lowered, path, feed, want = case(seed, tmp_path)
+    floats = {n.op for n in lowered.nodes} & {"nhwc_conv", "linear", "add", "mul", "hard_swish", "reduce_mean", "nhwc_avg_pool"}
+    assert not floats, f"left in float: {floats}"
+    assert INTEGER & {n.op for n in lowered.nodes}
+    # The integers are also what the QDQ graph means, but for rounding at the ties: one step of the output's scale per layer.
+    qdq = next(iter(run(graph, {"x": torch.from_numpy(feed)}).values())).numpy()
+    assert np.median(np.abs(want - qdq)) <= 0.05 * np.ptp(qdq) + 0.1
+    for isa in (None, "avx512", "avx2", "c"):
+        for threads in (1, 2):
+            got = next(iter(Session(str(path), threads=threads, isa=isa).run({"x": feed}).values()))
+            assert got.tobytes() == want.tobytes(), f"isa {isa}, {threads} threads"
+
+
+def test_every_integer_op_is_drawn(tmp_path):
+    drawn = set()
+    for seed in SEEDS:
+        drawn |= {n.op for n in lower(random_int8_graph(seed)).nodes}
+    assert INTEGER <= drawn, INTEGER - drawn
+
+
+@pytest.fixture(scope="session")
+def arm64_runner():
+    """mcc-run for arm64, static. Without the cross compiler or qemu the test is skipped, but not in CI."""
+    missing = [t for t in ("aarch64-linux-gnu-gcc", "qemu-aarch64") if shutil.which(t) is None]
+    if missing:
+        assert os.environ.get("CI") != "true", f"{missing} must be installed in CI (make deps)"
+        pytest.skip(f"{', '.join(missing)} not found; make deps installs them")
+    subprocess.run(["make", "-s", "-C", ROOT, "out=build/arm64", "CC=aarch64-linux-gnu-gcc", "LDFLAGS=-static", "mcc-run"],
+                   check=True, stdout=subprocess.DEVNULL)
+    return ROOT / "build/arm64/mcc-run"
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_arm64(core, arm64_runner, tmp_path):
+    for seed in QEMU_SEEDS:
+        _, lowered, path, feed, want = case(seed, tmp_path)
+        np.save(tmp_path / "x.npy", feed)
+        subprocess.run(["qemu-aarch64", "-cpu", core, arm64_runner, path, "--input", tmp_path / "x.npy",
+                        "--output", tmp_path / "y.npy"], check=True, stdout=subprocess.DEVNULL)
+        got = np.load(tmp_path / "y.npy")
+        assert got.tobytes() == want.tobytes(), f"network {seed} on {core}"
