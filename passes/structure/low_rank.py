@@ -1,0 +1,303 @@
+"""Write a layer's weight as the product of two thin ones: linear -> linear, linear; convolution -> k x k to few channels, 1 x 1.
+
+Truncated SVD (Denton et al., arXiv 1404.0736); `split: spatial` cuts a kernel into a column and a row instead
+(Jaderberg et al., arXiv 1405.3866). With `whiten` the error that is minimised is that of the layer's outputs on
+calibration data, not of its weights (SVD-LLM, Wang et al., arXiv 2403.07378): W S is decomposed, S S^T being the second
+moment of the inputs. A layer whose two products would cost more than the one is left as it is.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from ..base import Context, Pass, layer_name, options_for, select
+from ..cost import guess_bind, node_macs, params, total_macs
+from ..errors import UserError
+from ..graph import Graph, Node, Value, constant
+from ..ops.run import infer
+
+HOW = ("rank", "ratio", "energy", "error", "macs")
+
+
+@dataclass(frozen=True)
+class LowRank(Pass):
+    """Give one of these (ratio 0.5 when none is):
+    rank           this many singular values
+    ratio          as many as leave this share of the layer's multiply-accumulates (0..1)
+    energy         as few as keep this share of the sum of their squares (0..1)
+    error          as few as keep the relative error of the weight (whitened: of the outputs) below this (0..1)
+    macs           over all layers together: leave this share of their multiply-accumulates, where it costs least (0..1)
+
+    split          channel (k x k, then 1 x 1) or spatial (k x 1, then 1 x k) for k x k convolutions
+    whiten         minimise the error of the outputs on calibration data
+    samples        calibration samples for that
+    round_to       ranks of at least 4 times this are rounded to multiples of it
+    layers, skip   patterns of layers to do and to leave
+    overrides      {pattern: {one of rank, ratio, energy, error: value}}
+    epochs, lr     training afterwards (0: none)
+    """
+
+    rank: int | None = None
+    ratio: float | None = None
+    energy: float | None = None
+    error: float | None = None
+    macs: float | None = None
+    split: Literal["channel", "spatial"] = "channel"
+    whiten: bool = False
+    samples: int = 128
+    round_to: int = 8
+    layers: str | list[str] = "*"
+    skip: list[str] = field(default_factory=list)
+    overrides: dict[str, dict] = field(default_factory=dict)
+    epochs: float = 0
+    lr: float | None = None
+
+    def check(self) -> None:
+        given = [k for k in HOW if getattr(self, k) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are different ways to say how much; give one of them")
+        for key in given:
+            _check_how("", key, getattr(self, key))
+        for pattern, options in self.overrides.items():
+            if len(options) != 1 or next(iter(options)) not in HOW[:-1]:
+                raise ValueError(f"overrides[{pattern!r}]: takes one of {', '.join(HOW[:-1])}, got {', '.join(options) or 'nothing'}")
+            _check_how(f"overrides[{pattern!r}]: ", *next(iter(options.items())))
+        if self.whiten and self.split == "spatial":
+            raise ValueError("whiten works on whole kernels; use it with split: channel")
+        for name in ("samples", "round_to"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.epochs < 0:
+            raise ValueError(f"epochs must not be negative, got {self.epochs}")
+
+    def matches(self, graph: Graph) -> list[Node]:
+        nodes = [n for n in graph.nodes if n.op in ("conv", "linear") and n.inputs[1].data is not None
+                 and n.inputs[1].data.dtype.kind == "f" and n.attrs.get("group", 1) == 1]
+        return [n for n in select(nodes, self.layers) if not select([n], self.skip)]
+
+    def run(self, graph: Graph, ctx: Context) -> Graph:
+        graph = graph.copy()
+        nodes = self.matches(graph)
+        if not nodes:
+            raise UserError("structure.low_rank: no linear or ungrouped convolution layer with float weights matches; "
+                            "run it before quantize.ptq, or check layers and skip")
+        bind = ctx.target.get("bind")
+        shapes = {v: s for v, (s, _) in infer(graph, guess_bind(graph, bind)).items()}
+        before = params(graph), total_macs(graph, bind)
+        moments = self._moments(graph, nodes, ctx) if self.whiten else {}
+        plans = []
+        for i, node in enumerate(nodes):
+            ctx.progress(i, len(nodes), f"SVD {layer_name(node)}")
+            plans.append(_Plan(node, shapes, self.split, moments.get(node)))
+        ranks = self._ranks(plans)
+        report, skipped = [], {}
+        for plan, rank in zip(plans, ranks):
+            if rank is None:
+                skipped[layer_name(plan.node)] = f"two products of rank {plan.needed} cost more than the layer does"
+                continue
+            report.append({"layer": layer_name(plan.node), "rank": rank, "full_rank": len(plan.sigma),
+                           "error": round(plan.error(rank), 5), "macs_before": plan.full, "macs": plan.cost(rank)})
+            plan.apply(graph, rank)
+        graph.prune()
+        if self.epochs and report:
+            from ..train import fit_graph
+            graph = fit_graph(graph, ctx, epochs=self.epochs, lr=self.lr, text="train after low rank")
+        ctx.note(params_before=before[0], params_after=params(graph), macs_before=before[1],
+                 macs_after=total_macs(graph, bind), layers=report, skipped=skipped)
+        return graph
+
+    def _ranks(self, plans: list["_Plan"]) -> list[int | None]:
+        """The rank of each layer, None where it does not pay."""
+        chosen: dict[_Plan, int] = {}
+        shared = []
+        for plan in plans:
+            own = options_for(plan.node, self.overrides)
+            how = next(iter(own.items()), None) or next(((k, v) for k in HOW if (v := getattr(self, k)) is not None), ("ratio", 0.5))
+            if how[0] == "macs":
+                shared.append(plan)
+            else:
+                chosen[plan] = plan.rank_for(*how)
+        if shared:
+            chosen |= self._by_macs(shared)
+        ranks: list[int | None] = []
+        for plan in plans:
+            rank = chosen[plan]
+            if rank >= 4 * self.round_to:
+                rank = round(rank / self.round_to) * self.round_to
+            plan.needed = rank
+            ranks.append(rank if plan.cost(rank) < plan.full else None)
+        return ranks
+
+    def _by_macs(self, plans: list["_Plan"]) -> dict["_Plan", int]:
+        """One price for all: a singular value stays when its share of the energy per multiply-accumulate is above it."""
+        goal = self.macs * sum(p.full for p in plans)
+
+        def at(price: float) -> dict:
+            return {p: max(1, int((p.sigma ** 2 / p.total > price * p.unit).sum())) for p in plans}
+
+        def spent(ranks: dict) -> float:
+            return sum(min(p.full, p.cost(r)) for p, r in ranks.items())
+
+        lo, hi = -45.0, 0.0  # log of the price
+        for _ in range(60):
+            middle = (lo + hi) / 2
+            lo, hi = (middle, hi) if spent(at(np.exp(middle))) > goal else (lo, middle)
+        return at(np.exp(hi))
+
+    def _moments(self, graph: Graph, nodes: list[Node], ctx: Context) -> dict[Node, np.ndarray]:
+        """Second moment [K, K] of what each layer's rows are multiplied with, over calibration samples."""
+        import torch.nn.functional as F
+
+        from ..ops.layers import resolve_pads
+        from ..quantize.observe import watch
+
+        if ctx.data is None:
+            raise UserError("structure.low_rank: whiten needs calibration data; add `data:` to the recipe or set whiten: false")
+        readers: dict[Value, list[Node]] = {}
+        for n in nodes:
+            readers.setdefault(n.inputs[0], []).append(n)
+        found: dict[tuple, list] = {}
+
+        def see(v, t):
+            for n in readers[v]:
+                key = (v, _geometry(n))
+                if (entry := found.setdefault(key, [0.0, 0, None]))[2] not in (None, n):
+                    continue
+                entry[2] = n
+                if n.op == "linear":
+                    rows = t.reshape(-1, t.shape[-1])
+                else:
+                    kernel, k = n.inputs[1].shape[2:], t.ndim - 2
+                    at = lambda name, one: list(n.attrs.get(name) or [one] * k)  # noqa: E731, B023
+                    strides, dilations = at("strides", 1), at("dilations", 1)
+                    pads = resolve_pads(n.attrs.get("auto_pad", "NOTSET"), n.attrs.get("pads"), t.shape[2:], kernel, strides, dilations)
+                    x = F.pad(t, [p for i in reversed(range(k)) for p in (pads[i], pads[i + k])])
+                    if k == 1:
+                        x, kernel, strides, dilations = x[:, :, None], (1, *kernel), [1, *strides], [1, *dilations]
+                    rows = F.unfold(x, kernel, dilations, 0, strides).transpose(1, 2).flatten(0, 1)
+                if len(rows) > 4096:  # evenly spaced rows say as much as all
+                    rows = rows[:: -(-len(rows) // 4096)]
+                entry[0], entry[1] = entry[0] + (rows.T @ rows).double().numpy(), entry[1] + len(rows)
+
+        batches = (inputs for inputs, _ in ctx.data.batches("calibration", 16, None, self.samples))
+        watch(graph, batches, see, set(readers), lambda n: ctx.progress(n, self.samples, "inputs of layers"))
+        return {n: found[n.inputs[0], _geometry(n)][0] / found[n.inputs[0], _geometry(n)][1] for n in nodes}
+
+    @staticmethod
+    def example() -> Graph:
+        r = np.random.default_rng(0)
+        x, y = Value("x", "float32", ("N", 16)), Value("y", "float32", ("N", 12))
+        w = constant("fc.weight", r.standard_normal((12, 16)).astype(np.float32))
+        return Graph([x], [y], [Node("linear", [x, w, constant("fc.bias", np.ones(12, np.float32))], [y], name="fc")])
+
+
+def _geometry(n: Node) -> tuple:
+    """What the columns of a layer depend on, besides its input."""
+    return (n.op, n.inputs[1].shape[2:], *(str(n.attrs.get(k)) for k in ("strides", "pads", "dilations", "auto_pad")))
+
+
+def _check_how(where: str, key: str, value) -> None:
+    if key == "rank" and value < 1:
+        raise ValueError(f"{where}rank must be at least 1, got {value}")
+    if key != "rank" and not 0 < value < 1:
+        raise ValueError(f"{where}{key} must be between 0 and 1, got {value}")
+
+
+class _Plan:
+    """One layer's decomposition and what it costs. sigma: its singular values, largest first."""
+
+    def __init__(self, node: Node, shapes: dict, split: str, moment: np.ndarray | None):
+        self.node, self.weight = node, node.inputs[1]
+        w = self.weight.data.astype(np.float64)
+        self.spatial = split == "spatial" and node.op == "conv" and w.ndim == 4 and min(w.shape[2:]) > 1
+        if self.spatial:  # [C, kh] x [kw, O]
+            o, c, kh, kw = w.shape
+            matrix = w.transpose(1, 2, 3, 0).reshape(c * kh, kw * o)
+        else:
+            matrix = w.reshape(w.shape[0], -1)
+        self.root = None
+        if moment is not None:
+            ridge = 1e-6 * np.trace(moment) / len(moment) + 1e-12
+            self.root = np.linalg.cholesky(moment + ridge * np.eye(len(moment)))
+            matrix = matrix @ self.root
+        self.u, self.sigma, self.vt = np.linalg.svd(matrix, full_matrices=False)
+        self.total = max(float((self.sigma ** 2).sum()), 1e-300)
+        self.full = node_macs(node, shapes)
+        self.unit = self._unit(shapes)
+        self.needed = 0
+
+    def _unit(self, shapes: dict) -> int:
+        """Multiply-accumulates that each singular value costs."""
+        x, y = shapes[self.node.inputs[0]], shapes[self.node.outputs[0]]
+        if self.node.op == "linear":
+            return int(np.prod(y[:-1])) * (x[-1] + y[-1])
+        o, c, *kernel = self.weight.shape
+        pixels = int(np.prod(y[2:])) * y[0]
+        if self.spatial:  # the column pass runs before the columns are strided over
+            return y[0] * y[2] * x[3] * c * kernel[0] + pixels * kernel[1] * o
+        return pixels * (c * int(np.prod(kernel)) + o)
+
+    def cost(self, rank: int) -> int:
+        return rank * self.unit
+
+    def error(self, rank: int) -> float:
+        """Relative error (Frobenius) of the truncated product."""
+        return float(np.sqrt((self.sigma[rank:] ** 2).sum() / self.total))
+
+    def rank_for(self, how: str, value: float) -> int:
+        left = 1 - np.cumsum(self.sigma ** 2) / self.total  # energy lost with 1, 2, ... values
+        if how == "rank":
+            rank = int(value)
+        elif how == "ratio":
+            rank = int(value * self.full / self.unit)
+        else:
+            bound = 1 - value if how == "energy" else value ** 2
+            rank = int(np.searchsorted(-left, -(bound + 1e-12))) + 1
+        return min(max(rank, 1), len(self.sigma))
+
+    def apply(self, graph: Graph, rank: int) -> None:
+        """Put two layers in the place of one; both get the root of the singular values, so that their ranges are alike."""
+        node, w, stem = self.node, self.weight, layer_name(self.node)
+        half = np.sqrt(self.sigma[:rank])
+        left, right = self.u[:, :rank] * half, half[:, None] * self.vt[:rank]
+        first_attrs, second_attrs = dict(node.attrs), dict(node.attrs)
+        x, y = node.inputs[0], node.outputs[0]
+        if self.root is not None:
+            right = np.linalg.solve(self.root.T, right.T).T
+        if node.op == "linear":
+            a, b = right, left
+            first_attrs = {}
+            shape = None if y.shape is None else (*y.shape[:-1], rank)
+        elif self.spatial:
+            o, c, kh, kw = w.shape
+            a = left.T.reshape(rank, c, kh, 1)
+            b = right.reshape(rank, kw, o).transpose(2, 0, 1).reshape(o, rank, 1, kw)
+            _spatial_attrs(first_attrs, 0, (kh, 1))
+            _spatial_attrs(second_attrs, 1, (1, kw))
+            shape = None if y.shape is None or x.shape is None else (y.shape[0], rank, y.shape[2], x.shape[3])
+        else:
+            a = right.reshape(rank, *w.shape[1:])
+            b = left.reshape(w.shape[0], rank, *[1] * (w.data.ndim - 2))
+            second_attrs = {}
+            shape = None if y.shape is None else (y.shape[0], rank, *y.shape[2:])
+        dtype = w.data.dtype
+        first, second = (constant(graph.fresh(f"{stem}.{part}.weight"), np.ascontiguousarray(m).astype(dtype))
+                         for part, m in (("reduce", a), ("expand", b)))
+        middle = Value(graph.fresh(y.name + ".reduced"), y.dtype, shape)
+        at = graph.nodes.index(node)
+        graph.nodes[at:at + 1] = [
+            Node(node.op, [x, first, None], [middle], first_attrs, stem + ".reduce", node.scope),
+            Node(node.op, [middle, second, *(node.inputs[2:] or [None])], [y], second_attrs, stem + ".expand", node.scope)]
+
+
+def _spatial_attrs(attrs: dict, axis: int, kernel: tuple[int, int]) -> None:
+    """The attributes of a convolution along one of its two axes."""
+    other = 1 - axis
+    attrs["kernel_shape"] = list(kernel)
+    for name in ("strides", "dilations"):
+        if attrs.get(name):
+            attrs[name] = [1 if i == other else n for i, n in enumerate(attrs[name])]
+    if attrs.get("pads"):
+        attrs["pads"] = [0 if i % 2 == other else n for i, n in enumerate(attrs["pads"])]
