@@ -1,4 +1,4 @@
-# Targets: setup test demo check check-arm64 check-asan check-ubsan check-tsan ext lib mcc-run lint bench deps clean
+# Targets: setup test demo check check-arm64 check-asan check-ubsan check-tsan fuzz-open ext lib mcc-run lint bench deps clean
 #
 #   make check                                   the C kernel checker, seed from the clock; make check seed=7 family=gemm
 #   make lib CC=... CFLAGS=... out=build/phone   the engine for another machine
@@ -32,7 +32,7 @@ check_obj = $(check_src:%.c=$(out)/obj/%.o)
 # Every product is made under a name of its own and renamed, so that two makes at once do no harm.
 compile = mkdir -p $(@D) && $(CC) $(FLAGS) $(1) -MMD -MP -MT $@ -MF $@.$$$$.d -c $< -o $@.$$$$ && mv -f $@.$$$$.d $(@:.o=.d) && mv -f $@.$$$$ $@
 
-.PHONY: default setup test demo check check-arm64 check-asan check-ubsan check-tsan ext lib mcc-run lint bench deps clean FORCE
+.PHONY: default setup test demo check check-arm64 check-asan check-ubsan check-tsan fuzz-open ext lib mcc-run lint bench deps clean FORCE
 default: lib mcc-run
 
 # --- the engine ------------------------------------------------------------------------------------
@@ -45,11 +45,13 @@ $(out)/obj/%.o: %.c $(out)/flags
 	@echo "cc $<"
 	@$(call compile)
 
+no_undefined = $(if $(filter Linux,$(shell uname -s)),-Wl$(comma)-z$(comma)defs)
+comma = ,
 lib: $(out)/libmcc.a $(out)/libmcc.so
 $(out)/libmcc.a: $(obj)
 	@rm -f $@.tmp; $(AR) rcs $@.tmp $(obj) && mv -f $@.tmp $@
 $(out)/libmcc.so: $(obj)
-	@$(CC) $(FLAGS) -shared $(LDFLAGS) $(obj) -o $@.$$$$ -lm -pthread && mv -f $@.$$$$ $@
+	@$(CC) $(FLAGS) -shared $(no_undefined) $(LDFLAGS) $(obj) -o $@.$$$$ -lm -pthread && mv -f $@.$$$$ $@
 
 mcc-run: $(out)/mcc-run
 $(out)/mcc-run: $(obj) $(out)/obj/kernels/mcc_run.o
@@ -69,8 +71,9 @@ endif
 $(out)/obj/kernels/_core.o: kernels/_core.c $(out)/flags
 	@echo "cc $<"
 	@$(call compile,-DPy_LIMITED_API=0x030A0000 -I$(py_include))
-kernels/_core.abi3.so: $(obj) $(out)/obj/kernels/_core.o
-	@$(CC) $(FLAGS) -shared $(LDFLAGS) $^ -o $@.$$$$ -lm -pthread && mv -f $@.$$$$ $@
+# After libmcc.so, which cannot be linked while a symbol is missing: a working extension is never replaced by a broken one.
+kernels/_core.abi3.so: $(obj) $(out)/obj/kernels/_core.o $(out)/libmcc.so
+	@$(CC) $(FLAGS) -shared $(LDFLAGS) $(filter %.o,$^) -o $@.$$$$ -lm -pthread && mv -f $@.$$$$ $@
 
 # --- sanitizers and arm64: the same checker, built another way -----------------------------------------
 
@@ -81,6 +84,14 @@ check-ubsan:
 	$(call sanitize,ubsan,undefined -fno-sanitize-recover=all)
 check-tsan:
 	$(call sanitize,tsan,thread)
+
+# Damaged files: tests/unit/test_fuzz_file.py makes the seeds and runs it.
+fuzz_flags = out=build/fuzz CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all" \
+             LDFLAGS="-fsanitize=address,undefined"
+fuzz-open:
+	@$(MAKE) --no-print-directory -j$(jobs) build/fuzz/fuzz-open $(fuzz_flags)
+$(out)/fuzz-open: $(obj) $(out)/obj/tests/fuzz/fuzz_open.o $(out)/obj/tests/kernels/build.o
+	@$(CC) $(FLAGS) $(LDFLAGS) $^ -o $@.$$$$ -lm -pthread && mv -f $@.$$$$ $@
 
 # Three tiers of dispatch: plain NEON, dot product, everything but SVE and SME.
 ARM64_CPUS ?= cortex-a53 cortex-a76 max,sve=off,sme=off
