@@ -23,8 +23,8 @@ def decompose(graph: Graph) -> None:
 
 def _qlinear_conv(graph: Graph, node: Node):
     x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, *bias = node.inputs
-    if bias and bias[0] is not None and any(v.data is None for v in (bias[0], x_scale, w_scale)):
-        return None
+    if w.data is None or bias and bias[0] is not None and any(v.data is None for v in (bias[0], x_scale, w_scale)):
+        return None  # rewrite.py has a form for these
     fx, fw, fy = (Value(graph.fresh(f"{node.outputs[0].name}.{s}")) for s in "xwy")
     inputs = [fx, fw]
     if bias and bias[0] is not None:

@@ -18,7 +18,7 @@ def write_out(build, node: Node) -> bool:
         later = set(result).union(*(labels for _, labels in operands[1:]))
         left = _pair(build, left, operands.pop(0), later)
     x, labels = _sum(build, left, set(result))
-    build.op("transpose", x, perm=[labels.index(c) for c in result], to=node.outputs[0])
+    build.op("transpose", x, perm=[labels.index(c) for c in result], into=node.outputs[0])
     return True
 
 
