@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from . import dtype_of, op
-from .lowered import epilogue, rounded
+from .lowered import epilogue, rounded, widened
 from .math import wide
 from .window import pad_spatial, pool_pads, resolve_pads, spread, window_sum
 
@@ -20,7 +20,7 @@ from .window import pad_spatial, pool_pads, resolve_pads, spread, window_sum
 def conv(x, w, b=None, strides=None, pads=None, dilations=None, group=1, kernel_shape=None, auto_pad="NOTSET", dynamic=0):
     """x [N, C, *spatial], w [O, C / group, *kernel], b [O]. dynamic: x is rounded to int8 per image first."""
     n = x.ndim - 2
-    x = rounded(x, tuple(range(1, x.ndim))) if dynamic else x
+    x, w = rounded(x, tuple(range(1, x.ndim))) if dynamic else x, widened(w, x)
     strides, dilations = spread(strides, n), spread(dilations, n)
     pads = resolve_pads(auto_pad, pads, x.shape[2:], w.shape[2:], strides, dilations)
     fn = (F.conv1d, F.conv2d, F.conv3d)[n - 1]
@@ -46,7 +46,8 @@ def conv_transpose(x, w, b=None, strides=None, pads=None, dilations=None, group=
         pads = small + large if auto_pad == "SAME_UPPER" else large + small
     else:
         pads = [0] * (2 * n) if auto_pad == "VALID" else spread(pads, 2 * n, 0)
-    y = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[n - 1](x, w, None, strides, 0, 0, group, dilations)
+    y = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[n - 1](x, widened(w, x), None, strides, 0, 0, group,
+                                                                              dilations)
     y = pad_spatial(y, [-p for p in pads[:n]] + [e - p for e, p in zip(extra, pads[n:])])
     return y if b is None else y + b.reshape(-1, *[1] * n)
 
@@ -55,8 +56,10 @@ def conv_transpose(x, w, b=None, strides=None, pads=None, dilations=None, group=
 
 
 @op("linear", example=lambda r: ([r(2, 3, 8), r(5, 8), r(5), r(2, 3, 5)], {"act": "relu"}))
-def linear(x, w, b=None, residual=None, act="none", alpha=0.0, beta=0.0):
-    """act(x @ w.T + b + residual): x [..., K], w [N, K], b [N], residual [..., N]."""
+def linear(x, w, b=None, residual=None, act="none", alpha=0.0, beta=0.0, dynamic=0):
+    """act(x @ w.T + b + residual): x [..., K], w [N, K], b [N], residual [..., N]. dynamic: x is rounded to int8 per
+    row first."""
+    x, w = rounded(x, (-1,)) if dynamic else x, widened(w, x)
     return epilogue(F.linear(x, w, b), None, residual, act, alpha, beta)
 
 

@@ -37,6 +37,11 @@ ACTS = {
 }
 
 
+def widened(w, x):
+    """A weight stored in half precision for a float x of another type: widened, as the device does."""
+    return w.to(x.dtype) if w is not None and w.dtype in (torch.float16, torch.bfloat16) and x.dtype != w.dtype else w
+
+
 def epilogue(y, bias, residual, act, alpha, beta):
     """act(y + bias + residual); bias is per last axis, residual has y's shape."""
     if bias is not None:
@@ -65,7 +70,7 @@ def _pad(x, pads, value=0.0):
 def nhwc_conv(x, w, b=None, residual=None, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), group=1,
               act="none", alpha=0.0, beta=0.0, dynamic=0):
     """x [N,H,W,C], w [O,kh,kw,C/group], b [O], residual like y. y [N,OH,OW,O]. dynamic: see `rounded`."""
-    x = rounded(x, (1, 2, 3)) if dynamic else x
+    x, w = rounded(x, (1, 2, 3)) if dynamic else x, widened(w, x)
     y = F.conv2d(_pad(_nchw(x), pads), w.permute(0, 3, 1, 2), None, tuple(strides), 0, tuple(dilations), group)
     return epilogue(_nhwc(y), b, residual, act, alpha, beta)
 
@@ -76,7 +81,7 @@ def nhwc_conv_transpose(x, w, b=None, strides=(1, 1), pads=(0, 0, 0, 0), output_
                         group=1, act="none", alpha=0.0, beta=0.0):
     """x [N,H,W,C], w [O,kh,kw,C/group] (O = all outputs), pads are cut off the full result. y [N,OH,OW,O]."""
     o, kh, kw, cg = w.shape
-    weight = w.reshape(group, o // group, kh, kw, cg).permute(0, 4, 1, 2, 3).reshape(group * cg, o // group, kh, kw)
+    weight = widened(w, x).reshape(group, o // group, kh, kw, cg).permute(0, 4, 1, 2, 3).reshape(group * cg, o // group, kh, kw)
     y = F.conv_transpose2d(_nchw(x), weight, None, tuple(strides), 0, tuple(output_padding), group, tuple(dilations))
     t, l, bot, r = pads
     y = y[:, :, t:y.shape[2] - bot, l:y.shape[3] - r]
@@ -217,7 +222,7 @@ def rounded(x, axes):
     """What dynamic int8 makes of a layer's float input: rounded to 255 steps per slice over `axes`; the gradient goes
     straight through. The attribute dynamic=1 of linear, conv and nhwc_conv asks for it."""
     codes, scale = _dynamic(x.detach(), axes)
-    return x + (codes * scale - x).detach()
+    return codes * scale + (x - x.detach())
 
 
 @op("dqlinear", example=lambda r: ([r(3, 20), _q(r, 7, 20), abs(r(7)) * 0.01, r(7), r(3, 7)], {"act": "relu"}))

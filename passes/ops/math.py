@@ -7,6 +7,7 @@ from __future__ import annotations
 import functools
 from functools import reduce
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -114,7 +115,7 @@ def gelu(x, approximate="none"):
     return F.gelu(x, approximate=approximate)
 
 
-@op("clip", example=lambda r: ([r(2, 5), [-0.5], [0.8]], {}))
+@op("clip", example=lambda r: ([r(2, 5), np.float32(-0.5), np.float32(0.8)], {}))
 @wide
 def clip(x, lo=None, hi=None):
     """min(max(x, lo), hi); the bounds hold one value each, of x's dtype."""
@@ -233,7 +234,7 @@ def identity(x):
     return x
 
 
-@op("dropout", example=lambda r: ([r(2, 3), [0.4]], {}), static=(1, 2))
+@op("dropout", example=lambda r: ([r(2, 3), np.float32(0.4)], {}), static=(1, 2))
 def dropout(x, ratio=None, training_mode=None, seed=0, outputs=1):
     """The identity unless training_mode is a constant true; then drops with probability `ratio` (default 0.5) by a
     generator started from `seed`. outputs: y, mask. (A GraphModule in train mode drops by torch's own generator.)"""

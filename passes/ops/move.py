@@ -174,7 +174,7 @@ def scatter_nd(x, at, updates, reduction="none"):
 # --- making -----------------------------------------------------------------------------------------------------
 
 
-@op("one_hot", example=lambda r: ([[0, -1, 2], [4], [0.5, 2.0]], {"axis": 0}), static=(1,))
+@op("one_hot", example=lambda r: ([[0, -1, 2], [4], np.array([0.5, 2.0], "float32")], {"axis": 0}), static=(1,))
 def one_hot(at, depth, values, axis=-1):
     """values [off, on]; indices out of range are off everywhere."""
     n = ints(depth)[0]
@@ -184,7 +184,7 @@ def one_hot(at, depth, values, axis=-1):
     return torch.where(at.unsqueeze(axis) == place, values[1], values[0])
 
 
-@op("range", example=lambda r: ([1.0, 8.0, 1.5], {}), static=(0, 1, 2))
+@op("range", example=lambda r: ([np.float32(1), np.float32(8), np.float32(1.5)], {}), static=(0, 1, 2))
 def range_(start, limit, delta):
     """start + i * delta for all that lie before `limit`."""
     a, b, d = start.item(), limit.item(), delta.item()
