@@ -1,0 +1,160 @@
+/* sparse.c: when a weight is multiplied sparse, how it is kept, and the walk. */
+#include "sparse.h"
+
+#include <string.h>
+
+#include "../core/element.h"
+#include "../core/isa.h"
+#include "../core/registry.h"
+
+static const mcc_sparse_kernel table[] = {
+#define SPARSE_ROWS(v, isa) {"sparse_f32_rows" #v "_" #isa, MCC_ISA_##isa, v, mcc_sparse_f32_rows##v##_##isa, NULL},
+#define SPARSE_DOT(isa) {"sparse_f32_dot_" #isa, MCC_ISA_##isa, 1, NULL, mcc_sparse_f32_dot_##isa},
+#include "sparse.def"
+#undef SPARSE_ROWS
+#undef SPARSE_DOT
+};
+#define COUNT (sizeof table / sizeof *table)
+
+const mcc_sparse_kernel *mcc_sparse_kernels(size_t *count) {
+    *count = COUNT;
+    return table;
+}
+
+bool mcc_kernels_sparse(size_t i, mcc_kernel_info *info) {
+    if (i >= COUNT) return false;
+    *info = (mcc_kernel_info){.name = table[i].name, .isa = table[i].isa};
+    return true;
+}
+
+const mcc_sparse_kernel *mcc_sparse_pick(bool dot) {
+    const uint32_t have = mcc_isa();
+    const mcc_sparse_kernel *k = table;
+    while ((k->v == 1) != dot || (k->isa & have) != k->isa) k++; /* the last lines need nothing */
+    return k;
+}
+
+/* --- the layer ---------------------------------------------------------------------------------------------------- */
+
+typedef struct state {
+    mcc_layer_state head;
+    mcc_sparse sparse;
+    const mcc_sparse_kernel *kernel;
+    mcc_epilogue post;
+    size_t m;
+} state;
+
+typedef struct job {
+    const state *s;
+    const float *x, *residual;
+    float *y, *space;
+} job;
+
+/* Residual, clamp and activation of n values in a row. */
+static void finish(const state *s, float *y, const float *residual, size_t n) {
+    for (size_t j = 0; j < n; j++) {
+        float v = residual ? y[j] + residual[j] : y[j];
+        v = v > s->post.lo ? v : s->post.lo;
+        y[j] = v < s->post.hi ? v : s->post.hi;
+    }
+    mcc_epilogue_after(&s->post, y, 1, n, n);
+}
+
+/* Rows one by one; units are pairs of (row, eighth of the outputs). */
+enum { PARTS = 8 };
+
+static void dots(void *arg, size_t begin, size_t end, unsigned thread) {
+    const job *j = arg;
+    const mcc_sparse *w = &j->s->sparse;
+    (void)thread;
+    for (size_t u = begin; u < end; u++) {
+        const size_t row = u / PARTS, first = w->n * (u % PARTS) / PARTS, last = w->n * (u % PARTS + 1) / PARTS;
+        float *y = j->y + row * w->n;
+        if (first == last) continue;
+        j->s->kernel->dot(w, first, last, j->x + row * w->k, y + first);
+        finish(j->s, y + first, j->residual ? j->residual + row * w->n + first : NULL, last - first);
+    }
+}
+
+/* Blocks of V rows; xt and yt of each thread stand in workspace. */
+static size_t space_of(const state *s) { return (s->sparse.k + s->sparse.n) * s->kernel->v; }
+
+static void blocks(void *arg, size_t begin, size_t end, unsigned thread) {
+    const job *j = arg;
+    const mcc_sparse *w = &j->s->sparse;
+    const size_t v = j->s->kernel->v;
+    float *xt = j->space + thread * space_of(j->s), *yt = xt + w->k * v;
+    for (size_t b = begin; b < end; b++) {
+        const size_t row = b * v, rows = j->s->m - row < v ? j->s->m - row : v;
+        /* 16 columns at a time: reads stay within a line of each row */
+        for (size_t q = 0; q < w->k; q += 16) {
+            const size_t stop = w->k - q < 16 ? w->k : q + 16;
+            for (size_t i = 0; i < v; i++) {
+                const float *x = j->x + (row + (i < rows ? i : rows - 1)) * w->k;
+                for (size_t e = q; e < stop; e++) xt[e * v + i] = x[e];
+            }
+        }
+        j->s->kernel->rows(w, 0, w->n, xt, yt);
+        for (size_t i = 0; i < rows; i++) {
+            float *y = j->y + (row + i) * w->n;
+            for (size_t e = 0; e < w->n; e++) y[e] = yt[e * v + i];
+            finish(j->s, y, j->residual ? j->residual + (row + i) * w->n : NULL, w->n);
+        }
+    }
+}
+
+static void run(const mcc_node *node, mcc_exec *exec) {
+    const state *s = node->state;
+    const mcc_tensor *residual = mcc_in(node, 3);
+    const job j = {s, node->in[0]->data, residual ? residual->data : NULL, node->out[0]->data, mcc_workspace(exec)};
+    if (s->kernel->dot) mcc_parallel(exec, s->m * PARTS, s->m < 4 ? 1 : PARTS, dots, (void *)(uintptr_t)&j);
+    else mcc_parallel(exec, (s->m + s->kernel->v - 1) / s->kernel->v, 1, blocks, (void *)(uintptr_t)&j);
+}
+
+/* Does sparse win? With many rows a nonzero costs what a dense weight does, plus turning x and y around. With few rows
+ * the dense product runs at the speed of memory, and a gather costs about ten dense weights from the cache, about two
+ * once the dense weight is larger than a second-level cache. */
+static bool wins(size_t m, size_t n, size_t k, size_t nonzeros) {
+    const double density = (double)nonzeros / ((double)n * (double)k);
+    if (m >= 16) return n >= 16 && k >= 16 && density <= 0.5;
+    return density <= ((double)n * (double)k * 4 > (double)(2 << 20) ? 0.3 : 0.1);
+}
+
+mcc_status mcc_sparse_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, bool *taken) {
+    const mcc_tensor *w = layer->w;
+    mcc_status status;
+    if (layer->window || !w->constant || w->type != MCC_F32 || !w->count || !layer->m || layer->k > 65536 ||
+        w->count > UINT32_MAX || (layer->b && (!layer->b->constant || layer->b->type != MCC_F32))) return MCC_OK;
+    const float *dense = mcc_dense(net, layer->w, &status), *bias = layer->b ? mcc_dense(net, layer->b, &status) : NULL;
+    if (!dense || (layer->b && !bias)) return status;
+    size_t nonzeros = 0;
+    for (size_t i = 0; i < w->count; i++) nonzeros += dense[i] != 0;
+    if (!wins(layer->m, layer->n, layer->k, nonzeros)) return MCC_OK;
+
+    state *s = mcc_net_alloc(net, sizeof *s);
+    uint32_t *start = mcc_net_alloc(net, (layer->n + 1) * sizeof *start);
+    uint16_t *index = mcc_net_alloc(net, (nonzeros + 1) * sizeof *index);
+    float *value = mcc_net_alloc(net, (nonzeros + 1) * sizeof *value), *zeros = bias ? NULL : mcc_net_alloc(net, layer->n * sizeof *zeros);
+    if (!s || !start || !index || !value || (!bias && !zeros)) return MCC_NO_MEMORY;
+    size_t at = 0;
+    for (size_t j = 0; j < layer->n; j++) {
+        start[j] = (uint32_t)at;
+        for (size_t q = 0; q < layer->k; q++) {
+            if (dense[j * layer->k + q] == 0) continue;
+            index[at] = (uint16_t)q;
+            value[at++] = dense[j * layer->k + q];
+        }
+    }
+    start[layer->n] = (uint32_t)at;
+    *s = (state){.head.run = run, .kernel = mcc_sparse_pick(layer->m < 16), .post = layer->post, .m = layer->m,
+                 .sparse = {layer->n, layer->k, start, index, value, bias ? bias : zeros}};
+    if (s->kernel->rows) {
+        if (space_of(s) > SIZE_MAX / 8 / MCC_PLAN_THREADS) return MCC_NO_MEMORY;
+        node->workspace = space_of(s) * sizeof(float) * MCC_PLAN_THREADS;
+    }
+    node->state = s;
+    node->kernel = s->kernel->name;
+    node->macs = (uint64_t)layer->m * nonzeros;
+    *taken = true;
+    return MCC_OK;
+}
