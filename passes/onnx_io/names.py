@@ -44,6 +44,8 @@ MOVED = {
 
 # What to do about ops that have no form here.
 ADVICE = {
+    **dict.fromkeys(["SequenceAt", "SplitToSequence", "SequenceInsert", "SequenceErase", "ConcatFromSequence"],
+                    "its length or position is not known; bind the dimension it depends on"),
     "Loop": "unroll the loop before the export",
     "Scan": "unroll the loop before the export, or use LSTM or GRU",
     "If": "export with the branch fixed, or bind the dimension it depends on",

@@ -2,8 +2,8 @@
 
 For each node: constants are computed, shape arithmetic is followed with named dimensions (values.py), the node is
 brought to the newest opset's form (upgrade.py) and entered under our name (names.py). Shapes come from ONNX's own
-rules, with what is known here put in. Functions without a row in OPS are replaced by their bodies; an If whose
-condition is known by the branch it takes.
+rules, with what is known here put in. Functions without a row in OPS are replaced by their bodies; an If by the branch
+it takes when that is known, else by both and a Where; sequences of tensors are followed (sequences.py).
 """
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from onnx import helper, numpy_helper
 from ..errors import UserError
 from ..graph import Dim, Graph, Node, Value
 from ..ops import OPS
-from . import values
+from . import sequences, values
 from .dims import Expr, Poly, parse
 from .names import ADVICE, MOVED, snake
 
 SMALL = 1 << 12       # elements up to which constants are computed here (canonical.py does the others)
 LARGE = 1 << 24       # the same for ops that have no row of their own
 STANDARD = ("", "ai.onnx")
-NAMELESS = re.compile(r"(\?|None|-1|unk(nown)?|unk__\d+)$")  # what tools write for "no name"
+NAMELESS = re.compile(r"(\?|None|-1|unk|unknown)$")  # what tools write for "no name"
 NOT_FOLDED = {"DequantizeLinear", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli",
               "Multinomial", "Dropout", "If", "Loop", "Scan", "SequenceMap"}
 
@@ -68,7 +68,9 @@ class Reader:
     def read(self) -> Graph:
         g = self.model.graph
         for v in [*g.value_info, *g.output]:
-            self.hints[v.name] = _dims(v.type)
+            dims = _dims(v.type)
+            if dims is not None and not any(isinstance(d, str) and d.startswith("unk__") for d in dims):
+                self.hints[v.name] = dims
         self.names.update(v.name for v in [*g.input, *g.output])
         weights = {t.name: t for t in g.initializer}
         if g.sparse_initializer:
@@ -120,6 +122,8 @@ class Reader:
         v = self.env.get(name)
         if v is None:
             raise UserError(f"output '{name}' is never computed")
+        if isinstance(v, list):
+            raise UserError(f"output '{name}' is a sequence; only tensors are supported")
         if v.name == name:
             return v
         if v.data is None and v not in self.env_inputs() and not any(v.name == o.name for o in self.model.graph.output):
@@ -146,9 +150,10 @@ class Reader:
         if n.op_type == "Identity":
             self.env[n.output[0]] = ins[0]
             return None
-        if n.op_type == "If" and ins[0].data is not None:
-            branch = next(a.g for a in n.attribute if a.name == ("then_branch" if ins[0].data.reshape(-1)[0] else "else_branch"))
-            return self.branch(n, branch)
+        if n.op_type in sequences.RULES or any(isinstance(v, list) for v in ins):
+            return self.sequence(n, ins)
+        if n.op_type == "If":
+            return self.choose(n, ins[0])
         supported = n.op_type in ("Constant", "Gemm", "Upsample", "CastLike", "Scatter") or snake(n.op_type) in OPS
         if self.fold(n, ins, SMALL if supported else LARGE):
             return None
@@ -172,6 +177,18 @@ class Reader:
             if o:
                 self.env[o] = v
         return None
+
+    def sequence(self, n: onnx.NodeProto, ins: list) -> None:
+        """An op on a sequence of tensors, which is a list here."""
+        rule = sequences.RULES.get(n.op_type)
+        result = rule(self, n, ins, {a.name: attribute(a) for a in n.attribute}) if rule else None
+        if result is None:
+            return self.refuse(n, n.op_type, [], typed=False)
+        self.env[n.output[0]] = result
+        return None
+
+    def scope(self, n: onnx.NodeProto) -> str:
+        return scope_of(n)
 
     def output_names(self) -> set[str]:
         return {o.name for o in self.model.graph.output}
@@ -387,23 +404,48 @@ class Reader:
             if outside:
                 self.env[outside] = inner_env[inside]
 
-    def branch(self, n: onnx.NodeProto, g: onnx.GraphProto) -> None:
-        """The taken branch of an If in place of it; it sees the names outside."""
-        outer = self.env
-        self.env = dict(outer)
-        self.depth += 1
-        for t in g.initializer:
-            self.env[t.name] = self.constant(tensor(t), t.name, dtype_name(t.data_type))
-        self.walk(g.node)
-        self.depth -= 1
-        inner, self.env = self.env, outer
-        for outside, o in zip(n.output, g.output):
-            self.env[outside] = inner[o.name]
+    def choose(self, n: onnx.NodeProto, condition: Value) -> None:
+        """An If: the branch it takes, or, when only the data tell, both and a Where (branches have no side effects)."""
+        branches = {a.name: a.g for a in n.attribute}
+        if condition.data is not None:
+            results = self.branch(branches["then_branch" if condition.data.reshape(-1)[0] else "else_branch"])
+            self.env.update(zip(n.output, results))
+            return
+        kept, problems = list(self.nodes), {k: list(v) for k, v in self.problems.items()}
+        try:
+            yes, no = self.branch(branches["then_branch"]), self.branch(branches["else_branch"])
+            same = self.problems == problems and all(
+                isinstance(a, Value) and isinstance(b, Value) and a.shape is not None and a.shape == b.shape and a.dtype == b.dtype
+                for a, b in zip(yes, no))
+        except UserError:
+            same = False
+        if not same:
+            self.nodes, self.problems = kept, problems
+            return self.refuse(n, n.op_type, [])
+        name, scope = n.name or n.output[0], scope_of(n)
+        if condition.shape != ():
+            condition = self.emit("reshape", [condition, self.constant(np.zeros(0, np.int64), f"{name}.scalar")], {},
+                                  [("bool", ())], name, scope)[0]
+        for o, a, b in zip(n.output, yes, no):
+            self.env[o] = self.emit("where", [condition, a, b], {}, [(a.dtype, a.shape)], name, scope, [o])[0]
 
-    def refuse(self, n: onnx.NodeProto, op: str, ins: list) -> None:
+    def branch(self, g: onnx.GraphProto) -> list:
+        """The results of a subgraph, its nodes entered here; it sees the names outside."""
+        outer, self.env = self.env, dict(self.env)
+        self.depth += 1
+        try:
+            for t in g.initializer:
+                self.env[t.name] = self.constant(tensor(t), t.name, dtype_name(t.data_type))
+            self.walk(g.node)
+            return [self.env[o.name] for o in g.output]
+        finally:
+            self.depth -= 1
+            self.env = outer
+
+    def refuse(self, n: onnx.NodeProto, op: str, ins: list, typed: bool = True) -> None:
         """Note an unsupported node and go on, so that all of them are named at once."""
         self.problems.setdefault(op, []).append(n.name or (n.output[0] if n.output else op))
-        types = self.infer(n, ins) if n.domain in STANDARD and not any(
+        types = self.infer(n, ins) if typed and n.domain in STANDARD and not any(
             a.type == onnx.AttributeProto.GRAPH for a in n.attribute) else [("float32", None)] * len(n.output)
         for o, (dtype, shape) in zip(n.output, types):
             if o:

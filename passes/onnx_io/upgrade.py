@@ -287,7 +287,11 @@ def softmax(r: Reader, c: Call) -> None:
 def recurrent(r: Reader, c: Call) -> None:
     """An initial state of zeros is the default; without it the batch is free."""
     for i in (5, 6):
-        if i < len(c.inputs) and c.inputs[i] is not None and c.inputs[i].data is not None and not c.inputs[i].data.any():
+        v = c.inputs[i] if i < len(c.inputs) else None
+        while v is not None and v.data is None:  # zeros stretched to the batch are zeros
+            maker = next((n for n in reversed(r.nodes) if v in n.outputs), None)
+            v = maker.inputs[0] if maker is not None and maker.op in ("expand", "tile", "reshape", "unsqueeze") else None
+        if v is not None and not v.data.any():
             c.inputs[i] = None
 
 
