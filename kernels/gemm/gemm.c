@@ -212,11 +212,15 @@ void mcc_gemm_f32_run(mcc_exec *exec, const mcc_gemm_f32_job *job) {
 /* --- weight formats -------------------------------------------------------------------------------------------- */
 
 mcc_status mcc_layer_formats(mcc_net *net, mcc_node *node, const mcc_layer *layer, bool *taken) {
-    *taken = false;
-    (void)net, (void)node, (void)layer;
-#define FORMAT(name)                                              \
-    if (!*taken) MCC_TRY(mcc_##name##_try(net, node, layer, taken));
+    typedef mcc_status try_fn(mcc_net *, mcc_node *, const mcc_layer *, bool *);
+    static try_fn *const formats[] = {
+#define FORMAT(name) mcc_##name##_try,
 #include "formats.def"
 #undef FORMAT
+        NULL,
+    };
+    *taken = false;
+    for (size_t i = 0; i + 1 < sizeof formats / sizeof *formats && !*taken; i++)
+        if (formats[i]) MCC_TRY(formats[i](net, node, layer, taken)); /* NULL: not in this build */
     return MCC_OK;
 }

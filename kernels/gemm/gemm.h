@@ -137,7 +137,12 @@ typedef struct mcc_layer_state {
 
 /* The weight formats of formats.def, in order: each looks at w->storage and its values and either sets up the node
  * (node->state, which starts with an mcc_layer_state; kernel, macs, workspace) and says so in `taken`, or leaves it. */
+#ifdef MCC_SUBSET /* families left out are absent (core/ops.h) */
+#define FORMAT(name) \
+    mcc_status mcc_##name##_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, bool *taken) __attribute__((weak));
+#else
 #define FORMAT(name) mcc_status mcc_##name##_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, bool *taken);
+#endif
 #include "formats.def"
 #undef FORMAT
 mcc_status mcc_layer_formats(mcc_net *net, mcc_node *node, const mcc_layer *layer, bool *taken);
