@@ -51,7 +51,6 @@ EXCLUDED = {
     "test_training_dropout": ("torch", "expects the random numbers of numpy's generator"),
     "test_training_dropout_mask": ("torch", "expects the random numbers of numpy's generator"),
     "test_training_dropout_default*": ("torch", "expects the random numbers of numpy's generator"),
-    "test_convtranspose_3d": ("lower", "3-D convolutions have no kernel"),
     "test_maxpool_with_argmax_*": ("lower", "the Indices output of MaxPool has no kernel"),
     "test_range_*_expanded": ("import", "the function's body is a Loop"),
     "test_resize_downsample_scales_*_align_corners": (
@@ -80,13 +79,11 @@ class Case:
             stage = "torch"
             self._compare(graph, run(graph, feeds))
             stage = "lower"
-            data = {}
             lowered = lower(graph, self.path)
             self._compare(graph, run(lowered, feeds))
             stage = "engine"
-            data = Session(self.path).run({k: v for k, v in feeds.items()})
-            self._compare(graph, data)
-        except (UserError, EngineError, AssertionError, TypeError) as e:
+            self._compare(graph, Session(self.path).run(feeds))
+        except (UserError, EngineError, AssertionError) as e:
             return stage, f"{type(e).__name__}: {' '.join(str(e).split())[:300]}"
         return None
 
@@ -119,7 +116,10 @@ class Case:
 
 
 def _array(x) -> np.ndarray:
-    return numpy_helper.to_array(x) if isinstance(x, onnx.TensorProto) else np.asarray(x)
+    """A sequence or an optional value without content as an array of objects: import has refused it before it is used."""
+    if isinstance(x, onnx.TensorProto):
+        return numpy_helper.to_array(x)
+    return np.array([None, *x], object) if isinstance(x, (list, tuple)) else np.asarray(x)
 
 
 def _plain(x: np.ndarray) -> np.ndarray:
@@ -178,14 +178,14 @@ def test_count(capsys):
 
 
 def test_other_ops_pass_or_are_refused(tmp_path, monkeypatch, capsys):
-    """A case of an op that is not listed passes, or import or lowering says in a UserError why not."""
+    """A case of an op that is not listed passes, or import, lowering or the engine says why not; wrong numbers are wrong."""
     monkeypatch.setattr(Case, "path", tmp_path / "case.mcc", raising=False)
     mine = set(map(id, listed()))
     others, wrong, passed = [c for c in cases() if id(c) not in mine], [], 0
     for case in others:
         out = case.through()
         passed += out is None
-        if out is not None and not out[1].startswith("UserError") and excluded(case, DIFFERENT) is None:
+        if out is not None and out[1].startswith("AssertionError") and excluded(case, DIFFERENT) is None:
             wrong.append(f"{case.name}: {out[0]}: {out[1]}")
     with capsys.disabled():
         print(f"\nonnx node cases of other ops: {len(others)}, passing {passed}, the others refused")
