@@ -26,6 +26,7 @@ from .names import ADVICE, MOVED, snake
 SMALL = 1 << 12       # elements up to which constants are computed here (canonical.py does the others)
 LARGE = 1 << 24       # the same for ops that have no row of their own
 STANDARD = ("", "ai.onnx")
+DTYPES = {"float16", "float32", "float64", "bool", *(f"{u}int{b}" for u in ("", "u") for b in (8, 16, 32, 64))}
 NAMELESS = re.compile(r"(\?|None|-1|unk|unknown)$")  # what tools write for "no name"
 NOT_FOLDED = {"DequantizeLinear", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli",
               "Multinomial", "Dropout", "If", "Loop", "Scan", "SequenceMap"}
@@ -77,7 +78,7 @@ class Reader:
             raise UserError("sparse initializers are not supported; save the weights as dense tensors")
         inputs = self._inputs([i for i in g.input if i.name not in weights])
         for name, t in weights.items():
-            self.env[name] = self.constant(tensor(t), name, dtype_name(t.data_type))
+            self.env[name] = self.constant(tensor(t), name, stored_dtype(t))
         self.walk(g.node)
         outputs = [self._output(o.name) for o in g.output]
         if self.problems:
@@ -284,7 +285,7 @@ class Reader:
     def _constant_node(self, n: onnx.NodeProto) -> Value:
         a = n.attribute[0]
         if a.name == "value":
-            data, dtype = tensor(a.t), dtype_name(a.t.data_type)
+            data, dtype = tensor(a.t), stored_dtype(a.t)
         elif a.name in ("value_int", "value_ints"):
             data, dtype = np.array(attribute(a), dtype=np.int64), "int64"
         elif a.name in ("value_float", "value_floats"):
@@ -435,7 +436,7 @@ class Reader:
         self.depth += 1
         try:
             for t in g.initializer:
-                self.env[t.name] = self.constant(tensor(t), t.name, dtype_name(t.data_type))
+                self.env[t.name] = self.constant(tensor(t), t.name, stored_dtype(t))
             self.walk(g.node)
             return [self.env[o.name] for o in g.output]
         finally:
@@ -481,9 +482,14 @@ def elem_type(dtype: str) -> int:
     return onnx.TensorProto.BFLOAT16 if dtype == "bfloat16" else helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
 
 
+def stored_dtype(t: onnx.TensorProto) -> str:
+    """The dtype a constant is held in: 4-bit integers in 8 bits."""
+    return {onnx.TensorProto.INT4: "int8", onnx.TensorProto.UINT4: "uint8"}.get(t.data_type) or dtype_name(t.data_type)
+
+
 def tensor(t: onnx.TensorProto) -> np.ndarray:
-    a = numpy_helper.to_array(t)
-    return a.astype(np.float32) if t.data_type == onnx.TensorProto.BFLOAT16 else a
+    dtype = stored_dtype(t)
+    return numpy_helper.to_array(t).astype("float32" if dtype == "bfloat16" else dtype, copy=False)
 
 
 def attribute(a: onnx.AttributeProto):

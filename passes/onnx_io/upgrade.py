@@ -290,7 +290,7 @@ def recurrent(r: Reader, c: Call) -> None:
         v = c.inputs[i] if i < len(c.inputs) else None
         while v is not None and v.data is None:  # zeros stretched to the batch are zeros
             maker = next((n for n in reversed(r.nodes) if v in n.outputs), None)
-            v = maker.inputs[0] if maker is not None and maker.op in ("expand", "tile", "reshape", "unsqueeze") else None
+            v = maker.inputs[0] if maker is not None and maker.op in ("expand", "tile", "reshape", "unsqueeze", "slice", "squeeze") else None
         if v is not None and not v.data.any():
             c.inputs[i] = None
 

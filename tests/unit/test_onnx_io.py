@@ -644,6 +644,46 @@ def test_qdq(tmp_path):
     close(ours(plain, feeds), ours(graph, feeds), atol=0.1)
 
 
+def test_four_bit_weights():
+    """Block-quantized int4 constants are held in int8; other small floats are refused by name."""
+    w = np.random.default_rng(0).integers(-8, 8, (4, 6))
+    model = model_of(21, [N("DequantizeLinear", ["w", "s"], ["d"], axis=0, block_size=2), N("MatMul", ["x", "d"], ["y"])],
+                     {"x": ("f", [3, 4])}, {"s": abs(W((2, 6))).astype(F32)})
+    model.graph.initializer.append(helper.make_tensor("w", TensorProto.INT4, (4, 6), w.reshape(-1)))
+    x = W((3, 4)).astype(F32)
+    graph = load(model, simplify=False)
+    assert graph.nodes[0].op == "dequantize_linear" and graph.nodes[0].inputs[0].dtype == "int8"
+    close(ours(graph, {"x": x}), ort(model, {"x": x}))
+    model.graph.initializer[-1].CopyFrom(helper.make_tensor("w", TensorProto.FLOAT8E5M2, (4, 6), w.reshape(-1).astype(float)))
+    with pytest.raises(UserError, match="tensors of type float8e5m2 are not supported"):
+        load(model, simplify=False)
+
+
+def test_if_that_only_data_decide():
+    """Both branches and a where."""
+    then = helper.make_graph([N("Mul", ["x", "two"], ["t"])], "then", [], [helper.make_tensor_value_info("t", 1, [2, 3])])
+    other = helper.make_graph([N("Relu", ["x"], ["e"])], "else", [], [helper.make_tensor_value_info("e", 1, [2, 3])])
+    nodes = [N("ReduceSum", ["x"], ["s"], keepdims=1), N("Less", ["s", "zero"], ["c"]),
+             N("If", ["c"], ["y"], then_branch=then, else_branch=other)]
+    model = model_of(13, nodes, {"x": ("f", [2, 3])}, {"two": F32(2), "zero": F32(0)})
+    model.graph.output[0].type.tensor_type.elem_type = 1
+    graph = load(model, simplify=False)
+    for x in (abs(W((2, 3))).astype(F32), -abs(W((2, 3))).astype(F32)):
+        close(ours(graph, {"x": x}), ort(model, {"x": x}))
+
+
+def test_sequences_leave_no_trace():
+    """torch.chunk and friends: split to a sequence, take parts, join."""
+    nodes = [N("SplitToSequence", ["x", "size"], ["q"], axis=1), N("SequenceAt", ["q", "i0"], ["a"]), N("SequenceAt", ["q", "i2"], ["b"]),
+             N("SequenceConstruct", ["b", "a"], ["r"]), N("ConcatFromSequence", ["r"], ["y"], axis=1),
+             N("SequenceLength", ["q"], ["n"]), N("Cast", ["n"], ["z"], to=1)]
+    model = model_of(13, nodes, {"x": ("f", ["N", 5])}, {"size": np.array(2), "i0": np.array(0), "i2": np.array(-1)}, ["y", "z"])
+    graph = load(model, simplify=False)
+    assert {n.op for n in graph.nodes} <= {"split", "concat", "identity"}
+    x = W((2, 5)).astype(F32)
+    close(ours(graph, {"x": x}), ort(model, {"x": x}))
+
+
 def test_simplify_is_only_asked_when_it_may_help(monkeypatch):
     from mcc.passes.onnx_io import files
     monkeypatch.setattr(files, "simplified", lambda *a: pytest.fail("not needed"))
