@@ -28,13 +28,13 @@ class Range:
 
     def see(self, x: torch.Tensor) -> None:
         lo, hi = (float(v) for v in torch.aminmax(x))
-        self.lo, self.hi = min(self.lo, lo), max(self.hi, hi)
+        self.lo, self.hi = float(np.minimum(self.lo, lo)), float(np.maximum(self.hi, hi))  # NaN stays NaN
         self.lo_sum, self.hi_sum, self.batches = self.lo_sum + lo, self.hi_sum + hi, self.batches + 1
 
     def count(self, x: torch.Tensor) -> None:
         if self.counts is None:
             self.counts = np.zeros(BINS)
-        if self.hi > self.lo:
+        if 0 < self.hi - self.lo < np.inf:
             self.counts += torch.histc(x.reshape(-1).float(), BINS, self.lo, self.hi).double().numpy()
 
     def merge(self, other: "Range") -> None:
@@ -80,9 +80,9 @@ def choose(seen: Range, observer: str, percentile: float = 99.99) -> tuple[float
     mse              the least squared error, over cuts of both ends
     entropy          the least KL divergence of the quantized histogram (Migacz 2017, TensorRT)
     """
+    if not np.isfinite([seen.lo, seen.hi]).all():
+        raise ValueError("it is not finite on the calibration data")
     lo, hi = min(seen.lo, 0.0), max(seen.hi, 0.0)
-    if not np.isfinite([lo, hi]).all():
-        raise ValueError("the value is not finite on the calibration data")
     if hi == lo:
         return 0.0, 1.0
     if observer == "moving_average":
