@@ -1,0 +1,39 @@
+/* check_move.c: every transpose kernel against single elements, over all small tiles and some larger ones. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../kernels/move/move.h"
+#include "check.h"
+
+static bool check_one(const mcc_move_kernel *k, size_t bytes, size_t rows, size_t columns) {
+    const size_t xs = rows + (size_t)check_int(0, 5), ys = columns + (size_t)check_int(0, 5);
+    const size_t x_count = (columns - 1) * xs + rows, y_count = (rows - 1) * ys + columns;
+    uint8_t *x = check_alloc_end(x_count * bytes), *y = check_alloc(y_count * bytes), *before = check_alloc(y_count * bytes);
+    for (size_t i = 0; i < x_count * bytes; i++) x[i] = (uint8_t)check_u32();
+    memcpy(before, y, y_count * bytes);
+    k->transpose(rows, columns, x, xs, y, ys);
+    bool good = true;
+    for (size_t i = 0; i < y_count && good; i++) {
+        const size_t r = i / ys, c = i % ys;
+        const uint8_t *want = c < columns ? x + (r + c * xs) * bytes : before + i * bytes; /* between the rows nothing changes */
+        if (memcmp(y + i * bytes, want, bytes) == 0) continue;
+        check_fail(k->name, "rows=%zu columns=%zu: element [%zu, %zu]", rows, columns, r, c);
+        good = false;
+    }
+    check_free_all(k->name);
+    return good;
+}
+
+void check_move(void) {
+    size_t count;
+    const mcc_move_kernel *k = mcc_move_kernels(&count);
+    for (; count--; k++) {
+        if (!check_can(k->name, k->isa)) continue;
+        const size_t bytes = (size_t)atoi(k->what + 1) / 8;
+        size_t cases = 0;
+        for (size_t rows = 1; rows <= 35 && !check_failed(); rows++)
+            for (size_t columns = 1; columns <= 19 && !check_failed(); columns++, cases++) check_one(k, bytes, rows, columns);
+        for (int i = 0; i < 20 && !check_failed(); i++, cases++) check_one(k, bytes, (size_t)check_int(1, 150), (size_t)check_int(1, 150));
+        check_ok(k->name, cases);
+    }
+}
