@@ -71,7 +71,7 @@ static void dots(void *arg, size_t begin, size_t end, unsigned thread) {
         const size_t row = u / PARTS, first = w->n * (u % PARTS) / PARTS, last = w->n * (u % PARTS + 1) / PARTS;
         float *y = j->y + row * w->n;
         if (first == last) continue;
-        j->s->kernel->dot(w, first, last, j->x + row * w->k, y + first);
+        j->s->kernel->dot(w, first, last, j->x + row * w->k, y);
         finish(j->s, y + first, j->residual ? j->residual + row * w->n + first : NULL, last - first);
     }
 }

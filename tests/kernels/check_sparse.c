@@ -26,8 +26,9 @@ static void check_one(const mcc_sparse_kernel *kernel, size_t n, size_t k, int p
     const mcc_sparse s = {n, k, start, exact_index, exact_value, bias};
     float *x = check_alloc_end(k * kernel->v * sizeof *x), *y = check_alloc_end(n * kernel->v * sizeof *y);
     check_fill_f32(x, k * kernel->v);
-    if (kernel->rows) kernel->rows(&s, 0, n, x, y);
-    else kernel->dot(&s, 0, n, x, y);
+    const size_t middle = (size_t)check_int(0, (int)n); /* in two parts, as threads do */
+    if (kernel->rows) kernel->rows(&s, 0, middle, x, y), kernel->rows(&s, middle, n, x, y + middle * kernel->v);
+    else kernel->dot(&s, 0, middle, x, y), kernel->dot(&s, middle, n, x, y);
     for (size_t j = 0; j < n && !check_failed(); j++)
         for (size_t i = 0; i < kernel->v && !check_failed(); i++) {
             double want = bias[j], size = fabs(bias[j]);

@@ -1,0 +1,69 @@
+"""Sparse and codebook weights: the file keeps them small, the engine multiplies them as they are, torch agrees."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mcc.kernels import Session
+from mcc.passes.graph import Graph, Node, Value, constant
+from mcc.passes.lower import lower
+from mcc.passes.ops.run import run
+
+ISAS = (None, "avx2", "c")
+
+
+def layer(kind: str, weight: np.ndarray, rows: int, seed: int, meta=None) -> Graph:
+    """One layer with bias, relu and (for linear) a residual, on `rows` rows or images of 7 x 9."""
+    rng = np.random.default_rng(seed)
+    w = constant("layer.weight", weight.astype(np.float32), **(meta or {}))
+    b = constant("layer.bias", rng.standard_normal(weight.shape[0]).astype(np.float32))
+    y, z = Value("t"), Value("y")
+    if kind == "linear":
+        x = Value("x", "float32", (rows, weight.shape[1]))
+        nodes = [Node("linear", [x, w, b], [y])]
+    else:
+        x = Value("x", "float32", (rows, weight.shape[1], 7, 9))
+        nodes = [Node("conv", [x, w, b], [y], {"pads": [weight.shape[2] // 2] * 4})]
+    return Graph([x], [z], [*nodes, Node("relu", [y], [z])])
+
+
+def check(graph: Graph, path, kernel: str) -> int:
+    lowered = lower(graph, path)
+    x = np.random.default_rng(1).standard_normal(graph.inputs[0].shape).astype(np.float32)
+    want = run(graph, {"x": torch.from_numpy(x)})["y"].numpy()
+    assert np.abs(run(lowered, {"x": torch.from_numpy(x)})["y"].numpy() - want).max() <= 1e-4
+    for isa in ISAS:
+        answers = []
+        for threads in (1, 2):
+            session = Session(str(path), threads=threads, isa=isa)
+            answers.append(session.run({"x": x})["y"])
+            assert any(kernel in (row["kernel"] or "") for row in session.profile()), session.profile()
+        np.testing.assert_allclose(answers[0], want, atol=2e-5 * np.abs(want).max(), rtol=1e-5)
+        assert answers[0].tobytes() == answers[1].tobytes()
+    return path.stat().st_size
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 5, 8])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("kind, shape, rows", [("linear", (64, 37), 1), ("linear", (50, 100), 1), ("linear", (64, 33), 5),
+                                               ("conv", (64, 5, 3, 3), 1), ("conv", (64, 12, 1, 1), 2)])
+def test_codebook(kind, shape, rows, bits, groups, tmp_path):
+    if shape[0] % groups or shape[0] // groups % 32:
+        groups = 1
+    rng = np.random.default_rng(bits)
+    books = rng.standard_normal((groups, 2**bits))
+    codes = rng.integers(0, 2**bits, (groups, shape[0] // groups, int(np.prod(shape[1:]))))
+    weight = np.stack([b[c] for b, c in zip(books, codes)]).reshape(shape)
+    graph = layer(kind, weight, rows, bits, {"codebook": {"bits": bits, "groups": groups}})
+    size = check(graph, tmp_path / "m.mcc", "lut")
+    indices = weight.size * bits / 8
+    assert size < indices + 4 * groups * 2**bits + 4 * shape[0] + 700
+
+
+@pytest.mark.parametrize("kind, shape, rows", [("linear", (64, 300), 1), ("linear", (40, 64), 33), ("conv", (48, 32, 1, 1), 1)])
+def test_sparse(kind, shape, rows, tmp_path):
+    rng = np.random.default_rng(3)
+    weight = rng.standard_normal(shape) * (rng.random(shape) < 0.08)
+    size = check(layer(kind, weight, rows, 3, {"sparse": True}), tmp_path / "m.mcc", "sparse")
+    assert size < np.count_nonzero(weight) * 4 + weight.size / 8 + 4 * shape[0] + 700
