@@ -12,12 +12,9 @@ import numpy as np
 from .graph import Node
 from .groups import new_constant
 
-UNARY = ("abs neg sign floor ceil round exp log sqrt reciprocal erf sin cos tan tanh relu sigmoid silu softplus softsign "
-         "mish hard_swish hard_sigmoid leaky_relu elu celu selu gelu thresholded_relu identity dropout cast not is_nan "
-         "is_inf max_pool average_pool lp_pool global_average_pool global_max_pool global_lp_pool shrink bernoulli").split()
-NARY = "add sub mul div pow min max mod where equal less greater less_or_equal greater_or_equal and or xor prelu clip sum mean".split()
-REDUCE = ("reduce_sum reduce_mean reduce_max reduce_min reduce_prod reduce_l1 reduce_l2 reduce_sum_square reduce_log_sum "
-          "reduce_log_sum_exp").split()
+UNARY = ["abs", "neg", "sign", "floor", "ceil", "round", "exp", "log", "sqrt", "reciprocal", "erf", "sin", "cos", "tan", "tanh", "relu", "sigmoid", "silu", "softplus", "softsign", "mish", "hard_swish", "hard_sigmoid", "leaky_relu", "elu", "celu", "selu", "gelu", "thresholded_relu", "identity", "dropout", "cast", "not", "is_nan", "is_inf", "max_pool", "average_pool", "lp_pool", "global_average_pool", "global_max_pool", "global_lp_pool", "shrink", "bernoulli"]
+NARY = ["add", "sub", "mul", "div", "pow", "min", "max", "mod", "where", "equal", "less", "greater", "less_or_equal", "greater_or_equal", "and", "or", "xor", "prelu", "clip", "sum", "mean"]
+REDUCE = ["reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_prod", "reduce_l1", "reduce_l2", "reduce_sum_square", "reduce_log_sum", "reduce_log_sum_exp"]
 
 
 def same(walk, node: Node) -> None:
@@ -453,9 +450,9 @@ def resize(walk, node: Node) -> None:
             return stay(walk, node, "its sizes are computed")
         walk.on_axis(y, m, walk.full(x, m))
         if sizes is not None and sizes.data.size and m in axes:
-            def edit(graph, nodes, values, classes, lengths, m=m, at=axes.index(m)):
+            def edit(graph, nodes, values, classes, lengths, m=m):
                 data = np.array(nodes[node].inputs[3].data, copy=True)
-                data[at] = lengths(y, m)
+                data[axes.index(m)] = lengths(y, m)
                 new_constant(graph, nodes[node], 3, data)
             walk.edits.append(edit)
 

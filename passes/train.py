@@ -55,7 +55,7 @@ class Training:
     augment: dict = field(default_factory=dict)
 
     @staticmethod
-    def of(ctx: Context, **options) -> "Training":
+    def of(ctx: Context, **options) -> Training:
         """The recipe's training options with those of a pass on top (None: not given)."""
         known = {f.name for f in fields(Training)}
         return replace(Training(**{k: v for k, v in ctx.train.items() if k in known and v is not None}),
@@ -255,7 +255,7 @@ def _augment(inputs: dict, how: dict, rng: torch.Generator) -> dict:
 
 
 def _shift(x: torch.Tensor, shift: int, rng: torch.Generator) -> torch.Tensor:
-    n, c, h, w = x.shape
+    n, _, h, w = x.shape
     padded = F.pad(x, (shift,) * 4, mode="replicate")
     dy, dx = (torch.randint(0, 2 * shift + 1, (n, 1), generator=rng) for _ in range(2))
     rows, cols = dy + torch.arange(h), dx + torch.arange(w)

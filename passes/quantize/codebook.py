@@ -51,7 +51,7 @@ class Codebook(Pass):
         for pattern, options in self.overrides.items():
             unknown = set(options) - _LAYER_OPTIONS
             if unknown:
-                raise ValueError(f"overrides[{pattern!r}]: unknown option {sorted(unknown)[0]!r}; "
+                raise ValueError(f"overrides[{pattern!r}]: unknown option {min(unknown)!r}; "
                                  f"it takes {', '.join(sorted(_LAYER_OPTIONS))}")
             _check_layer(f"overrides[{pattern!r}]: ", options)
         if self.iterations < 1:
@@ -79,7 +79,8 @@ class Codebook(Pass):
             weight.meta = {**weight.meta, "codebook": {"bits": bits_for(entries), "groups": groups}}
             done[weight] = {"layer": layer_name(node), "entries": entries, "error": round(error, 5)}
         if self.epochs and done:
-            graph = _tune(graph, ctx, self.epochs, self.lr, [v.name for v in done])
+            from ..train import fit_graph
+            graph = fit_graph(graph, ctx, epochs=self.epochs, lr=self.lr, text="tune palettes")
         ctx.note(layers=list(done.values()), tensors=len(done))
         return graph
 
@@ -166,11 +167,6 @@ def _start(v: np.ndarray, unique: np.ndarray, count: int, init: str, seed: int) 
         centres.append(v[min(np.searchsorted(np.cumsum(best), rng.random() * best.sum()), len(v) - 1)])
         best = np.minimum(best, (v - centres[-1]) ** 2)
     return np.sort(centres)
-
-
-def _tune(graph: Graph, ctx: Context, epochs: float, lr: float | None, names: list[str]) -> Graph:
-    from ..train import fit_graph
-    return fit_graph(graph, ctx, epochs=epochs, lr=lr, text="tune palettes")
 
 
 def _check_layer(where: str, options: dict) -> None:

@@ -37,7 +37,7 @@ class Range:
         if 0 < self.hi - self.lo < np.inf:
             self.counts += torch.histc(x.reshape(-1).float(), BINS, self.lo, self.hi).double().numpy()
 
-    def merge(self, other: "Range") -> None:
+    def merge(self, other: Range) -> None:
         """Of values that share a scale, before histograms are made."""
         self.lo, self.hi = min(self.lo, other.lo), max(self.hi, other.hi)
         self.lo_sum, self.hi_sum = min(self.lo_sum, other.lo_sum), max(self.hi_sum, other.hi_sum)

@@ -108,7 +108,7 @@ class LowRank(Pass):
                  macs_after=total_macs(graph, bind), layers=report, skipped=skipped)
         return graph
 
-    def _ranks(self, plans: list["_Plan"]) -> list[int | None]:
+    def _ranks(self, plans: list[_Plan]) -> list[int | None]:
         """The rank of each layer, None where it does not pay."""
         chosen: dict[_Plan, int] = {}
         shared = []
@@ -130,7 +130,7 @@ class LowRank(Pass):
             ranks.append(rank if plan.cost(rank) < plan.full else None)
         return ranks
 
-    def _by_macs(self, plans: list["_Plan"]) -> dict["_Plan", int]:
+    def _by_macs(self, plans: list[_Plan]) -> dict[_Plan, int]:
         """One price for all: a singular value stays when its share of the energy per multiply-accumulate is above it."""
         goal = self.macs * sum(p.full for p in plans)
 
@@ -170,7 +170,7 @@ class LowRank(Pass):
                     rows = t.reshape(-1, t.shape[-1])
                 else:
                     kernel, k = n.inputs[1].shape[2:], t.ndim - 2
-                    at = lambda name, one: list(n.attrs.get(name) or [one] * k)  # noqa: E731, B023
+                    at = lambda name, one: list(n.attrs.get(name) or [one] * k)  # noqa: B023
                     strides, dilations = at("strides", 1), at("dilations", 1)
                     pads = resolve_pads(n.attrs.get("auto_pad", "NOTSET"), n.attrs.get("pads"), t.shape[2:], kernel, strides, dilations)
                     x = F.pad(t, [p for i in reversed(range(k)) for p in (pads[i], pads[i + k])])
