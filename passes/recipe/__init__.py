@@ -74,6 +74,8 @@ def read(path: str | os.PathLike, sets: list[str] | tuple = (), unsets: list[str
         raise UserError(*problems, f"{tree.place}: a recipe is a mapping with model, data, passes, ...")
     apply(tree, list(sets), list(unsets), problems)
     made = _check(os.fspath(path), tree, problems)
+    if any(": extends: " in p for p in problems):  # what the lost part would have brought is not missing as well
+        problems = [p for p in problems if not p.endswith("' is missing")]
     if problems or made is None:
         raise UserError(*sorted(dict.fromkeys(problems), key=_order))
     made.overrides = [*(f"--set {s}" for s in sets), *(f"--unset {u}" for u in unsets)]
@@ -236,8 +238,8 @@ def _source(item: Item, base: Path, problems: list[str], what: str) -> dict:
         if default is MISSING and key not in given:
             problems.append(f"{item.key}: {what}: {source.value}: option {key!r} is missing")
     path = given.get("path")
-    if (path is not None and isinstance(path.value, str) and source.value in sources.SOURCES and values is not None
-            and not os.path.exists(os.path.expanduser(values["path"]))):
+    if (path is not None and isinstance(path.value, str) and source.value in sources.SOURCES
+            and not os.path.exists(os.path.expanduser(_near_file(path.value, base)))):
         problems.append(f"{path.place}: {what}: {source.value}: no such file or folder {path.value!r} "
                         f"(looked in the current folder{'' if str(base) == '.' else ' and in ' + str(base)})")
     return {**made, **(values or {})}

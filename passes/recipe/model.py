@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from .options import _show
-from .tree import Item, at, near
+from .tree import Item, at, near, plain
 
 DTYPES = ("float32", "float16", "float64", "int8", "uint8", "int16", "int32", "int64", "bool")
 ARCHS = "host, x86-64, arm64 or arm64-CORE"
@@ -118,7 +118,7 @@ def _existing(tree: Item, loc) -> tuple:
 def _value(tree: Item, path):
     for step in path:
         tree = tree.value[step]
-    return tree.value
+    return plain(tree)
 
 
 def _words(error: dict, path: tuple) -> str:
