@@ -5,7 +5,8 @@ import onnx
 
 from ..errors import UserError
 from ..graph import Graph
-from .read import Reader, Unsupported, first_line
+from .protos import first_line
+from .read import Reader, Unsupported
 
 LEFTOVERS = {"shape", "size", "range", "constant_of_shape"}
 OLDEST = 7

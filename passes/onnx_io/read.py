@@ -7,8 +7,6 @@ it takes when that is known, else by both and a Where; sequences of tensors are 
 """
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -20,14 +18,26 @@ from ..errors import UserError
 from ..graph import Dim, Graph, Node, Value
 from ..ops import OPS
 from . import sequences, values
-from .dims import Expr, Poly, parse
+from .dims import Expr
 from .names import ADVICE, MOVED, snake
+from .protos import (
+    STANDARD,
+    attribute,
+    dims_of,
+    dtype_name,
+    first_line,
+    holds,
+    reference,
+    resolved,
+    schema_defaults,
+    scope_of,
+    stored_dtype,
+    tensor,
+    type_proto,
+)
 
 SMALL = 1 << 12       # elements up to which constants are computed here (canonical.py does the others)
 LARGE = 1 << 24       # the same for ops that have no row of their own
-STANDARD = ("", "ai.onnx")
-DTYPES = {"float16", "float32", "float64", "bool", *(f"{u}int{b}" for u in ("", "u") for b in (8, 16, 32, 64))}
-NAMELESS = re.compile(r"(\?|None|-1|unk|unknown)$")  # what tools write for "no name"
 NOT_FOLDED = {"DequantizeLinear", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli",
               "Multinomial", "Dropout", "If", "Loop", "Scan", "SequenceMap"}
 
@@ -69,7 +79,7 @@ class Reader:
     def read(self) -> Graph:
         g = self.model.graph
         for v in [*g.value_info, *g.output]:
-            dims = _dims(v.type)
+            dims = dims_of(v.type)
             if dims is not None and not any(isinstance(d, str) and d.startswith("unk__") for d in dims):
                 self.hints[v.name] = dims
         self.names.update(v.name for v in [*g.input, *g.output])
@@ -83,7 +93,7 @@ class Reader:
         outputs = [self._output(o.name) for o in g.output]
         if self.problems:
             raise Unsupported(*(unsupported(op, nodes) for op, nodes in self.problems.items()))
-        lost = [o.name for o in outputs if self.batch and not (o.shape and any(_has(d, self.batch) for d in o.shape))]
+        lost = [o.name for o in outputs if self.batch and not (o.shape and any(holds(d, self.batch) for d in o.shape))]
         if lost:
             raise UserError(*(f"batch '{self.batch}': it cannot be followed to output '{name}'; export the model with a "
                               "dynamic batch instead" for name in lost))
@@ -97,7 +107,7 @@ class Reader:
             kind = p.type.WhichOneof("value")
             if kind != "tensor_type":
                 raise UserError(f"input '{p.name}' is a {kind or 'value without a type'}; only tensors are supported")
-            dims = _dims(p.type)
+            dims = dims_of(p.type)
             if dims is None:
                 raise UserError(f"input '{p.name}' has no rank; export the model with a shape for it")
             shape: list[Dim] = []
@@ -164,7 +174,8 @@ class Reader:
         if not supported:
             body = self.body(n, ins)
             return self.inline(n, body, ins) if body is not None else self.refuse(n, n.op_type, ins)
-        from .upgrade import UPGRADES, check_attributes
+        from .upgrade import check_attributes
+        from .upgrade_shapes import UPGRADES
         upgrade = UPGRADES.get(n.op_type)
         if upgrade is not None:
             upgrade(self, call)
@@ -355,7 +366,7 @@ class Reader:
             if t is None or t.WhichOneof("value") != "tensor_type" or not t.tensor_type.elem_type:
                 out.append(unknown)
             else:
-                out.append((dtype_name(t.tensor_type.elem_type), _dims(t)))
+                out.append((dtype_name(t.tensor_type.elem_type), dims_of(t)))
         return out
 
     # --- functions and branches -------------------------------------------------------------------------------
@@ -381,7 +392,7 @@ class Reader:
         return f
 
     def inline(self, n: onnx.NodeProto, f: onnx.FunctionProto, ins: list) -> None:
-        given = {a.name: a for a in [*f.attribute_proto, *_schema_defaults(n, self.opsets), *n.attribute]}
+        given = {a.name: a for a in [*f.attribute_proto, *schema_defaults(n, self.opsets), *n.attribute]}
         outer, opsets = self.env, self.opsets
         self.env = {name: v for name, v in zip(f.input, ins) if v is not None}
         absent = {name for i, name in enumerate(f.input) if i >= len(ins) or ins[i] is None}
@@ -391,7 +402,7 @@ class Reader:
             copy = onnx.NodeProto()
             copy.CopyFrom(inner)
             del copy.attribute[:]
-            copy.attribute.extend(_resolved(inner.attribute, given))
+            copy.attribute.extend(resolved(inner.attribute, given))
             for i, name in enumerate(copy.input):
                 if name in absent:
                     copy.input[i] = ""
@@ -453,8 +464,6 @@ class Reader:
                 self.env[o] = Value(self.claim(o), dtype, self._full(o, shape))
 
 
-# --- small helpers ---------------------------------------------------------------------------------------------
-
 def unsupported(op: str, nodes: list[str]) -> str:
     from difflib import get_close_matches
     which = ", ".join(f"'{n}'" for n in nodes)
@@ -463,132 +472,3 @@ def unsupported(op: str, nodes: list[str]) -> str:
         near = [n for n in get_close_matches(snake(op.split(".")[-1]), OPS, n=1, cutoff=0.75)]
         advice = f"the nearest supported op is {near[0]}" if near else "write it with supported ops, or cut it off the model"
     return f"{op} is not supported (node{'s' if len(nodes) > 1 else ''} {which}): {advice}"
-
-
-def dtype_name(elem_type: int) -> str:
-    if elem_type == onnx.TensorProto.BFLOAT16:
-        return "bfloat16"
-    try:
-        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(elem_type))
-    except KeyError:
-        dtype = None
-    if dtype is None or dtype.kind not in "fiub" or dtype.name.startswith("float8"):  # ml_dtypes calls e5m2 a float
-        kind = onnx.TensorProto.DataType.Name(elem_type).lower()
-        raise UserError(f"tensors of type {kind} are not supported; convert the model to float32 or an integer type")
-    return dtype.name
-
-
-def elem_type(dtype: str) -> int:
-    return onnx.TensorProto.BFLOAT16 if dtype == "bfloat16" else helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-
-
-def stored_dtype(t: onnx.TensorProto) -> str:
-    """The dtype a constant is held in: 4-bit integers in 8 bits."""
-    return {onnx.TensorProto.INT4: "int8", onnx.TensorProto.UINT4: "uint8"}.get(t.data_type) or dtype_name(t.data_type)
-
-
-def tensor(t: onnx.TensorProto) -> np.ndarray:
-    dtype = stored_dtype(t)
-    return numpy_helper.to_array(t).astype("float32" if dtype == "bfloat16" else dtype, copy=False)
-
-
-def attribute(a: onnx.AttributeProto):
-    """An attribute as a Python value: numbers, text, lists of them, arrays."""
-    if a.type == onnx.AttributeProto.TENSOR:
-        return tensor(a.t)
-    if a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
-        return None
-    v = helper.get_attribute_value(a)
-    if isinstance(v, bytes):
-        return v.decode()
-    if hasattr(v, "__len__") and not isinstance(v, str):
-        return [i.decode() if isinstance(i, bytes) else i for i in v]
-    return v
-
-
-def type_proto(v: Value) -> onnx.TypeProto:
-    return helper.make_tensor_type_proto(elem_type(v.dtype), None if v.shape is None else list(v.shape))
-
-
-def _dims(t: onnx.TypeProto) -> tuple | None:
-    """Ints, names, and None for a dimension without either; None when even the rank is not known."""
-    if not t.tensor_type.HasField("shape"):
-        return None
-    out: list = []
-    for d in t.tensor_type.shape.dim:
-        if d.HasField("dim_value"):
-            out.append(d.dim_value if d.dim_value >= 0 else None)
-        else:
-            name = d.dim_param
-            out.append(name if name and not NAMELESS.match(name) else None)
-    return tuple(out)
-
-
-def scope_of(n: onnx.NodeProto) -> str:
-    """The path of the torch module a node came from: the dynamo exporter's metadata, else a TorchScript node name
-    ("/encoder/layer.0/MatMul")."""
-    for p in n.metadata_props:
-        if p.key == "pkg.torch.onnx.name_scopes":
-            try:
-                scopes = ast.literal_eval(p.value)
-                return scopes[-2] if len(scopes) > 1 else ""
-            except (ValueError, SyntaxError):
-                return ""
-    if n.name.startswith("/"):
-        return ".".join(n.name.split("/")[1:-1])
-    return ""
-
-
-def _schema_defaults(n: onnx.NodeProto, opsets: dict) -> list[onnx.AttributeProto]:
-    try:
-        schema = onnx.defs.get_schema(n.op_type, opsets.get("", 1), n.domain)
-    except onnx.defs.SchemaError:
-        return []
-    out = []
-    for name, a in schema.attributes.items():
-        if a.default_value.name:
-            out.append(onnx.AttributeProto())
-            out[-1].CopyFrom(a.default_value)
-            out[-1].name = name
-    return out
-
-
-def _resolved(attributes, given: dict):
-    """A function body's attributes with references replaced by what the call gives."""
-    for a in attributes:
-        if not a.ref_attr_name:
-            yield a
-        elif a.ref_attr_name in given:
-            copy = onnx.AttributeProto()
-            copy.CopyFrom(given[a.ref_attr_name])
-            copy.name = a.name
-            yield copy
-
-
-def reference(n: onnx.NodeProto, ins: list, opsets: dict) -> list[np.ndarray] | None:
-    """The node's results by ONNX's reference implementation; None when it has none."""
-    from onnx.reference import ReferenceEvaluator
-    feeds = {k: v.data for k, v in zip(n.input, ins) if v is not None}
-    outs = [o for o in n.output if o]
-    g = helper.make_graph([n], "one", [helper.make_value_info(k, type_proto(v)) for k, v in zip(n.input, ins) if v is not None
-                                       and k in feeds],
-                          [helper.make_value_info(o, onnx.TypeProto()) for o in outs])
-    model = helper.make_model(g, opset_imports=[helper.make_opsetid(d, v) for d, v in opsets.items()])
-    try:
-        got = dict(zip(outs, ReferenceEvaluator(model).run(None, feeds)))
-    except Exception:  # whatever it raises, the node then stays in the graph
-        return None
-    return [np.asarray(got[o]) if o else None for o in n.output]
-
-
-def _has(d: Dim, name: str) -> bool:
-    e = parse(d)
-    return isinstance(e, Poly) and any(name in k for k in e.terms)
-
-
-def first_line(e: Exception) -> str:
-    return next((line.strip() for line in str(e).splitlines() if line.strip()), type(e).__name__)
-
-
-def parsed(shape) -> list[Expr] | None:
-    return None if shape is None else [parse(d) for d in shape]

@@ -16,7 +16,7 @@ from ..graph import Graph, Node, Value
 from ..lower.match import Sketch
 from .expand import EXPAND
 from .names import camel
-from .read import elem_type, type_proto
+from .protos import elem_type, type_proto
 
 OLDEST, NEWEST = 13, 23
 INLINE_BYTES = 1 << 30  # weights beyond this go to a file beside the model (a protobuf ends at 2 GB)

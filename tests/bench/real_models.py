@@ -141,7 +141,7 @@ def _image(rng, shape) -> np.ndarray:
 def _page(rng, shape) -> np.ndarray:
     """Dark words on white paper with some noise, -1 to 1: what readers of text are made for."""
     from PIL import Image, ImageDraw, ImageFont
-    n, c, h, w = shape
+    h, w = shape[2:]
     page = Image.new("L", (w, h), 255)
     font = ImageFont.load_default(min(h * 2 // 3, 30))
     for i, line in enumerate(["mobile 2048", "networks", "on a phone", "in 35 KB"][:max(h // 40, 1)]):

@@ -12,8 +12,8 @@ from mcc.passes.onnx_io.write import to_onnx
 from mcc.passes.ops.run import array, run
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bench"))
-import models  # noqa: E402
-import real_models  # noqa: E402
+import models
+import real_models
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.filterwarnings("ignore")
