@@ -130,8 +130,11 @@ class Session:
         """arena_bytes (activations), weight_bytes (packed and decoded weights made at open), threads, isa, note
         (what the file says about itself)."""
         arena, weights, threads, words, note = self._net.facts()
-        return {"arena_bytes": arena, "weight_bytes": weights, "threads": threads, "isa": words,
-                "note": json.loads(note) if note else {}}
+        try:
+            parsed = json.loads(note) if note else {}
+        except ValueError as error:
+            raise EngineError(f"the file's note is not JSON: {error}") from None
+        return {"arena_bytes": arena, "weight_bytes": weights, "threads": threads, "isa": words, "note": parsed}
 
     def _check(self, inputs: Mapping[str, Any]) -> list:
         import numpy as np

@@ -198,6 +198,21 @@ typedef struct parser {
 
 static const char *read_str(parser *p) { return p->string[read_below(&p->c, p->strings)]; }
 
+/* Well-formed UTF-8 without NUL, as in RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF. */
+static bool is_text(const uint8_t *s, size_t n) {
+    for (size_t i = 0; i < n;) {
+        const uint8_t c = s[i++];
+        const unsigned more = c < 0x80 ? 0 : c >= 0xc2 && c < 0xe0 ? 1 : c >= 0xe0 && c < 0xf0 ? 2 : c >= 0xf0 && c < 0xf5 ? 3 : 4;
+        if (!c || more > 3 || more > n - i) return false;
+        const uint8_t low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80, high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
+        if (more && (s[i] < low || s[i] > high)) return false;
+        for (unsigned k = 1; k < more; k++)
+            if ((s[i + k] & 0xc0) != 0x80) return false;
+        i += more;
+    }
+    return true;
+}
+
 static mcc_status read_strings(parser *p) {
     p->strings = read_count(&p->c, 1);
     if (p->c.bad || !p->strings) return mcc_fail(MCC_BAD_FILE, "graph: damaged in the strings");
@@ -207,7 +222,7 @@ static mcc_status read_strings(parser *p) {
     for (uint32_t i = 0; i < p->strings; i++) {
         const uint32_t n = read_count(&p->c, 1);
         const uint8_t *bytes = take(&p->c, n);
-        if (bytes && n && memchr(bytes, 0, n)) p->c.bad = true;
+        if (bytes && !is_text(bytes, n)) p->c.bad = true;
         DAMAGED(p, "damaged in string %u", i);
         p->string[i] = text;
         if (n) memcpy(text, bytes, n);

@@ -13,7 +13,7 @@
  *   section kinds: 1 graph (required), 2 data (required), 3 note (JSON, UTF-8; optional). Unknown kinds
  *   are skipped (a later mcc may add prepacked weights and tuning there). Sections do not overlap.
  *
- *   graph: strings  uv count (>= 1; string 0 is ""), each: uv length, bytes (no NUL)
+ *   graph: strings  uv count (>= 1; string 0 is ""), each: uv length, UTF-8 (no NUL)
  *          tensors  uv count, each: str name, u8 type, u8 kind, uv rank (<= 8), uv dim...
  *                     kind 0 activation: uv offset / 64 in the arena
  *                     kind 1 constant:   u8 storage, uv offset in the data section, uv bytes

@@ -104,8 +104,8 @@ class _Parser:
         self.file, self.data_at, self.data_size = file, data_at, data_size
 
     def graph(self) -> Graph:
-        self.strings = [self.take(self.count()) for _ in range(self.count())]
-        if not self.strings or self.strings[0] or any(0 in s for s in self.strings):
+        self.strings = [self.utf8(self.take(self.count())) for _ in range(self.count())]
+        if not self.strings or self.strings[0] or any("\0" in s for s in self.strings):
             raise _Bad("graph: damaged in the strings")
         tensors = [self.tensor(i) for i in range(self.count(4))]
         inputs = [tensors[self.below(len(tensors))] for _ in range(self.count())]
@@ -210,12 +210,14 @@ class _Parser:
     def f32(self) -> float:
         return struct.unpack("<f", self.take(4))[0]
 
-    def text(self) -> str:
-        raw = self.strings[self.below(len(self.strings))]
+    def utf8(self, raw: bytes) -> str:
         try:
             return raw.decode()
         except UnicodeDecodeError:
             raise _Bad("graph: a name is not UTF-8") from None
+
+    def text(self) -> str:
+        return self.strings[self.below(len(self.strings))]
 
     def below(self, limit: int) -> int:
         n = self.uv()

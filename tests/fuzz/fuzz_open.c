@@ -58,25 +58,49 @@ static uint64_t section_offset(const uint8_t *b, size_t size, size_t *length) {
     return at > size || n > size - at ? 0 : at;
 }
 
-/* Changes some bytes; places in the graph section are chosen half of the time, since the data is large and dull. */
-static size_t mutate(uint8_t *b, size_t size, const file *other) {
+static size_t read_uv(const uint8_t *b, size_t size, size_t *at) {
+    size_t value = 0;
+    for (unsigned shift = 0; *at < size && shift < 28; shift += 7) {
+        value |= (size_t)(b[*at] & 0x7f) << shift;
+        if (!(b[(*at)++] & 0x80)) break;
+    }
+    return value;
+}
+
+/* Where the strings of the graph section end. Changing them only renames things, or shifts all that follows. */
+static size_t strings_end(const uint8_t *b, size_t size) {
+    size_t at = 0;
+    for (size_t n = read_uv(b, size, &at); n && at < size; n--) {
+        const size_t length = read_uv(b, size, &at);
+        at += length;
+    }
+    return at < size ? at : 0;
+}
+
+/* Changes some bytes, mostly in the graph section, since the data is large and dull. `gentle` changes little and never
+ * the size or version: for files whose checksums are made right, to get past the parser. */
+static size_t mutate(uint8_t *b, size_t size, const file *other, bool gentle) {
     static const uint8_t special[] = {0, 1, 2, 3, 4, 7, 8, 0x10, 0x3f, 0x40, 0x7f, 0x80, 0x81, 0xfe, 0xff};
     size_t graph_size = 0;
-    const size_t graph = (size_t)section_offset(b, size, &graph_size);
-    for (size_t times = 1 + below(4); times--;) {
-        const bool in_graph = graph && graph_size && below(2);
+    size_t graph = (size_t)section_offset(b, size, &graph_size);
+    if (graph && gentle && below(8)) {
+        const size_t skip = strings_end(b + graph, graph_size);
+        graph += skip, graph_size -= skip;
+    }
+    for (size_t times = 1 + below(gentle ? 2 : 4); times--;) {
+        const bool in_graph = graph && graph_size && below(4);
         const size_t at = in_graph ? graph + below(graph_size) : below(size);
-        switch (below(9)) {
+        switch (below(gentle ? 7 : 9)) {
         case 0: case 1: b[at] ^= (uint8_t)(1 << below(8)); break;
         case 2: case 3: b[at] = special[below(sizeof special)]; break;
         case 4: b[at] = (uint8_t)(b[at] + (below(2) ? 1 : -1)); break;
         case 5: { /* a run of bytes */
-            const size_t n = 1 + below(16);
+            const size_t n = 1 + below(gentle ? 2 : 16);
             for (size_t i = at; i < size && i < at + n; i++) b[i] = (uint8_t)random_u32();
             break;
         }
         case 6: { /* a piece of another file, or of this one */
-            const size_t from = below(other->size), n = 1 + below(64);
+            const size_t from = below(other->size), n = 1 + below(gentle ? 4 : 64);
             for (size_t i = 0; i < n && at + i < size && from + i < other->size; i++) b[at + i] = other->bytes[from + i];
             break;
         }
@@ -151,8 +175,9 @@ int main(int argc, char **argv) {
         const file *from = &seed[n % files], *other = &seed[below(files)];
         uint8_t *b = malloc(from->size);
         memcpy(b, from->bytes, from->size);
-        const size_t size = mutate(b, from->size, other);
-        if (n / files & 1) build_checksums(b, size);
+        const bool repair = n / files & 1;
+        const size_t size = mutate(b, from->size, other, repair);
+        if (repair) build_checksums(b, size);
         save(last, b, size);
         try_file(b, size, &t);
         free(b);
