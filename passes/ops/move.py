@@ -119,7 +119,7 @@ def gather(x, at, axis=0):
     """Whole slices of x along `axis`: the indices' shape takes that axis' place. An embedding is this on axis 0."""
     axis = axis % x.ndim
     rows = x.index_select(axis, _index(at, x.shape[axis]).reshape(-1))
-    return rows.reshape(*x.shape[:axis], *at.shape, *x.shape[axis + 1:])
+    return rows.reshape([*x.shape[:axis], *at.shape, *x.shape[axis + 1:]])
 
 
 @op("gather_elements", example=lambda r: ([r(3, 4), [[0, -1], [1, 1], [2, 0]]], {"axis": 1}))
