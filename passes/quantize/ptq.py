@@ -122,7 +122,7 @@ def quantize_graph(graph: Graph, batches: Iterable[dict] | None = None, options:
         ranges, means = _calibrate(graph, batches, places, options, ctx)
     else:
         places, ranges, means = Places(), {}, {}
-    errors = _quantize_weights(graph, modes, options, means)
+    errors = _quantize_weights(graph, modes, options, means, _least_scales(modes, places, ranges))
     _insert(graph, places, ranges)
     graph.prune()
     ctx.note(layers=errors, int8_nodes=len(places.nodes), float_nodes=[n.op for n in graph.nodes if _computes_in_float(n, places)][:20],
@@ -160,21 +160,24 @@ def _sizes(graph: Graph, batch: dict) -> dict[str, int]:
 
 # --- weights -------------------------------------------------------------------------------------------------------
 
-def quantize_weight(data: np.ndarray, scales: str = "mse", per_channel: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def quantize_weight(data: np.ndarray, scales: str = "mse", per_channel: bool = True, least: np.ndarray | float = 0.0,
+                    ) -> tuple[np.ndarray, np.ndarray]:
     """(int8 codes, float32 scales): symmetric, -127..127, one scale per row of axis 0 (or one for all: 0-d).
 
-    mse tries 40 shrunken scales and keeps the one of least squared error per row."""
+    mse tries 40 shrunken scales and keeps the one of least squared error per row. No scale is below `least` ([rows] or
+    one number)."""
     rows = data.reshape(data.shape[0], -1) if per_channel else data.reshape(1, -1)
     top = np.abs(rows).max(1, keepdims=True).astype(np.float64)
     top = np.where(top > 0, top, 1.0)
     scale = top / 127
     if scales == "mse":
-        best, least = scale, _error(rows, scale)
+        best, lowest = scale, _error(rows, scale)
         for t in np.linspace(0.5, 0.99, 40):
             error = _error(rows, scale * t)
-            best, least = np.where(error < least, scale * t, best), np.minimum(error, least)
+            best, lowest = np.where(error < lowest, scale * t, best), np.minimum(error, lowest)
         scale = best
-    scale = scale.astype(np.float32)
+    least = np.asarray(least, np.float64).reshape(-1, 1)
+    scale = np.maximum(scale, least if per_channel else least.max()).astype(np.float32)
     codes = np.clip(np.rint(rows / scale), -127, 127).astype(np.int8).reshape(data.shape)
     return codes, scale.reshape(-1) if per_channel else scale.reshape(())
 
@@ -183,7 +186,21 @@ def _error(rows: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return ((np.clip(np.rint(rows / scale), -127, 127) * scale - rows) ** 2).sum(1, keepdims=True)
 
 
-def _quantize_weights(graph: Graph, modes: dict[Node, str], options: PTQ, means: dict[Value, np.ndarray]) -> list[dict]:
+def _least_scales(modes: dict[Node, str], places: Places, ranges: dict[Value, tuple[float, float]]) -> dict[Value, np.ndarray]:
+    """How small the scales of a static layer's weight may be: its bias, in units of input scale times weight scale, must
+    fit an int32 accumulator with room to spare. Dead channels (all bias, hardly any weight) would not."""
+    least: dict[Value, np.ndarray] = {}
+    for node, mode in modes.items():
+        bias = node.inputs[2] if node.op in LAYERS and len(node.inputs) > 2 else None
+        leader = places.values.get(node.inputs[0])
+        if mode == "static" and bias is not None and leader in ranges:
+            floor = np.abs(bias.data.astype(np.float64)) / (float(grid(*ranges[leader])[0]) * 2.0 ** 29)
+            least[node.inputs[1]] = np.maximum(least.get(node.inputs[1], 0.0), floor)
+    return least
+
+
+def _quantize_weights(graph: Graph, modes: dict[Node, str], options: PTQ, means: dict[Value, np.ndarray],
+                      least: dict[Value, np.ndarray]) -> list[dict]:
     """Every layer's weight behind a dequantize_linear; biases corrected; embeddings as int8 rows."""
     done: dict[Value, Value] = {}
     report = []
@@ -196,7 +213,7 @@ def _quantize_weights(graph: Graph, modes: dict[Node, str], options: PTQ, means:
         if w not in done:
             book = w.meta.get("codebook")
             # One scale keeps equal weights equal, so the palette survives.
-            codes, scale = quantize_weight(w.data, scales, per_channel=not (book and book.get("groups", 1) == 1))
+            codes, scale = quantize_weight(w.data, scales, not (book and book.get("groups", 1) == 1), least.get(w, 0.0))
             meta = {k: v for k, v in w.meta.items() if k != "codebook" or scale.ndim == 0}
             q = Value(graph.fresh(w.name + ".int8"), "int8", codes.shape, codes, meta)
             s = constant(graph.fresh(w.name + ".scale"), scale)
@@ -245,8 +262,6 @@ def _quantize_embedding(graph: Graph, node: Node, options: PTQ) -> None:
     for op, inputs, output, attrs in (("gather", [q, at], rows, {"axis": 0}), ("gather", [s, at], factors, {"axis": 0}),
                                       ("cast", [rows], wide, {"to": "float32"}), ("mul", [wide, factors], node.outputs[0], {})):
         new.append(Node(op, inputs, [output], attrs, f"{node.name}.{op}", node.scope))
-        for v in inputs:  # names must be taken before the next `fresh`
-            pass
     i = graph.nodes.index(node)
     graph.nodes[i:i + 1] = new
 

@@ -513,6 +513,19 @@ def test_bias_correction_removes_the_mean_error():
     assert shift[1] < shift[0] / 3
 
 
+def test_dead_channels_fit_the_accumulator():
+    """A channel with hardly any weight and a bias: its scale must not make the bias overflow int32."""
+    graph = two_convs()
+    w, b = graph.nodes[0].inputs[1:]
+    w.data = np.array(w.data)
+    w.data[4] = 1e-12
+    out = find("quantize.ptq")(equalize="off").run(graph, context(graph))
+    node = next(n for n in out.nodes if n.op == "conv")
+    x, scale = (out.makers()[v].inputs[1].data for v in node.inputs[:2])
+    assert (np.abs(node.inputs[2].data) / (x * scale)).max() < 2 ** 30
+    assert distance(outputs(out), outputs(graph)) < 0.2 and b.data[4] != 0
+
+
 def test_embeddings_become_int8_rows():
     r = np.random.default_rng(0)
     x, e, y = Value("ids", "int64", ("N", 5)), Value("e", "float32", ("N", 5, 32)), Value("y", "float32", ("N", 5, 8))
