@@ -21,7 +21,7 @@ from mcc.passes.lower.plan import plan
 from mcc.passes.ops import OPS, sample
 
 ROOT = Path(__file__).parents[2]
-COUNT = int(os.environ.get("FUZZ_COUNT", 40_000))
+COUNT = int(os.environ.get("FUZZ_COUNT", "40000"))
 SEED = os.environ.get("FUZZ_SEED", "1")
 
 
@@ -54,7 +54,7 @@ def _stored(a: np.ndarray, storage: str) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory):
-    from mcc.kernels import Session, ops
+    from mcc.kernels import EngineError, Session, ops
     folder, made = tmp_path_factory.mktemp("fuzz"), []
     for name in sorted(set(ops()) & set(OPS)):
         for label, vary, storage in (("all", None, "raw"), ("first", {0}, "raw"), ("codebook", {0}, "codebook"), ("sparse", {0}, "sparse")):
@@ -63,7 +63,7 @@ def seeds(tmp_path_factory):
                 continue
             try:
                 Session(data)
-            except Exception:  # an op that does not take constants there: nothing to damage
+            except EngineError:  # an op that does not take constants there: nothing to damage
                 continue
             made.append(folder / f"{name}-{label}.mcc")
             made[-1].write_bytes(data)
@@ -80,6 +80,6 @@ def test_damaged_files(seeds, tmp_path):
                          env=os.environ | {"TMPDIR": str(tmp_path)})
     assert run.returncode == 0, f"{run.stderr}\nreplay: {ROOT}/build/fuzz/fuzz-open --replay {tmp_path}/fuzz-last.mcc"
     print(run.stdout)
-    opened, ran = map(int, re.search(r"(\d+) opened, (\d+) ran", run.stdout).groups())
+    ran = int(re.search(r"(\d+) ran", run.stdout)[1])
     assert ran > COUNT / 50, run.stdout  # most damage is refused, but enough gets as far as the ops
     assert run.stdout.endswith("0 crashes\n")
