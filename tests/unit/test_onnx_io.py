@@ -612,6 +612,25 @@ def test_attention_is_recognised(tmp_path, after, masked, dynamo):
     close(ours(graph, feeds), [net(x, mask).detach().numpy()])
 
 
+@pytest.mark.parametrize("hide", [True, False])
+@pytest.mark.parametrize("known", [True, False])
+def test_attention_with_a_chosen_mask(hide, known):
+    """masked_fill(-inf) before the softmax, by a constant (causal) or computed mask."""
+    s = Sketch()
+    q, k, v = (s.input(n, 2, 4, 6, 8) for n in "qkv")
+    see = np.tril(np.ones((6, 6), bool))
+    mask = constant("m", ~see if hide else see) if known else s.input("m", 6, 6, dtype="bool")
+    scores = s("mul", s("matmul", q, s("transpose", k, perm=[0, 1, 3, 2])), 0.3)
+    masked = s("where", mask, float("-inf"), scores) if hide else s("where", mask, scores, float("-inf"))
+    graph = s.graph(s("matmul", s("softmax", masked, axis=3), v))
+    feeds = {n: W((2, 4, 6, 8)).astype(F32) for n in "qkv"}
+    if not known:
+        feeds["m"] = ~see if hide else see
+    want = ours(graph, feeds)
+    assert find("attention").apply(graph) == 1
+    close(ours(graph, feeds), want)
+
+
 @pytest.mark.parametrize("name", FUSIONS)
 def test_fusions_survive_the_file(name, tmp_path):
     """A fusion's example, written as ONNX and read, is fused and gives the same numbers."""

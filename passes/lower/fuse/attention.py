@@ -1,7 +1,7 @@
 """softmax(q @ k.T * scale + mask) @ v -> attention(q, k, v, mask), for [batch, heads, length, width] tensors.
 
 The scale may stand on the scores (times or divided), on q, on k, or its root on both, as torch's own decomposition
-writes it. The mask is added, and broadcasts to the scores. (Vaswani et al., arXiv 1706.03762.)
+writes it. The mask is added, or chooses -inf, and broadcasts to the scores. (Vaswani et al., arXiv 1706.03762.)
 """
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ KT = (P("transpose", "k", **LAST), BOTH)
 K = (P("mul", KT, Number("k_mul")), P("div", KT, Number("k_div")), P("transpose", P("mul", "k", Number("k_mul")), **LAST), *KT)
 RAW = P("matmul", Q, K)
 SCORES = (P("mul", RAW, Number("mul")), P("div", RAW, Number("div")), RAW)
-PATTERNS = [P("matmul", P("softmax", P("add", SCORES, "mask"), axis=lambda a: a in (-1, 3)), "v"),
-            P("matmul", P("softmax", SCORES, axis=lambda a: a in (-1, 3)), "v")]
+MASKED = (P("add", SCORES, "mask"), P("where", "hide", Number("inf"), SCORES), P("where", "keep", SCORES, Number("inf")), SCORES)
+PATTERN = P("matmul", P("softmax", MASKED, axis=lambda a: a in (-1, 3)), "v")
 
 
 def replace(m):
@@ -31,9 +31,16 @@ def replace(m):
     if scale <= 0:
         return None  # the op multiplies q and k by the root
     inputs = [q, k, v]
-    if mask is not None:
-        if mask.shape is None or not _broadcasts(mask.shape, (*q.shape[:3], shape[2])) or mask.dtype != q.dtype:
+    chosen = m.get("hide") or m.get("keep")
+    if chosen is not None and m.number("inf") != float("-inf"):
+        return None
+    if mask is not None or chosen is not None:
+        mask = mask or chosen
+        if mask.shape is None or not _broadcasts(mask.shape, (*q.shape[:3], shape[2])) or chosen is None and mask.dtype != q.dtype:
             return None
+        if m.get("hide") is not None:  # the op's mask says where to look
+            mask = m.emit("not", [chosen], {}, chosen.shape, "bool") if chosen.data is None else \
+                m.constant(f"{chosen.name}_not", ~chosen.data)
         inputs.append(mask)
     if not m.get("k"):
         inputs[1] = m.emit("transpose", [k], dict(TURN), shape, k.dtype)
@@ -45,7 +52,7 @@ def _broadcasts(small, large) -> bool:
 
 
 def apply(graph) -> int:
-    return rewrite(graph, PATTERNS, replace)
+    return rewrite(graph, PATTERN, replace)
 
 
 def example():
