@@ -216,8 +216,8 @@ static void work(void *arg, size_t begin, size_t end, unsigned thread) {
 
 /* Past and new rows of one (batch, head) of keys or values, one behind the other. */
 static void join(float *to, const mcc_tensor *past, size_t pair, size_t before, const float *fresh, size_t stride, size_t rows, size_t d) {
-    if (before && d) memcpy(to, (const float *)past->data + pair * before * d, before * d * sizeof *to);
-    for (size_t r = 0; d && r < rows; r++) memcpy(to + (before + r) * d, fresh + r * stride, d * sizeof *to);
+    if (before && d) memmove(to, (const float *)past->data + pair * before * d, before * d * sizeof *to);
+    for (size_t r = 0; d && r < rows; r++) memmove(to + (before + r) * d, fresh + r * stride, d * sizeof *to);
 }
 
 static void present_work(void *arg, size_t begin, size_t end, unsigned thread) {

@@ -55,7 +55,7 @@ static void gather_work(void *arg, size_t begin, size_t end, unsigned thread) {
     uint8_t *y = j->node->out[0]->data;
     for (size_t i = begin; i < end; i++) {
         const size_t k = mcc_index(mcc_load_s64(at->type, at->data, i % s->m), s->n);
-        memcpy(y + i * s->inner, x + (i / s->m * s->n + k) * s->inner, s->inner);
+        memmove(y + i * s->inner, x + (i / s->m * s->n + k) * s->inner, s->inner);
     }
 }
 
@@ -87,7 +87,7 @@ static void element_work(void *arg, size_t begin, size_t end, unsigned thread) {
         size_t from = 0, rest = i, stride = 1;
         for (uint32_t d = x->rank; d-- > 0; rest /= at->dim[d], stride *= x->dim[d])
             from += stride * (d == j->s->axis ? mcc_index(mcc_load_s64(at->type, at->data, i), x->dim[d]) : rest % at->dim[d]);
-        memcpy((uint8_t *)j->node->out[0]->data + i * bytes, (const uint8_t *)x->data + from * bytes, bytes);
+        memmove((uint8_t *)j->node->out[0]->data + i * bytes, (const uint8_t *)x->data + from * bytes, bytes);
     }
 }
 
@@ -130,7 +130,7 @@ static void nd_work(void *arg, size_t begin, size_t end, unsigned thread) {
             const size_t n = x->dim[s->batch + d];
             from = from * n + mcc_index(mcc_load_s64(at->type, at->data, i * s->depth + d), n);
         }
-        memcpy((uint8_t *)j->node->out[0]->data + i * s->inner, (const uint8_t *)x->data + from * s->inner, s->inner);
+        memmove((uint8_t *)j->node->out[0]->data + i * s->inner, (const uint8_t *)x->data + from * s->inner, s->inner);
     }
 }
 
@@ -172,7 +172,7 @@ static void hot_work(void *arg, size_t begin, size_t end, unsigned thread) {
         const size_t place = i / s->inner % s->n;
         int64_t k = mcc_load_s64(at->type, at->data, i / (s->inner * s->n) * s->inner + i % s->inner);
         if (k < 0) k += (int64_t)s->n;
-        memcpy((uint8_t *)y->data + i * bytes, values + (k == (int64_t)place ? bytes : 0), bytes);
+        memmove((uint8_t *)y->data + i * bytes, values + (k == (int64_t)place ? bytes : 0), bytes);
     }
 }
 

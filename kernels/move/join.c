@@ -14,7 +14,7 @@ static void concat_work(void *arg, size_t begin, size_t end, unsigned thread) {
     for (size_t r = begin; r < end; r++) {
         uint8_t *y = (uint8_t *)j->node->out[0]->data + r * j->whole;
         for (uint32_t i = 0; i < j->node->inputs; y += j->bytes[i], i++)
-            if (j->bytes[i]) memcpy(y, (const uint8_t *)j->node->in[i]->data + r * j->bytes[i], j->bytes[i]);
+            if (j->bytes[i]) memmove(y, (const uint8_t *)j->node->in[i]->data + r * j->bytes[i], j->bytes[i]);
     }
 }
 
@@ -24,7 +24,7 @@ static void split_work(void *arg, size_t begin, size_t end, unsigned thread) {
     for (size_t r = begin; r < end; r++) {
         const uint8_t *x = (const uint8_t *)j->node->in[0]->data + r * j->whole;
         for (uint32_t i = 0; i < j->node->outputs; x += j->bytes[i], i++)
-            if (j->bytes[i]) memcpy((uint8_t *)j->node->out[i]->data + r * j->bytes[i], x, j->bytes[i]);
+            if (j->bytes[i]) memmove((uint8_t *)j->node->out[i]->data + r * j->bytes[i], x, j->bytes[i]);
     }
 }
 

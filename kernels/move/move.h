@@ -4,7 +4,8 @@
  *   table copy    y[i0, i1, ...] = x[table0[i0], table1[i1], ...], or a fill value        pad, tile, nearest resize
  *   block copy    whole slices along an axis                                              concat, split, gather
  *
- * and the transpose of a tile has kernels (move.def). */
+ * and the transpose of a tile has kernels (move.def). Blocks are moved with memmove: in a damaged file the places of input and
+ * output may overlap, and then the result is wrong but nothing else happens. */
 #ifndef MCC_MOVE_H
 #define MCC_MOVE_H
 

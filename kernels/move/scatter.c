@@ -35,7 +35,7 @@ static mcc_status start(mcc_net *net, mcc_node *node, scatter **s) {
 static void merge(reduction how, mcc_type t, void *y, size_t to, const void *u, size_t from) {
     const size_t bytes = mcc_type_bytes(t);
     if (how == WRITE) {
-        memcpy((uint8_t *)y + to * bytes, (const uint8_t *)u + from * bytes, bytes);
+        memmove((uint8_t *)y + to * bytes, (const uint8_t *)u + from * bytes, bytes);
     } else if (mcc_is_float(t)) {
         const double a = mcc_load_f64(t, y, to), b = mcc_load_f64(t, u, from);
         mcc_store_f64(t, y, to, how == ADD ? a + b : how == MUL ? a * b : a != a || (how == MAX ? a > b : a < b) ? a : b);

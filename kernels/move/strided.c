@@ -45,7 +45,7 @@ static ptrdiff_t offset(const mcc_strided *s, size_t row, uint32_t dims) {
     for (size_t i = 0; i < n; i++) ((type *)(void *)y)[i] = ((const type *)(const void *)x)[(ptrdiff_t)i * stride]
 static void steps(size_t bytes, size_t n, const uint8_t *x, ptrdiff_t stride, uint8_t *y) {
     if (stride == 1) {
-        memcpy(y, x, n * bytes);
+        memmove(y, x, n * bytes);
         return;
     }
     switch (bytes) {

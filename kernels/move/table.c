@@ -41,7 +41,7 @@ static void put(const job *j, uint8_t *y, size_t bytes) {
         memset(y, 0, bytes);
         return;
     }
-    for (size_t i = 0; i < bytes; i += j->element) memcpy(y + i, j->fill, j->element);
+    for (size_t i = 0; i < bytes; i += j->element) memmove(y + i, j->fill, j->element);
 }
 
 /* Rows: everything but the last mapped dim. */
@@ -75,8 +75,8 @@ static void work(void *arg, size_t begin, size_t end, unsigned thread) {
             }
             while (i + m < n && from[i + m] == from[i] + (int32_t)m) m++;
             const uint8_t *p = x + (size_t)from[i] * block;
-            if (m == 1 && block == 4) memcpy(y + i * 4, p, 4);
-            else memcpy(y + i * block, p, m * block);
+            if (m == 1 && block == 4) memmove(y + i * 4, p, 4);
+            else memmove(y + i * block, p, m * block);
         }
     }
 }

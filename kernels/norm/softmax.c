@@ -40,7 +40,7 @@ static void row(const softmax *s, const float *x, float *y) {
 
 static void columns(const softmax *s, const float *x, float *y, size_t m) {
     float top[COLUMNS], sum[COLUMNS], e[COLUMNS];
-    memcpy(top, x, m * sizeof *top);
+    memmove(top, x, m * sizeof *top);
     for (size_t i = 1; i < s->n; i++) s->merge_max(m, x + i * s->inner, top);
     for (size_t k = 0; k < m; k++) sum[k] = 0;
     for (size_t i = 0; i < s->n; i++) s->exp(m, x + i * s->inner, top, 1, s->log ? e : y + i * s->inner, sum);
