@@ -28,7 +28,7 @@ static mcc_status start(mcc_net *net, mcc_node *node, gather **s) {
 /* --- gather ------------------------------------------------------------------------------------------------------- */
 
 mcc_status mcc_prepare_gather(mcc_net *net, mcc_node *node) {
-    gather *s;
+    gather *s = NULL;
     MCC_TRY(start(net, node, &s));
     const mcc_tensor *x = node->in[0], *at = node->in[1], *y = node->out[0];
     const int axis = mcc_axis(mcc_int(node, "axis", 0), x->rank);
@@ -67,7 +67,7 @@ void mcc_run_gather(const mcc_node *node, mcc_exec *exec) {
 /* --- gather_elements ---------------------------------------------------------------------------------------------- */
 
 mcc_status mcc_prepare_gather_elements(mcc_net *net, mcc_node *node) {
-    gather *s;
+    gather *s = NULL;
     MCC_TRY(start(net, node, &s));
     const mcc_tensor *x = node->in[0], *at = node->in[1];
     const int axis = mcc_axis(mcc_int(node, "axis", 0), x->rank);
@@ -99,7 +99,7 @@ void mcc_run_gather_elements(const mcc_node *node, mcc_exec *exec) {
 /* --- gather_nd ---------------------------------------------------------------------------------------------------- */
 
 mcc_status mcc_prepare_gather_nd(mcc_net *net, mcc_node *node) {
-    gather *s;
+    gather *s = NULL;
     MCC_TRY(start(net, node, &s));
     const mcc_tensor *x = node->in[0], *at = node->in[1], *y = node->out[0];
     const int64_t batch = mcc_int(node, "batch_dims", 0);

@@ -48,7 +48,7 @@ static void merge(reduction how, mcc_type t, void *y, size_t to, const void *u, 
 }
 
 mcc_status mcc_prepare_scatter_elements(mcc_net *net, mcc_node *node) {
-    scatter *s;
+    scatter *s = NULL;
     MCC_TRY(start(net, node, &s));
     const mcc_tensor *x = node->in[0], *at = node->in[1];
     const int axis = mcc_axis(mcc_int(node, "axis", 0), x->rank);
@@ -73,7 +73,7 @@ void mcc_run_scatter_elements(const mcc_node *node, mcc_exec *exec) {
 }
 
 mcc_status mcc_prepare_scatter_nd(mcc_net *net, mcc_node *node) {
-    scatter *s;
+    scatter *s = NULL;
     MCC_TRY(start(net, node, &s));
     const mcc_tensor *x = node->in[0], *at = node->in[1], *u = node->in[2];
     MCC_NEED(at->rank >= 1 && at->dim[at->rank - 1] <= x->rank, "scatter_nd: index tuples are longer than x's rank");

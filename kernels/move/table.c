@@ -101,7 +101,7 @@ static mcc_status start(mcc_net *net, mcc_node *node, uint32_t inputs, mcc_table
 /* --- tile --------------------------------------------------------------------------------------------------------- */
 
 mcc_status mcc_prepare_tile(mcc_net *net, mcc_node *node) {
-    mcc_table *t;
+    mcc_table *t = NULL;
     MCC_TRY(start(net, node, 1, &t));
     const mcc_tensor *x = node->in[0], *y = node->out[0];
     size_t count, want;
@@ -144,7 +144,7 @@ static int64_t source(mode how, int64_t i, int64_t m) {
 
 mcc_status mcc_prepare_pad(mcc_net *net, mcc_node *node) {
     static const char *const modes[] = {"constant", "reflect", "edge", "wrap"};
-    mcc_table *t;
+    mcc_table *t = NULL;
     MCC_TRY(start(net, node, 2, &t));
     const mcc_tensor *x = node->in[0], *y = node->out[0], *value = mcc_in(node, 1);
     MCC_NEED(!value || (value->type == x->type && value->count == 1), "pad: the value is not one element of x's type");

@@ -26,7 +26,7 @@ static void permuted(mcc_strided *s, uint32_t rank, const size_t *dim, const uin
 }
 
 mcc_status mcc_prepare_transpose(mcc_net *net, mcc_node *node) {
-    mcc_strided *s;
+    mcc_strided *s = NULL;
     MCC_TRY(start(net, node, &s));
     const mcc_tensor *x = node->in[0], *y = node->out[0];
     size_t count;
@@ -48,7 +48,7 @@ mcc_status mcc_prepare_transpose(mcc_net *net, mcc_node *node) {
 }
 
 mcc_status mcc_prepare_slice(mcc_net *net, mcc_node *node) {
-    mcc_strided *s;
+    mcc_strided *s = NULL;
     MCC_TRY(start(net, node, &s));
     const mcc_tensor *x = node->in[0], *y = node->out[0];
     size_t count, steps_count;
@@ -72,7 +72,7 @@ mcc_status mcc_prepare_slice(mcc_net *net, mcc_node *node) {
 }
 
 mcc_status mcc_prepare_expand(mcc_net *net, mcc_node *node) {
-    mcc_strided *s;
+    mcc_strided *s = NULL;
     MCC_TRY(start(net, node, &s));
     const mcc_tensor *x = node->in[0], *y = node->out[0];
     size_t stride[MCC_MAX_RANK];
@@ -86,7 +86,7 @@ mcc_status mcc_prepare_expand(mcc_net *net, mcc_node *node) {
 /* Depth and space: the input as [n, ...] of rank 6 and the permutation, both as in ONNX's text. `channels` and `h` are the
  * places of these dims in an image. */
 static mcc_status blocks(mcc_net *net, mcc_node *node, bool nhwc, bool to_space) {
-    mcc_strided *s;
+    mcc_strided *s = NULL;
     MCC_TRY(start(net, node, &s));
     const mcc_tensor *x = node->in[0], *y = node->out[0];
     MCC_NEED(x->rank == 4 && y->rank == 4, "depth_to_space, space_to_depth: input or output is not an image");

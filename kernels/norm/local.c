@@ -53,7 +53,7 @@ mcc_status mcc_prepare_lrn(mcc_net *net, mcc_node *node) {
     MCC_NEED(node->in[0]->rank >= 2, "lrn: x has fewer than two dimensions");
     const int64_t size = mcc_int(node, "size", 0);
     MCC_NEED(size > 0 && size < 1 << 20, "lrn: size is missing or out of range");
-    local *s;
+    local *s = NULL;
     MCC_TRY(shapes(net, node, 1, &s));
     s->before = (size_t)(size - 1) / 2;
     s->after = (size_t)(size - 1) - s->before;
@@ -90,7 +90,7 @@ mcc_status mcc_prepare_lp_norm(mcc_net *net, mcc_node *node) {
     MCC_TRY(mcc_dense_inputs(net, node));
     const int64_t p = mcc_int(node, "p", 2);
     MCC_NEED(p == 1 || p == 2, "lp_norm: p is neither 1 nor 2");
-    local *s;
+    local *s = NULL;
     MCC_TRY(shapes(net, node, mcc_axis(mcc_int(node, "axis", -1), node->in[0]->rank), &s));
     s->p = p;
     return MCC_OK;

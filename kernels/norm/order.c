@@ -65,7 +65,7 @@ static void arg_work(void *arg, size_t begin, size_t end, unsigned thread) {
 static mcc_status prepare_arg(mcc_net *net, mcc_node *node, bool largest) {
     MCC_NEED(mcc_arity(node, 1, 1, 1), "arg_max, arg_min: takes one input and one output");
     const mcc_tensor *x = node->in[0], *y = node->out[0];
-    order *s;
+    order *s = NULL;
     int axis;
     MCC_TRY(shapes(net, node, 0, &axis, &s));
     s->largest = largest;
@@ -140,7 +140,7 @@ static void top_work(void *arg, size_t begin, size_t end, unsigned thread) {
 mcc_status mcc_prepare_top_k(mcc_net *net, mcc_node *node) {
     MCC_NEED(mcc_arity(node, 1, 1, 2), "top_k: takes one input, gives values and indices");
     const mcc_tensor *x = node->in[0], *y = node->out[0];
-    order *s;
+    order *s = NULL;
     int axis;
     MCC_TRY(shapes(net, node, -1, &axis, &s));
     const int64_t k = mcc_int(node, "k", 0);
@@ -184,7 +184,7 @@ static void sum_work(void *arg, size_t begin, size_t end, unsigned thread) {
 
 mcc_status mcc_prepare_cum_sum(mcc_net *net, mcc_node *node) {
     MCC_NEED(mcc_arity(node, 1, 1, 1), "cum_sum: takes one input and one output");
-    order *s;
+    order *s = NULL;
     int axis;
     MCC_TRY(shapes(net, node, 0, &axis, &s));
     s->exclusive = mcc_int(node, "exclusive", 0) != 0;
