@@ -172,6 +172,6 @@ def object_schema(known: dict[str, tuple[Any, Any]], about: dict[str, str] | Non
         if about and name in about:
             made[name]["description"] = about[name]
         if default is not dataclasses.MISSING and default is not None:
-            made[name]["default"] = default
+            made[name]["default"] = list(default) if isinstance(default, tuple) else default
     needed = [k for k, (_, default) in known.items() if default is dataclasses.MISSING]
     return {"type": "object", "properties": made, "additionalProperties": free, **({"required": needed} if needed else {})}
