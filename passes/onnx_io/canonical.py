@@ -28,7 +28,21 @@ def canonical(graph: Graph) -> Graph:
     drop_zero_bias(graph)
     fuse(graph)
     graph.prune()
+    name_weights(graph)
     return graph
+
+
+def name_weights(graph: Graph) -> None:
+    """torch's older exporter calls weights it has changed "onnx::MatMul_138"; the module they came from says better."""
+    readers, taken = graph.users(), {v.name for v in graph.values()}
+    for node in graph.nodes:
+        if node.op not in ("conv", "conv_transpose", "linear") or not node.scope:
+            continue
+        for v, kind in zip(node.inputs[1:3], ("weight", "bias")):
+            name = f"{node.scope}.{kind}"
+            if v is not None and v.data is not None and v.name.startswith("onnx::") and len(readers[v]) == 1 and name not in taken:
+                v.name = name
+                taken.add(name)
 
 
 def drop_identities(graph: Graph) -> None:

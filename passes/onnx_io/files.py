@@ -31,7 +31,7 @@ def check(model: onnx.ModelProto, path: str | None = None) -> onnx.ModelProto:
         raise UserError("not an ONNX model (it has no graph)")
     version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), None)
     newest = onnx.defs.onnx_opset_version()
-    if version is None or not OLDEST <= version <= newest:
+    if version is None or not (OLDEST if not _timeless(model, version) else 1) <= version <= newest:
         raise UserError(f"opset {version} is not supported; export the model with opset {OLDEST} to {newest}")
     bare = [o.type.tensor_type for o in model.graph.output if o.type.HasField("tensor_type") and not o.type.tensor_type.HasField("shape")]
     for t in bare:
@@ -49,6 +49,15 @@ def check(model: onnx.ModelProto, path: str | None = None) -> onnx.ModelProto:
         for t in bare:
             t.ClearField("shape")
     return model
+
+
+def _timeless(model: onnx.ModelProto, version: int) -> bool:
+    """Whether an opset before OLDEST says of every op here what OLDEST says."""
+    try:
+        return all(onnx.defs.get_schema(n.op_type, version, n.domain).since_version
+                   == onnx.defs.get_schema(n.op_type, OLDEST, n.domain).since_version for n in model.graph.node)
+    except onnx.defs.SchemaError:
+        return False
 
 
 def to_graph(model: onnx.ModelProto, bind: dict[str, int], simplify: bool, batch: str | None = None) -> Graph:

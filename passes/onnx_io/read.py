@@ -55,6 +55,7 @@ class Call:
     scope: str
     shapes: list = field(default_factory=list)
     dtypes: list = field(default_factory=list)
+    known: np.ndarray | None = None  # shape arithmetic: the result's entries (values.py)
 
 
 class Unsupported(UserError):
@@ -185,9 +186,9 @@ class Reader:
             return None
         outs = self.emit(call.op, call.inputs, call.attrs, list(zip(call.dtypes, call.shapes)), call.name, call.scope,
                          [o or f"{call.name}_unused" for o in n.output])
-        for o, v in zip(n.output, outs):
-            if o:
-                self.env[o] = v
+        self.env.update((o, v) for o, v in zip(n.output, outs) if o)
+        if call.known is not None:
+            self.known[outs[0]] = call.known
         return None
 
     def sequence(self, n: onnx.NodeProto, ins: list) -> None:
@@ -237,7 +238,8 @@ class Reader:
                      for i, (d, h) in enumerate(zip(shape, hint)))
 
     def follow(self, n: onnx.NodeProto, call: Call) -> bool:
-        """Shape arithmetic: True when the result is plain numbers and needs no node."""
+        """Shape arithmetic: True when the result is plain numbers and needs no node; what else is known stands in
+        `call.known`."""
         if len(n.output) != 1 or call.type not in values.RULES:
             return False
         args = [None if v is None else self.numbers(v) for v in call.inputs]
@@ -250,9 +252,8 @@ class Reader:
         if plain is not None:
             self.env[n.output[0]] = self.constant(plain, n.output[0], call.dtypes[0])
             return True
-        v = self.emit(call.op, call.inputs, call.attrs, [(call.dtypes[0], out.shape)], call.name, call.scope, [n.output[0]])[0]
-        self.env[n.output[0]], self.known[v] = v, out
-        return True
+        call.shapes[0], call.known = out.shape, out
+        return False
 
     def numbers(self, v: Value | None) -> np.ndarray | None:
         """What is known of a small integer tensor, as an object array."""

@@ -187,9 +187,14 @@ def slice_(r: Reader, c: Call) -> None:
     c.inputs = c.inputs + [None] * (5 - len(c.inputs))
     axes = r.ints(c.inputs[3]) if c.inputs[3] is not None else list(range(len(starts or ())))
     steps = r.ints(c.inputs[4]) if c.inputs[4] is not None else [1] * len(axes or ())
-    if None in (d, starts, ends, axes, steps):
+    if d is None or axes is None or c.shapes[0] is None:
         return
-    out, whole = list(c.shapes[0] or x.shape), True
+    axes = [a % len(d) for a in axes]
+    told = c.shapes[0]
+    c.shapes[0] = tuple(told[i] if i in axes else dim(e) for i, e in enumerate(d))
+    if None in (starts, ends, steps):
+        return
+    out, whole = list(c.shapes[0]), True
     for s, e, a, step in zip(starts, ends, axes, steps):
         size = d[a]
         if isinstance(s, int) and s == 0 and step == 1 and (e == size or isinstance(e, int) and e >= 1 << 31):

@@ -540,6 +540,38 @@ def test_torchscript_export(tmp_path, opset, dynamic):
         assert "fc" in {n.scope for n in graph.nodes}
 
 
+def test_torchscript_names(tmp_path):
+    """Its folded weights ("onnx::Conv_12") get the names of their modules back."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(2), nn.Linear(100, 6), nn.Linear(6, 5)).eval()
+    torch.onnx.export(net, (torch.randn(2, 3, 12, 12),), tmp_path / "m.onnx", dynamo=False, opset_version=13)
+    graph = load(tmp_path / "m.onnx", simplify=False)
+    weights = {v.name for n in graph.nodes if n.op in ("conv", "linear") for v in n.inputs[1:]}
+    assert weights == {f"{i}.{kind}" for i in (0, 4, 5) for kind in ("weight", "bias")}
+
+
+def test_causal_mask_of_a_named_length(tmp_path):
+    """positions[:T] and mask[:T, :T] keep their dimensions, so that attention is seen without binding."""
+    class Causal(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.qkv = nn.Embedding(64, 32), nn.Linear(32, 96)
+            self.register_buffer("mask", torch.tril(torch.ones(1, 1, 64, 64)))
+
+        def forward(self, x):
+            length = x.shape[1]
+            x = x + self.embed(torch.arange(length))
+            q, k, v = (t.view(-1, length, 4, 8).transpose(1, 2) for t in self.qkv(x).split(32, dim=2))
+            scores = (q @ k.transpose(-2, -1) * 0.35).masked_fill(self.mask[:, :, :length, :length] == 0, float("-inf"))
+            return (torch.softmax(scores, -1) @ v).transpose(1, 2).reshape(-1, length, 32)
+    net, x = Causal().eval(), torch.randn(2, 6, 32)
+    torch.onnx.export(net, (x,), tmp_path / "m.onnx", dynamo=False, opset_version=17, input_names=["x"], output_names=["y"],
+                      dynamic_axes={"x": {0: "N", 1: "seq"}})
+    graph = load(tmp_path / "m.onnx", simplify=False)
+    assert "attention" in {n.op for n in graph.nodes} and graph.outputs[0].shape == ("N", "seq", 32)
+    x = torch.randn(3, 9, 32)
+    close(ours(graph, {"x": x.numpy()}), ort(str(tmp_path / "m.onnx"), {"x": x.numpy()}))
+
+
 def test_from_torch():
     net, x = Net(), torch.randn(1, 3, 12, 12)
     net.train()
