@@ -36,7 +36,7 @@ def read(path: str | os.PathLike | bytes) -> Graph:
         raise UserError(f"{name}: {error.strerror}") from None
     try:
         graph = _graph(data)
-    except (_Bad, storage.Damaged) as error:
+    except _Bad as error:
         raise UserError(f"{name}: {error}") from None
     graph.name = "graph" if isinstance(path, bytes) else Path(path).stem
     return graph
@@ -148,7 +148,10 @@ class _Parser:
         start = self.data_at + at
         if how == storage.RAW and start % (64 if size >= 64 else TYPE_BYTES[dtype]):
             raise _Bad(f"graph: '{name}' is not aligned")
-        v.data, meta = storage.load(storage.Blob(how, self.file[start:start + size]), dtype, shape)
+        try:
+            v.data, meta = storage.load(storage.Blob(how, self.file[start:start + size]), dtype, shape)
+        except storage.Damaged as error:
+            raise _Bad(f"constant '{name}': {error}") from None
         v.meta = meta | {"storage": storage.NAMES[how], "stored_bytes": size}
         return v
 

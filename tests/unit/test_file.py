@@ -72,12 +72,12 @@ def test_types_and_ranks(dtype, kind):
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
 def test_codebooks(bits, groups, dtype):
     rng = np.random.default_rng(bits)
-    table = rng.permutation(np.arange(-128, 128))[: groups << bits].astype(dtype) if dtype == "int8" and groups << bits <= 256 \
-        else rng.standard_normal(groups << bits).astype(dtype) if dtype != "int8" else rng.integers(-128, 128, groups << bits).astype(dtype)
-    table = table.reshape(groups, -1)
+    entries = groups << bits
+    table = rng.integers(-128, 128, entries) if dtype == "int8" else rng.standard_normal(entries)
+    table = table.astype(dtype).reshape(groups, -1)
     for skew in (1.0, 0.2):
-        index = np.minimum(rng.geometric(skew * 0.9, (groups, 17 * 29)) - 1 if skew < 1 else rng.integers(0, 1 << bits, (groups, 17 * 29)),
-                           (1 << bits) - 1)
+        size = groups, 17 * 29
+        index = np.minimum(rng.geometric(skew, size) - 1 if skew < 1 else rng.integers(0, 1 << bits, size), (1 << bits) - 1)
         data = np.take_along_axis(table, index, 1).reshape(groups * 17, 29)
         value = constant("w", data, codebook={"bits": bits, "groups": groups})
         for entropy in (True, False):
@@ -142,7 +142,8 @@ def test_any_constants_and_attributes(data):
     number = st.integers(-2**63, 2**63 - 1)
     real = st.floats(width=32, allow_nan=False)
     text = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), max_size=9)
-    attrs = data.draw(st.dictionaries(text, st.one_of(number, real, text, st.lists(number), st.lists(real, min_size=1)), max_size=5))
+    kinds = st.one_of(number, real, text, st.lists(number), st.lists(real, min_size=1))
+    attrs = data.draw(st.dictionaries(text, kinds, max_size=5))
     note = data.draw(st.none() | st.dictionaries(text, number))
     file = to_bytes(net(values, attrs), note)
     graph, session = read(file), Session(file)
@@ -199,9 +200,10 @@ def test_emit_refuses(change, text):
 def rich():
     rng = np.random.default_rng(0)
     dense = rng.standard_normal((20, 20)).astype("f4")
-    return to_bytes(net([constant("w", dense), constant("s", dense * (dense > 1), sparse=True), constant("v", np.float64(3)),
-                         constant("c", np.round(dense), codebook={"bits": 3, "groups": 1}),
-                         constant("q", np.clip(dense * 20, -99, 99).astype("i1"))], {"i": 3, "f": 0.5, "s": "text", "l": [1, 2]}), {"a": 1})
+    values = [constant("w", dense), constant("s", dense * (dense > 1), sparse=True), constant("v", np.float64(3)),
+              constant("c", np.round(dense), codebook={"bits": 3, "groups": 1}),
+              constant("q", np.clip(dense * 20, -99, 99).astype("i1"))]
+    return to_bytes(net(values, {"i": 3, "f": 0.5, "s": "text", "l": [1, 2]}), {"a": 1})
 
 
 def repaired(data):
@@ -262,7 +264,9 @@ def test_messages():
 def test_names_are_utf8():
     data = to_bytes(net(attrs={"name": "héé", "k": "\U0001f600"}))
     assert opens(data) == (None, None)
-    for bad in (b"h\xc3\xc3\xa9\xc3", b"h\xc0\x80\xc3\xa9", b"\xed\xa0\x80\xc3\xa9", b"\xf4\x90\x80\x80h", b"h\xa9\xa9\xc3\xa9", b"hhh\0h"):
+    for bad in (b"h\xc3\xc3\xa9\xc3",
+                b"h\xc0\x80\xc3\xa9", b"\xed\xa0\x80\xc3\xa9", b"\xf4\x90\x80\x80h",
+                b"h\xa9\xa9\xc3\xa9", b"hhh\0h"):
         first, second = opens(repaired(data.replace("héé".encode(), bad)))
         assert first and second, bad
 
@@ -280,7 +284,7 @@ def test_readers_agree_behind_the_checksums():
         damaged[place] = rng.integers(256) if rng.integers(2) else damaged[place] ^ 1 << rng.integers(8)
         first, second = opens(repaired(damaged))
         op = first and any(s in first for s in ("does not allow", "does not have", "out of memory"))
-        decoding = second and any(s in second for s in ("palette", "mask", "packed", "truncated", "state", "end", "values", "header"))
+        decoding = second and ": constant '" in second  # the engine decodes what it uses
         assert bool(first) == bool(second) or op or decoding, (first, second, int(place - at))
         whole += not first
     assert whole > 50

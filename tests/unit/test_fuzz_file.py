@@ -57,7 +57,8 @@ def seeds(tmp_path_factory):
     from mcc.kernels import EngineError, Session, ops
     folder, made = tmp_path_factory.mktemp("fuzz"), []
     for name in sorted(set(ops()) & set(OPS)):
-        for label, vary, storage in (("all", None, "raw"), ("first", {0}, "raw"), ("codebook", {0}, "codebook"), ("sparse", {0}, "sparse")):
+        for label, vary, storage in (("all", None, "raw"), ("first", {0}, "raw"),
+                                     ("codebook", {0}, "codebook"), ("sparse", {0}, "sparse")):
             data = seed_file(name, vary, storage)
             if any(data == p.read_bytes() for p in made[-3:]):
                 continue
