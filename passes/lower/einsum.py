@@ -68,7 +68,8 @@ def _pair(build, a, b, later: set):
     both = [c for c in p if c in q]
     batch, inner = [c for c in both if c in later], [c for c in both if c not in later]
     mine, other = [c for c in p if c not in q], [c for c in q if c not in p]
-    count = lambda labels: int(np.prod([size[c] for c in labels], dtype=np.int64))
+    def count(labels):
+        return int(np.prod([size[c] for c in labels], dtype=np.int64))
 
     def matrix(v, labels, *groups):
         order = [c for g in groups for c in g]

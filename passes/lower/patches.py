@@ -1,7 +1,9 @@
-"""Convolutions that have no kernel (weights that are computed, three spatial axes) as one matmul over patches.
+"""Windows that have no kernel, over patches: one strided slice of the padded input per cell of the window.
 
-    conv            ->  pad; one strided slice per kernel cell, side by side: [N, C * cells, out]; weight @ patches
+    conv            ->  the slices side by side, [N, C * cells, out]; weight @ patches. For weights that are computed, and
+                        for three spatial axes
     conv_transpose  ->  the input with strides - 1 zeros between its cells, the weight turned round; then as conv
+    max_pool        ->  reduce_max and arg_max over the slices. For the Indices output
 """
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from itertools import product
 import numpy as np
 
 from ..graph import Graph, Node, Value
-from ..ops.window import resolve_pads, spread
+from ..ops.window import pool_pads, resolve_pads, spread
 
 
 def conv(build, node: Node) -> bool:
@@ -59,6 +61,47 @@ def conv_transpose(build, node: Node) -> bool:
     return True
 
 
+def max_pool(build, node: Node) -> bool:
+    """An index is where the window starts in x, plus where its largest cell lies in the window, plus the plane's start."""
+    read = {v for n in build.graph.nodes for v in n.inputs} | set(build.graph.outputs)
+    if len(node.outputs) < 2 or node.outputs[1] not in read:
+        return False
+    x, a = node.inputs[0], node.attrs
+    size, kernel = list(x.shape[2:]), list(a["kernel_shape"])
+    n, planes = len(size), x.shape[0] * x.shape[1]
+    strides, dilations = spread(a.get("strides"), n), spread(a.get("dilations"), n)
+    pads = resolve_pads(a.get("auto_pad", "NOTSET"), a.get("pads"), size, kernel, strides, dilations)
+    pads = pool_pads(size, kernel, strides, pads, dilations, a.get("ceil_mode", 0))
+    least = -np.inf if x.dtype.startswith(("float", "bfloat")) else np.iinfo(x.dtype).min
+    padded = build.op("pad", x, np.array(pads), np.array(least, x.dtype), np.arange(2, 2 + n)) if any(pads) else x
+    cells, out = _cells(build, padded, kernel, strides, dilations)
+    count = int(np.prod(out))
+    cells = [build.op("reshape", c, np.array([planes, 1, count])) for c in cells]
+    cells = build.op("concat", *cells, axis=1) if len(cells) > 1 else cells[0]
+    build.op("reshape", build.op("reduce_max", cells, np.array([1]), keepdims=0), np.array([*x.shape[:2], *out]),
+             into=node.outputs[0])
+    unit = [int(np.prod(size[:i] if a.get("storage_order") else size[i + 1:])) for i in range(n)]
+    start = sum(np.arange(o).reshape(-1, *[1] * (n - 1 - i)) * strides[i] * unit[i] for i, o in enumerate(out))
+    start = start - sum(p * u for p, u in zip(pads, unit))
+    inner = [sum(c * d * u for c, d, u in zip(cell, dilations, unit)) for cell in product(*map(range, kernel))]
+    at = build.op("gather", np.array(inner), build.op("arg_max", cells, axis=1, keepdims=0), axis=0)
+    at = build.op("add", at, start.reshape(1, count) + np.arange(planes).reshape(-1, 1) * int(np.prod(size)))
+    build.op("reshape", at, np.array([*x.shape[:2], *out]), into=node.outputs[1])
+    return True
+
+
+def _cells(build, x, kernel, strides, dilations) -> tuple[list[Value], list[int]]:
+    """For every cell of the window its slice of the padded x, [N, C, *out]; and out."""
+    n = len(kernel)
+    axes = np.arange(2, 2 + n)
+    out = [(x.shape[2 + i] - dilations[i] * (kernel[i] - 1) - 1) // strides[i] + 1 for i in range(n)]
+    cells = []
+    for cell in product(*map(range, kernel)):
+        start = np.array([c * d for c, d in zip(cell, dilations)])
+        cells.append(build.op("slice", x, start, start + (np.array(out) - 1) * strides + 1, axes, np.array(strides)))
+    return cells, out
+
+
 def _needed(graph: Graph, x: Value, w: Value, b: Value | None) -> bool:
     makers = graph.makers()
 
@@ -70,15 +113,10 @@ def _needed(graph: Graph, x: Value, w: Value, b: Value | None) -> bool:
 def _conv(build, x, w, b, strides, pads, dilations, group, result) -> None:
     n, kernel = len(strides), list(w.shape[2:])
     batch, channels, outputs = x.shape[0], x.shape[1] // group, w.shape[0] // group
-    axes = np.arange(2, 2 + n)
     if any(pads):
-        x = build.op("pad", x, np.array(pads), None, axes)
-    out = [(x.shape[2 + i] - dilations[i] * (kernel[i] - 1) - 1) // strides[i] + 1 for i in range(n)]
-    cells = []
-    for cell in product(*map(range, kernel)):
-        start = np.array([c * d for c, d in zip(cell, dilations)])
-        part = build.op("slice", x, start, start + (np.array(out) - 1) * strides + 1, axes, np.array(strides))
-        cells.append(build.op("reshape", part, np.array([batch, group, channels, 1, int(np.prod(out))])))
+        x = build.op("pad", x, np.array(pads), None, np.arange(2, 2 + n))
+    cells, out = _cells(build, x, kernel, strides, dilations)
+    cells = [build.op("reshape", c, np.array([batch, group, channels, 1, int(np.prod(out))])) for c in cells]
     patches = build.op("concat", *cells, axis=3) if len(cells) > 1 else cells[0]
     patches = build.op("reshape", patches, np.array([batch, group, channels * len(cells), int(np.prod(out))]))
     w = build.op("reshape", w, np.array([1, group, outputs, channels * len(cells)]))

@@ -4,7 +4,7 @@
     batch_norm in training mode            ->  mean and variance of the batch, written out
     resize with antialias                  ->  a product with a constant matrix along each axis
     space_to_depth with mode CRD           ->  reshape, transpose, reshape
-    convolutions with computed weights, 3-D ->  a product over patches (patches.py)
+    conv with computed weights or of 3-D images, max_pool with Indices  ->  over patches (patches.py)
     eye_like                               ->  the matrix
     einsum                                 ->  transpose, reshape, matmul (einsum.py)
     qlinear_conv, qlinear_matmul           ->  conv_integer or matmul_integer and its scaling, where decompose.py has
@@ -72,7 +72,8 @@ def _in_float32(build: _Build, node: Node) -> bool:
     kinds = {v.dtype for v in node.inputs if v is not None} & {"float16", "bfloat16", "float64"}
     if not kinds:
         return False
-    wide = lambda v: v if v is None or v.dtype not in kinds else build.cast(v, "float32")
+    def wide(v):
+        return v if v is None or v.dtype not in kinds else build.cast(v, "float32")
     outs = [Value(build.name(v.name)) if v.dtype in kinds else v for v in node.outputs]
     build.nodes.append(Node(node.op, list(map(wide, node.inputs)), outs, node.attrs, node.name, node.scope))
     infer_node(build.nodes[-1])
@@ -85,7 +86,9 @@ def _in_float32(build: _Build, node: Node) -> bool:
 def _pool_3d(build: _Build, node: Node) -> bool:
     """Largest of largest, and mean of means: how many cells of a window count is a product over the axes."""
     x, y, a = node.inputs[0], node.outputs[0], dict(node.attrs)
-    if len(x.shape) != 5 or len(node.outputs) > 1:
+    if len(node.outputs) > 1 and patches.max_pool(build, node):
+        return True
+    if len(x.shape) != 5:
         return False
     size, kernel = list(x.shape[2:]), list(a["kernel_shape"])
     strides, dilations = spread(a.get("strides"), 3), spread(a.get("dilations"), 3)
@@ -103,7 +106,7 @@ def _pool_3d(build: _Build, node: Node) -> bool:
     flat = build.op(node.op, flat, kernel_shape=[kernel[0], 1], strides=[strides[0], 1], dilations=[dilations[0], 1],
                     pads=[pads[0], 0, pads[3], 0], **more)
     build.op("reshape", flat, np.array([n, c, *out]), into=y)
-    return True
+    return True  # an Indices output that nobody reads is gone
 
 
 def _batch_norm_training(build: _Build, node: Node) -> bool:
@@ -112,7 +115,8 @@ def _batch_norm_training(build: _Build, node: Node) -> bool:
     x, scale, bias, mean, var = node.inputs
     axes, flat = np.array([0, *range(2, len(x.shape))]), np.array([-1])
     shape = np.array([-1, *[1] * (len(x.shape) - 2)])
-    number = lambda v: np.array(v, x.dtype)
+    def number(v):
+        return np.array(v, x.dtype)
     now = build.op("reduce_mean", x, axes, keepdims=1)
     centred = build.op("sub", x, now)
     spread_ = build.op("reduce_mean", build.op("mul", centred, centred), axes, keepdims=1)

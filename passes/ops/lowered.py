@@ -182,7 +182,8 @@ def nhwc_qconv(x, w, bias, scale, residual=None, table=None, strides=(1, 1), pad
 @op("qadd", example=lambda r: ([_q(r, 2, 3, 8), _q(r, 2, 3, 8)], {"a_scale": 0.5, "b_scale": 0.8, "a_zero": 3}))
 def qadd(a, b, table=None, a_scale=1.0, a_zero=0, b_scale=1.0, b_zero=0, y_zero=0, lo=-128, hi=127):
     """int8 a, b (broadcast as in numpy): t = f32(a - a_zero) * a_scale + f32(b - b_zero) * b_scale."""
-    f = lambda v, z, s: (v.to(torch.int32) - z).to(torch.float32) * torch.tensor(s, dtype=torch.float32)
+    def f(v, z, s):
+        return (v.to(torch.int32) - z).to(torch.float32) * torch.tensor(s, dtype=torch.float32)
     return requantize(f(a, a_zero, a_scale) + f(b, b_zero, b_scale), y_zero, lo, hi, table)
 
 

@@ -24,7 +24,8 @@ def wide(fn):
         if not kinds:
             return fn(*args, **attrs)
         result = fn(*(a.to(torch.int64) if isinstance(a, torch.Tensor) and a.dtype in UNSIGNED else a for a in args), **attrs)
-        back = lambda y: y.to(kinds[0]) if y.dtype == torch.int64 else y
+        def back(y):
+            return y.to(kinds[0]) if y.dtype == torch.int64 else y
         return tuple(map(back, result)) if isinstance(result, tuple) else back(result)
     return widened
 

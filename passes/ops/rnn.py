@@ -155,7 +155,8 @@ def _torch_gru(x, w, r, b, h, layout):
 def _native(layer, order, x, w, r, b, states, layout):
     n, dirs = r.shape[2], w.shape[0]
     batch = x.shape[0 if layout else 1]
-    take = lambda v: torch.cat([v[g * n:(g + 1) * n] for g in order])
+    def take(v):
+        return torch.cat([v[g * n:(g + 1) * n] for g in order])
     params = []
     for d in range(dirs):
         params += [take(w[d]), take(r[d])]

@@ -96,7 +96,8 @@ def _same_grid(q: Node, d: Node) -> bool:
     zero = [n.inputs[2] if len(n.inputs) > 2 else None for n in (q, d)]
     same = zero[0] is zero[1] or all(z is not None and z.data is not None for z in zero) and np.array_equal(
         zero[0].data, zero[1].data) or all(z is None or z.data is not None and not z.data.any() for z in zero)
-    layout = lambda n: (n.attrs.get("axis", 1), n.attrs.get("block_size", 0))
+    def layout(n):
+        return (n.attrs.get("axis", 1), n.attrs.get("block_size", 0))
     return same and layout(q) == layout(d) and "output_dtype" not in d.attrs and (
         q.inputs[1] is d.inputs[1] or q.inputs[1].shape == d.inputs[1].shape)
 

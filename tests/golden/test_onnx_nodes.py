@@ -47,11 +47,9 @@ EXCLUDED = {
     "test_equal_string*": ("import", "strings"),
     "test_identity_opt": ("import", "optional values"),
     "test_identity_sequence": ("import", "sequences"),
-    "test_not_?d": ("import", "opset 1; older than any that exporters write"),
     "test_training_dropout": ("torch", "expects the random numbers of numpy's generator"),
     "test_training_dropout_mask": ("torch", "expects the random numbers of numpy's generator"),
     "test_training_dropout_default*": ("torch", "expects the random numbers of numpy's generator"),
-    "test_maxpool_with_argmax_*": ("lower", "the Indices output of MaxPool has no kernel"),
     "test_range_*_expanded": ("import", "the function's body is a Loop"),
     "test_resize_downsample_scales_*_align_corners": (
         "torch", "expects coordinates from the output's length before rounding; torch and onnxruntime use the real length"),

@@ -64,6 +64,15 @@ def test_pools_of_3d_images(op, ceil, include):
     assert all(len(n.inputs[0].shape) == 4 for n in graph.nodes if n.op == op)
 
 
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("shape", [(2, 3, 7), (2, 3, 6, 7), (1, 2, 5, 6, 4)])
+def test_max_pool_with_indices(shape, order):
+    n = len(shape) - 2
+    attrs = {"kernel_shape": [2] * n, "strides": [2] * n, "pads": [1] * n + [0] * n, "ceil_mode": 1, "storage_order": order,
+             "dilations": [2] + [1] * (n - 1)}
+    check("max_pool", [draw(*shape)], attrs, outputs=2)
+
+
 def test_batch_norm_in_training_mode():
     inputs, attrs = sample("batch_norm")
     check("batch_norm", inputs, {**attrs, "training_mode": 1, "momentum": 0.7}, outputs=3)
