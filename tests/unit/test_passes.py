@@ -429,6 +429,19 @@ def test_ptq_is_close_and_bracketed(observer):
     assert makers[last].op == "linear", "the output stays float"
 
 
+def test_ptq_lowers_to_integer_kernels_alone():
+    """Between the first quantize and the float output nothing computes in float, and clamp, residual and table are fused."""
+    from mcc.passes.lower import lower
+
+    for graph in (cnn(), two_convs()):
+        quantized = find("quantize.ptq")().run(graph, context(graph))
+        low = lower(quantized, stop_after="integer")
+        assert {n.op for n in low.nodes} <= {"quantize_linear", "nhwc_qconv", "qlinear", "nhwc_qavg_pool", "transpose", "reshape"}
+        assert sum(n.op == "quantize_linear" for n in low.nodes) == 1
+        one = {graph.inputs[0].name: np.random.default_rng(4).standard_normal((1, *graph.inputs[0].shape[1:])).astype(np.float32)}
+        assert distance(next(iter(run(low, one).values())), next(iter(run(quantized, one).values()))) < 0.02
+
+
 def test_ptq_moves_share_a_scale_and_concat_too():
     r = np.random.default_rng(0)
 
