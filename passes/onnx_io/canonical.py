@@ -40,7 +40,9 @@ def name_weights(graph: Graph) -> None:
             continue
         for v, kind in zip(node.inputs[1:3], ("weight", "bias")):
             name = f"{node.scope}.{kind}"
-            if v is not None and v.data is not None and v.name.startswith("onnx::") and len(readers[v]) == 1 and name not in taken:
+            if v is None or v.data is None or len(readers[v]) > 1:
+                continue
+            if v.name.startswith("onnx::") and name not in taken:
                 v.name = name
                 taken.add(name)
 
@@ -99,7 +101,8 @@ def fold_constants(graph: Graph) -> None:
     kept = []
     for node in graph.nodes:
         sources = [v for v in node.inputs if v is not None]
-        if node.op in KEPT or node.op not in OPS or any(v.data is None for v in sources) or not sources or not _fits(node, sources):
+        known = bool(sources) and all(v.data is not None for v in sources)
+        if not known or node.op in KEPT or node.op not in OPS or not _fits(node, sources):
             kept.append(node)
             continue
         try:

@@ -33,7 +33,8 @@ def check(model: onnx.ModelProto, path: str | None = None) -> onnx.ModelProto:
     newest = onnx.defs.onnx_opset_version()
     if version is None or not (OLDEST if not _timeless(model, version) else 1) <= version <= newest:
         raise UserError(f"opset {version} is not supported; export the model with opset {OLDEST} to {newest}")
-    bare = [o.type.tensor_type for o in model.graph.output if o.type.HasField("tensor_type") and not o.type.tensor_type.HasField("shape")]
+    types = [o.type.tensor_type for o in model.graph.output if o.type.HasField("tensor_type")]
+    bare = [t for t in types if not t.HasField("shape")]
     for t in bare:
         t.shape.SetInParent()  # the checker wants a shape there, nobody else does
     try:

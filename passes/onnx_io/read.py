@@ -428,7 +428,7 @@ class Reader:
         try:
             yes, no = self.branch(branches["then_branch"]), self.branch(branches["else_branch"])
             same = self.problems == problems and all(
-                isinstance(a, Value) and isinstance(b, Value) and a.shape is not None and a.shape == b.shape and a.dtype == b.dtype
+                isinstance(a, Value) and isinstance(b, Value) and a.shape is not None and (a.shape, a.dtype) == (b.shape, b.dtype)
                 for a, b in zip(yes, no))
         except UserError:
             same = False

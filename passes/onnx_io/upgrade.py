@@ -219,7 +219,7 @@ def resize(r: Reader, c: Call) -> None:
             c.inputs[2] = r.constant(full, f"{c.name}.scales")
             del c.attrs["axes"]
     scales = c.inputs[2]
-    if scales is not None and scales.data is not None and x.shape is not None and len(scales.data) == len(x.shape) and c.shapes[0]:
+    if x.shape and c.shapes[0] and scales is not None and scales.data is not None and len(scales.data) == len(x.shape):
         c.shapes[0] = tuple(d if s == 1 else out for d, s, out in zip(x.shape, scales.data.tolist(), c.shapes[0]))
 
 
@@ -263,7 +263,8 @@ def recurrent(r: Reader, c: Call) -> None:
         v = c.inputs[i] if i < len(c.inputs) else None
         while v is not None and v.data is None:  # zeros stretched to the batch are zeros
             maker = next((n for n in reversed(r.nodes) if v in n.outputs), None)
-            v = maker.inputs[0] if maker is not None and maker.op in ("expand", "tile", "reshape", "unsqueeze", "slice", "squeeze") else None
+            moves = ("expand", "tile", "reshape", "unsqueeze", "slice", "squeeze")
+            v = maker.inputs[0] if maker is not None and maker.op in moves else None
         if v is not None and not v.data.any():
             c.inputs[i] = None
 

@@ -51,7 +51,8 @@ def to_onnx(graph: Graph, opset: int = 23, qdq: bool = True) -> onnx.ModelProto:
         raise UserError(f"opset {opset} cannot be written; it is one of {OLDEST} to {NEWEST}")
     lowered = sorted({n.op for n in graph.nodes if _lowered(n)})
     if lowered:
-        raise UserError(f"a lowered graph cannot be written as ONNX (it has {', '.join(lowered)}); export the graph before lowering")
+        raise UserError(f"a lowered graph cannot be written as ONNX (it has {', '.join(lowered)}); "
+                        "export the graph before lowering")
     graph = graph.copy()
     if not qdq:
         _without_qdq(graph)
@@ -158,9 +159,8 @@ class _Writer:
         made = {o for n in self.nodes for o in n.output}
         info = [helper.make_value_info(v.name, type_proto(v)) for v in g.values()
                 if v.name in made and v.shape is not None and v not in g.outputs]
-        graph = helper.make_graph(self.nodes, g.name or "graph", [helper.make_value_info(v.name, type_proto(v)) for v in g.inputs],
-                                  [helper.make_value_info(v.name, type_proto(v)) for v in g.outputs],
-                                  list(self.weights.values()), value_info=info)
+        inputs, outputs = ([helper.make_value_info(v.name, type_proto(v)) for v in vs] for vs in (g.inputs, g.outputs))
+        graph = helper.make_graph(self.nodes, g.name or "graph", inputs, outputs, list(self.weights.values()), value_info=info)
         opsets = [helper.make_opsetid("", self.opset)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=max(8, helper.find_min_ir_version_for(opsets)),
                                  producer_name="mcc")

@@ -78,8 +78,7 @@ def onnx_path(name: str) -> Path:
 def inputs(name: str, batch: int = 1) -> dict[str, np.ndarray]:
     """Smooth pictures, tones with noise, features or token numbers, float32 or int64, the same each time."""
     model, rng = REAL[name], np.random.default_rng(0)
-    make: Callable = {"image": _image, "page": _page, "audio": _audio, "features": lambda rng, s: rng.standard_normal(s).astype(np.float32),
-                      "tokens": _tokens}[model.what]
+    make: Callable = {"image": _image, "page": _page, "audio": _audio, "features": _features, "tokens": _tokens}[model.what]
     feeds = {}
     for key, shape in model.shapes.items():
         if key in EXACT:
@@ -154,6 +153,10 @@ def _audio(rng, shape) -> np.ndarray:
     t = np.arange(shape[-1]) / 16000
     return (0.3 * np.sin(2 * np.pi * 220 * t) + 0.2 * np.sin(2 * np.pi * 1320 * t) * np.exp(-3 * t)
             + 0.02 * rng.standard_normal(shape)).astype(np.float32)
+
+
+def _features(rng, shape) -> np.ndarray:
+    return rng.standard_normal(shape).astype(np.float32)
 
 
 def _tokens(rng, shape) -> np.ndarray:

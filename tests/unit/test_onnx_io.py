@@ -1,4 +1,5 @@
 """Import and export: every op there and back, old opsets in the newest form, named dimensions, real exporters' files."""
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -43,6 +44,7 @@ def close(got, want, rtol=1e-4, atol=1e-5):
 
 
 # --- every op ----------------------------------------------------------------------------------------------------
+
 
 def example(name: str) -> tuple[Graph, dict]:
     """A graph of one node on the op's example; floats that are not static are graph inputs."""
@@ -101,14 +103,40 @@ def test_onnxruntime_agrees(name):
 
 
 @pytest.mark.parametrize("opset", [13, 16, 17, 18, 20, 21])
-@pytest.mark.parametrize("name", ["gelu", "silu", "mish", "hard_swish", "layer_norm", "rms_norm", "group_norm", "attention",
-                                  "reduce_mean", "reduce_sum", "split", "softmax", "linear", "clip", "quantize_linear"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gelu",
+        "silu",
+        "mish",
+        "hard_swish",
+        "layer_norm",
+        "rms_norm",
+        "group_norm",
+        "attention",
+        "reduce_mean",
+        "reduce_sum",
+        "split",
+        "softmax",
+        "linear",
+        "clip",
+        "quantize_linear",
+    ],
+)
 def test_older_opsets(name, opset):
     graph, feeds = example(name)
     if name == "attention":
         s = Sketch()
-        graph = s.graph(s("attention", s.input("x0", 2, 5, 32), s.input("x1", 2, 6, 32), s.input("x2", 2, 6, 32),
-                          q_num_heads=4, kv_num_heads=4))
+        graph = s.graph(
+            s(
+                "attention",
+                s.input("x0", 2, 5, 32),
+                s.input("x1", 2, 6, 32),
+                s.input("x2", 2, 6, 32),
+                q_num_heads=4,
+                kv_num_heads=4,
+            )
+        )
         graph.outputs[0].name = "y0"
         feeds = {v.name: np.random.default_rng(0).standard_normal(v.shape).astype(np.float32) for v in graph.inputs}
     model = to_onnx(graph, opset)
@@ -127,13 +155,17 @@ def test_names_are_inverse():
 
 # --- old forms ---------------------------------------------------------------------------------------------------
 
+
 def model_of(opset: int, nodes: list, inputs: dict, constants: dict | None = None, outputs=("y",), ir: int = 8):
     """A ModelProto from helper.make_node results; inputs name -> (type, shape)."""
     kinds = {"f": TensorProto.FLOAT, "i": TensorProto.INT64, "b": TensorProto.BOOL, "u": TensorProto.UINT8}
     graph = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info(k, kinds[t], shape) for k, (t, shape) in inputs.items()],
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(k, kinds[t], shape) for k, (t, shape) in inputs.items()],
         [onnx.ValueInfoProto(name=o) for o in outputs],
-        [numpy_helper.from_array(np.asarray(v), k) for k, v in (constants or {}).items()])
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in (constants or {}).items()],
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir)
     inferred = onnx.shape_inference.infer_shapes(model)
     for o, i in zip(model.graph.output, inferred.graph.output):
@@ -163,18 +195,34 @@ OLD = {
     "clip max only 13": (13, [N("Clip", ["x", "", "hi"], ["y"])], {"x": ("f", [3, 4])}, {"hi": F32(0.1)}),
     "pad attributes 10": (10, [N("Pad", ["x"], ["y"], pads=[0, 1, 2, 0], value=1.5)], {"x": ("f", [3, 4])}, {}),
     "pad reflect 11": (11, [N("Pad", ["x", "p"], ["y"], mode="reflect")], {"x": ("f", [3, 4])}, {"p": np.array([1, 0, 0, 2])}),
-    "pad axes 18": (18, [N("Pad", ["x", "p", "v", "a"], ["y"])], {"x": ("f", [3, 4])},
-                    {"p": np.array([1, 2]), "v": F32(3), "a": np.array([-1])}),
+    "pad axes 18": (
+        18,
+        [N("Pad", ["x", "p", "v", "a"], ["y"])],
+        {"x": ("f", [3, 4])},
+        {"p": np.array([1, 2]), "v": F32(3), "a": np.array([-1])},
+    ),
     "slice 9": (9, [N("Slice", ["x"], ["y"], starts=[1, -3], ends=[100, -1], axes=[0, 1])], {"x": ("f", [3, 4])}, {}),
-    "slice 11": (11, [N("Slice", ["x", "s", "e", "a", "t"], ["y"])], {"x": ("f", [5, 4])},
-                 {"s": np.array([4]), "e": np.array([-100]), "a": np.array([0]), "t": np.array([-2])}),
+    "slice 11": (
+        11,
+        [N("Slice", ["x", "s", "e", "a", "t"], ["y"])],
+        {"x": ("f", [5, 4])},
+        {"s": np.array([4]), "e": np.array([-100]), "a": np.array([0]), "t": np.array([-2])},
+    ),
     "topk 9": (9, [N("TopK", ["x"], ["y", "z"], k=2, axis=1)], {"x": ("f", [3, 4])}, {}),
     "dropout 11": (11, [N("Dropout", ["x"], ["y"], ratio=0.3)], {"x": ("f", [3, 4])}, {}),
     "dropout 7": (7, [N("Dropout", ["x"], ["d"], ratio=0.3), N("Relu", ["d"], ["y"])], {"x": ("f", [3, 4])}, {}),
-    "batch norm 9": (9, [N("BatchNormalization", ["x", "s", "b", "m", "v"], ["y"], epsilon=1e-3, momentum=0.8)],
-                     {"x": ("f", [2, 3, 4])}, {k: abs(W(3)).astype(F32) for k in "sbmv"}),
-    "batch norm 14": (14, [N("BatchNormalization", ["x", "s", "b", "m", "v"], ["y"])],
-                      {"x": ("f", [2, 3, 4, 5])}, {k: abs(W(3)).astype(F32) for k in "sbmv"}),
+    "batch norm 9": (
+        9,
+        [N("BatchNormalization", ["x", "s", "b", "m", "v"], ["y"], epsilon=1e-3, momentum=0.8)],
+        {"x": ("f", [2, 3, 4])},
+        {k: abs(W(3)).astype(F32) for k in "sbmv"},
+    ),
+    "batch norm 14": (
+        14,
+        [N("BatchNormalization", ["x", "s", "b", "m", "v"], ["y"])],
+        {"x": ("f", [2, 3, 4, 5])},
+        {k: abs(W(3)).astype(F32) for k in "sbmv"},
+    ),
     "softmax 11 default": (11, [N("Softmax", ["x"], ["y"])], {"x": ("f", [2, 3, 4])}, {}),
     "softmax 11 axis 2": (11, [N("Softmax", ["x"], ["y"], axis=2)], {"x": ("f", [2, 3, 4, 5])}, {}),
     "softmax 11 last": (11, [N("Softmax", ["x"], ["y"], axis=2)], {"x": ("f", [2, 3, 4])}, {}),
@@ -183,56 +231,162 @@ OLD = {
     "softmax 13": (13, [N("Softmax", ["x"], ["y"], axis=1)], {"x": ("f", [2, 3, 4])}, {}),
     "upsample 9": (9, [N("Upsample", ["x", "s"], ["y"], mode="nearest")], {"x": ("f", [1, 2, 3, 4])}, {"s": F32([1, 1, 2, 3])}),
     "upsample 7": (7, [N("Upsample", ["x"], ["y"], mode="nearest", scales=[1.0, 1.0, 2.0, 2.0])], {"x": ("f", [1, 2, 3, 4])}, {}),
-    "upsample linear 9": (9, [N("Upsample", ["x", "s"], ["y"], mode="linear")], {"x": ("f", [1, 2, 3, 4])}, {"s": F32([1, 1, 2, 2])}),
+    "upsample linear 9": (
+        9,
+        [N("Upsample", ["x", "s"], ["y"], mode="linear")],
+        {"x": ("f", [1, 2, 3, 4])},
+        {"s": F32([1, 1, 2, 2])},
+    ),
     "resize 10": (10, [N("Resize", ["x", "s"], ["y"], mode="linear")], {"x": ("f", [1, 2, 3, 4])}, {"s": F32([1, 1, 2, 2.5])}),
-    "resize 11 sizes": (11, [N("Resize", ["x", "r", "e", "z"], ["y"], mode="linear", coordinate_transformation_mode="align_corners")],
-                        {"x": ("f", [1, 2, 3, 4])}, {"r": F32([]), "e": F32([]), "z": np.array([1, 2, 7, 9])}),
-    "resize 13 nearest": (13, [N("Resize", ["x", "", "s"], ["y"], mode="nearest", nearest_mode="floor",
-                                 coordinate_transformation_mode="asymmetric")],
-                          {"x": ("f", [1, 2, 3, 4])}, {"s": F32([1, 1, 2, 2])}),
-    "resize 18 axes": (18, [N("Resize", ["x", "", "s"], ["y"], mode="linear", axes=[2, 3])], {"x": ("f", [1, 2, 3, 4])}, {"s": F32([2, 2])}),
-    "group norm 18": (18, [N("GroupNormalization", ["x", "s", "b"], ["y"], num_groups=2)], {"x": ("f", [2, 6, 4])},
-                      {"s": F32([0.5, 2]), "b": F32([1, -1])}),
-    "group norm 21": (21, [N("GroupNormalization", ["x", "s", "b"], ["y"], num_groups=2)], {"x": ("f", [2, 6, 4])},
-                      {"s": W(6).astype(F32), "b": W(6).astype(F32)}),
-    "gemm": (11, [N("Gemm", ["x", "w", "c"], ["y"], alpha=0.5, beta=2.0, transA=1)], {"x": ("f", [4, 3])},
-             {"w": W((4, 5)).astype(F32), "c": W((1, 5)).astype(F32)}),
-    "gemm column": (13, [N("Gemm", ["x", "w", "c"], ["y"], transB=1)], {"x": ("f", [3, 4])},
-                    {"w": W((5, 4)).astype(F32), "c": W((3, 1)).astype(F32)}),
-    "gemm two inputs": (13, [N("Gemm", ["x", "z", "c"], ["y"], alpha=2.0, beta=0.5)], {"x": ("f", [3, 4]), "z": ("f", [4, 5])},
-                        {"c": F32(1.5)}),
+    "resize 11 sizes": (
+        11,
+        [N("Resize", ["x", "r", "e", "z"], ["y"], mode="linear", coordinate_transformation_mode="align_corners")],
+        {"x": ("f", [1, 2, 3, 4])},
+        {"r": F32([]), "e": F32([]), "z": np.array([1, 2, 7, 9])},
+    ),
+    "resize 13 nearest": (
+        13,
+        [N("Resize", ["x", "", "s"], ["y"], mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric")],
+        {"x": ("f", [1, 2, 3, 4])},
+        {"s": F32([1, 1, 2, 2])},
+    ),
+    "resize 18 axes": (
+        18,
+        [N("Resize", ["x", "", "s"], ["y"], mode="linear", axes=[2, 3])],
+        {"x": ("f", [1, 2, 3, 4])},
+        {"s": F32([2, 2])},
+    ),
+    "group norm 18": (
+        18,
+        [N("GroupNormalization", ["x", "s", "b"], ["y"], num_groups=2)],
+        {"x": ("f", [2, 6, 4])},
+        {"s": F32([0.5, 2]), "b": F32([1, -1])},
+    ),
+    "group norm 21": (
+        21,
+        [N("GroupNormalization", ["x", "s", "b"], ["y"], num_groups=2)],
+        {"x": ("f", [2, 6, 4])},
+        {"s": W(6).astype(F32), "b": W(6).astype(F32)},
+    ),
+    "gemm": (
+        11,
+        [N("Gemm", ["x", "w", "c"], ["y"], alpha=0.5, beta=2.0, transA=1)],
+        {"x": ("f", [4, 3])},
+        {"w": W((4, 5)).astype(F32), "c": W((1, 5)).astype(F32)},
+    ),
+    "gemm column": (
+        13,
+        [N("Gemm", ["x", "w", "c"], ["y"], transB=1)],
+        {"x": ("f", [3, 4])},
+        {"w": W((5, 4)).astype(F32), "c": W((3, 1)).astype(F32)},
+    ),
+    "gemm two inputs": (
+        13,
+        [N("Gemm", ["x", "z", "c"], ["y"], alpha=2.0, beta=0.5)],
+        {"x": ("f", [3, 4]), "z": ("f", [4, 5])},
+        {"c": F32(1.5)},
+    ),
     "gemm scalar": (11, [N("Gemm", ["x", "w", "c"], ["y"])], {"x": ("f", [3, 4])}, {"w": W((4, 5)).astype(F32), "c": F32(1.5)}),
-    "conv same upper": (11, [N("Conv", ["x", "w"], ["y"], auto_pad="SAME_UPPER", strides=[2, 2])], {"x": ("f", [1, 3, 7, 8])},
-                        {"w": W((4, 3, 3, 2)).astype(F32)}),
-    "conv same lower": (11, [N("Conv", ["x", "w"], ["y"], auto_pad="SAME_LOWER", strides=[1, 3])], {"x": ("f", [1, 3, 7, 8])},
-                        {"w": W((4, 3, 3, 2)).astype(F32)}),
-    "conv valid 1d": (13, [N("Conv", ["x", "w", "b"], ["y"], auto_pad="VALID", group=3)], {"x": ("f", [2, 3, 9])},
-                      {"w": W((6, 1, 3)).astype(F32), "b": W(6).astype(F32)}),
-    "pool same": (11, [N("MaxPool", ["x"], ["y"], auto_pad="SAME_UPPER", kernel_shape=[3, 3], strides=[2, 2])], {"x": ("f", [1, 2, 6, 7])}, {}),
-    "average pool 11": (11, [N("AveragePool", ["x"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], ceil_mode=1)],
-                        {"x": ("f", [1, 2, 6, 7])}, {}),
-    "conv transpose same": (11, [N("ConvTranspose", ["x", "w"], ["y"], auto_pad="SAME_UPPER", strides=[2, 2])],
-                            {"x": ("f", [1, 2, 4, 5])}, {"w": W((2, 3, 3, 3)).astype(F32)}),
-    "conv transpose shape": (11, [N("ConvTranspose", ["x", "w"], ["y"], output_shape=[9, 11], strides=[2, 2])],
-                             {"x": ("f", [1, 2, 4, 5])}, {"w": W((2, 3, 3, 3)).astype(F32)}),
+    "conv same upper": (
+        11,
+        [N("Conv", ["x", "w"], ["y"], auto_pad="SAME_UPPER", strides=[2, 2])],
+        {"x": ("f", [1, 3, 7, 8])},
+        {"w": W((4, 3, 3, 2)).astype(F32)},
+    ),
+    "conv same lower": (
+        11,
+        [N("Conv", ["x", "w"], ["y"], auto_pad="SAME_LOWER", strides=[1, 3])],
+        {"x": ("f", [1, 3, 7, 8])},
+        {"w": W((4, 3, 3, 2)).astype(F32)},
+    ),
+    "conv valid 1d": (
+        13,
+        [N("Conv", ["x", "w", "b"], ["y"], auto_pad="VALID", group=3)],
+        {"x": ("f", [2, 3, 9])},
+        {"w": W((6, 1, 3)).astype(F32), "b": W(6).astype(F32)},
+    ),
+    "pool same": (
+        11,
+        [N("MaxPool", ["x"], ["y"], auto_pad="SAME_UPPER", kernel_shape=[3, 3], strides=[2, 2])],
+        {"x": ("f", [1, 2, 6, 7])},
+        {},
+    ),
+    "average pool 11": (
+        11,
+        [N("AveragePool", ["x"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], ceil_mode=1)],
+        {"x": ("f", [1, 2, 6, 7])},
+        {},
+    ),
+    "conv transpose same": (
+        11,
+        [N("ConvTranspose", ["x", "w"], ["y"], auto_pad="SAME_UPPER", strides=[2, 2])],
+        {"x": ("f", [1, 2, 4, 5])},
+        {"w": W((2, 3, 3, 3)).astype(F32)},
+    ),
+    "conv transpose shape": (
+        11,
+        [N("ConvTranspose", ["x", "w"], ["y"], output_shape=[9, 11], strides=[2, 2])],
+        {"x": ("f", [1, 2, 4, 5])},
+        {"w": W((2, 3, 3, 3)).astype(F32)},
+    ),
     "sum": (8, [N("Sum", ["x", "z", "x"], ["y"])], {"x": ("f", [2, 3]), "z": ("f", [3])}, {}),
-    "cast": (11, [N("Cast", ["x"], ["i"], to=TensorProto.INT32), N("Cast", ["i"], ["y"], to=TensorProto.FLOAT)], {"x": ("f", [5])}, {}),
+    "cast": (
+        11,
+        [N("Cast", ["x"], ["i"], to=TensorProto.INT32), N("Cast", ["i"], ["y"], to=TensorProto.FLOAT)],
+        {"x": ("f", [5])},
+        {},
+    ),
     "cast like": (15, [N("CastLike", ["x", "z"], ["y"])], {"x": ("i", [5]), "z": ("f", [1])}, {}),
-    "constant of shape": (11, [N("Shape", ["x"], ["s"]), N("ConstantOfShape", ["s"], ["o"], value=numpy_helper.from_array(F32([2]))),
-                               N("Mul", ["x", "o"], ["y"])], {"x": ("f", [2, 3])}, {}),
+    "constant of shape": (
+        11,
+        [
+            N("Shape", ["x"], ["s"]),
+            N("ConstantOfShape", ["s"], ["o"], value=numpy_helper.from_array(F32([2]))),
+            N("Mul", ["x", "o"], ["y"]),
+        ],
+        {"x": ("f", [2, 3])},
+        {},
+    ),
     "transpose default": (11, [N("Transpose", ["x"], ["y"])], {"x": ("f", [2, 3, 4])}, {}),
     "flatten": (11, [N("Flatten", ["x"], ["y"], axis=-1)], {"x": ("f", [2, 3, 4])}, {}),
     "hard swish 14": (14, [N("HardSwish", ["x"], ["y"])], {"x": ("f", [7])}, {}),
     "celu function": (12, [N("Celu", ["x"], ["y"], alpha=0.5)], {"x": ("f", [7])}, {}),
     "mvn function": (13, [N("MeanVarianceNormalization", ["x"], ["y"])], {"x": ("f", [2, 3, 4, 4])}, {}),
-    "scatter 9": (9, [N("Scatter", ["x", "i", "u"], ["y"], axis=1)], {"x": ("f", [2, 3])}, {"i": np.array([[1], [0]]), "u": F32([[5], [6]])}),
-    "reduce mean empty axes": (18, [N("ReduceMean", ["x", "a"], ["y"], keepdims=0)], {"x": ("f", [2, 3])}, {"a": np.zeros(0, np.int64)}),
-    "reduce noop": (18, [N("ReduceSum", ["x", "a"], ["y"], noop_with_empty_axes=1)], {"x": ("f", [2, 3])}, {"a": np.zeros(0, np.int64)}),
-    "lstm zeros": (14, [N("LSTM", ["x", "w", "r", "b", "", "h", "h"], ["y", "z"], hidden_size=4, direction="bidirectional")],
-                   {"x": ("f", [5, 1, 3])}, {"w": W((2, 16, 3)).astype(F32), "r": W((2, 16, 4)).astype(F32),
-                                             "b": W((2, 32)).astype(F32), "h": np.zeros((2, 1, 4), F32)}),
-    "gru": (14, [N("GRU", ["x", "w", "r", "b"], ["y"], hidden_size=4, linear_before_reset=1)], {"x": ("f", [5, 2, 3])},
-            {"w": W((1, 12, 3)).astype(F32), "r": W((1, 12, 4)).astype(F32), "b": W((1, 24)).astype(F32)}),
+    "scatter 9": (
+        9,
+        [N("Scatter", ["x", "i", "u"], ["y"], axis=1)],
+        {"x": ("f", [2, 3])},
+        {"i": np.array([[1], [0]]), "u": F32([[5], [6]])},
+    ),
+    "reduce mean empty axes": (
+        18,
+        [N("ReduceMean", ["x", "a"], ["y"], keepdims=0)],
+        {"x": ("f", [2, 3])},
+        {"a": np.zeros(0, np.int64)},
+    ),
+    "reduce noop": (
+        18,
+        [N("ReduceSum", ["x", "a"], ["y"], noop_with_empty_axes=1)],
+        {"x": ("f", [2, 3])},
+        {"a": np.zeros(0, np.int64)},
+    ),
+    "lstm zeros": (
+        14,
+        [N("LSTM", ["x", "w", "r", "b", "", "h", "h"], ["y", "z"], hidden_size=4, direction="bidirectional")],
+        {"x": ("f", [5, 1, 3])},
+        {
+            "w": W((2, 16, 3)).astype(F32),
+            "r": W((2, 16, 4)).astype(F32),
+            "b": W((2, 32)).astype(F32),
+            "h": np.zeros((2, 1, 4), F32),
+        },
+    ),
+    "gru": (
+        14,
+        [N("GRU", ["x", "w", "r", "b"], ["y"], hidden_size=4, linear_before_reset=1)],
+        {"x": ("f", [5, 2, 3])},
+        {"w": W((1, 12, 3)).astype(F32), "r": W((1, 12, 4)).astype(F32), "b": W((1, 24)).astype(F32)},
+    ),
 }
 
 
@@ -263,11 +417,19 @@ def test_old_forms_take_a_free_batch():
 
 
 def test_constants_of_all_kinds():
-    nodes = [N("Constant", [], ["a"], value_float=2.0), N("Constant", [], ["b"], value_floats=[1.0, 2.0, 3.0]),
-             N("Constant", [], ["c"], value_int=1), N("Constant", [], ["d"], value_ints=[0, 2]),
-             N("Constant", [], ["e"], value=numpy_helper.from_array(F32([[1], [2]]))),
-             N("Mul", ["x", "a"], ["p"]), N("Add", ["p", "b"], ["q"]), N("Mul", ["q", "e"], ["r"]),
-             N("Gather", ["r", "d"], ["s"], axis=1), N("Cast", ["c"], ["t"], to=1), N("Sub", ["s", "t"], ["y"])]
+    nodes = [
+        N("Constant", [], ["a"], value_float=2.0),
+        N("Constant", [], ["b"], value_floats=[1.0, 2.0, 3.0]),
+        N("Constant", [], ["c"], value_int=1),
+        N("Constant", [], ["d"], value_ints=[0, 2]),
+        N("Constant", [], ["e"], value=numpy_helper.from_array(F32([[1], [2]]))),
+        N("Mul", ["x", "a"], ["p"]),
+        N("Add", ["p", "b"], ["q"]),
+        N("Mul", ["q", "e"], ["r"]),
+        N("Gather", ["r", "d"], ["s"], axis=1),
+        N("Cast", ["c"], ["t"], to=1),
+        N("Sub", ["s", "t"], ["y"]),
+    ]
     model = model_of(13, nodes, {"x": ("f", [2, 3])})
     x = W((2, 3)).astype(F32)
     close(ours(load(model, simplify=False), {"x": x}), ort(model, {"x": x}))
@@ -278,8 +440,14 @@ def test_constants_of_all_kinds():
 
 def test_names_of_inputs_and_outputs_stay():
     """An output that is an input, a constant, an inner value, or one value twice."""
-    nodes = [N("Relu", ["x"], ["a"]), N("Identity", ["a"], ["b"]), N("Identity", ["x"], ["c"]), N("Sigmoid", ["a"], ["y"]),
-             N("Identity", ["k"], ["d"]), N("Identity", ["b"], ["e"])]
+    nodes = [
+        N("Relu", ["x"], ["a"]),
+        N("Identity", ["a"], ["b"]),
+        N("Identity", ["x"], ["c"]),
+        N("Sigmoid", ["a"], ["y"]),
+        N("Identity", ["k"], ["d"]),
+        N("Identity", ["b"], ["e"]),
+    ]
     outs = ["y", "a", "b", "c", "d", "e"]
     model = model_of(13, nodes, {"x": ("f", [2, 3])}, {"k": F32([1, 2])}, outs)
     graph = load(model, simplify=False)
@@ -303,13 +471,18 @@ def test_functions_are_inlined():
     a = onnx.AttributeProto(name="alpha", ref_attr_name="slope", type=onnx.AttributeProto.FLOAT)
     inner = N("LeakyRelu", ["v"], ["w"])
     inner.attribute.append(a)
-    f = helper.make_function("my", "Twice", ["v"], ["z"], [inner, N("Add", ["w", "w"], ["z"])],
-                             [helper.make_opsetid("", 17)], ["slope"])
-    graph = helper.make_graph([N("Twice", ["x"], ["t"], domain="my", slope=0.1), N("Twice", ["t"], ["y"], domain="my", slope=0.5)], "g",
-                              [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])])
-    model = helper.make_model(graph, functions=[f], ir_version=8,
-                              opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("my", 1)])
+    f = helper.make_function(
+        "my", "Twice", ["v"], ["z"], [inner, N("Add", ["w", "w"], ["z"])], [helper.make_opsetid("", 17)], ["slope"]
+    )
+    graph = helper.make_graph(
+        [N("Twice", ["x"], ["t"], domain="my", slope=0.1), N("Twice", ["t"], ["y"], domain="my", slope=0.5)],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])],
+    )
+    model = helper.make_model(
+        graph, functions=[f], ir_version=8, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("my", 1)]
+    )
     x = F32([-1, -2, 1, 2])
     got = load(model, simplify=False)
     assert [n.op for n in got.nodes] == ["leaky_relu", "add"] * 2
@@ -320,8 +493,12 @@ def test_if_with_a_known_condition():
     """TorchScript's squeeze: which branch depends on a size that is known."""
     then = helper.make_graph([N("Squeeze", ["x", "one"], ["t"])], "then", [], [helper.make_tensor_value_info("t", 1, None)])
     other = helper.make_graph([N("Identity", ["x"], ["e"])], "else", [], [helper.make_tensor_value_info("e", 1, None)])
-    nodes = [N("Shape", ["x"], ["s"]), N("Gather", ["s", "one0"], ["d"]), N("Equal", ["d", "one0"], ["c"]),
-             N("If", ["c"], ["y"], then_branch=then, else_branch=other)]
+    nodes = [
+        N("Shape", ["x"], ["s"]),
+        N("Gather", ["s", "one0"], ["d"]),
+        N("Equal", ["d", "one0"], ["c"]),
+        N("If", ["c"], ["y"], then_branch=then, else_branch=other),
+    ]
     model = model_of(13, nodes, {"x": ("f", [2, "k", 3])}, {"one": np.array([1]), "one0": np.array(1)})
     model.graph.output[0].type.tensor_type.elem_type = 1
     with pytest.raises(UserError, match="If is not supported .*bind the dimension"):
@@ -332,6 +509,7 @@ def test_if_with_a_known_condition():
 
 
 # --- shapes -------------------------------------------------------------------------------------------------------
+
 
 def test_dims():
     n, s = parse("N"), parse("seq")
@@ -347,16 +525,43 @@ def test_dims():
 
 def test_shape_arithmetic_folds_without_bind():
     """What exporters write for x.view(x.size(0), -1) and for splitting heads becomes one reshape each."""
-    nodes = [N("Shape", ["x"], ["s"]), N("Gather", ["s", "0"], ["n"]), N("Gather", ["s", "1"], ["t"]),
-             N("Unsqueeze", ["n", "ax"], ["nu"]), N("Unsqueeze", ["t", "ax"], ["tu"]),
-             N("Concat", ["nu", "tu", "heads"], ["target"], axis=0), N("Reshape", ["x", "target"], ["r"]),
-             N("Transpose", ["r"], ["p"], perm=[0, 2, 1, 3]), N("Transpose", ["p"], ["b"], perm=[0, 2, 1, 3]),
-             N("Shape", ["p"], ["ps"]), N("Gather", ["ps", "1"], ["h"]), N("Gather", ["ps", "3"], ["d"]), N("Mul", ["h", "d"], ["w"]),
-             N("Unsqueeze", ["w", "ax"], ["wu"]), N("Concat", ["nu", "minus", "wu"], ["joined"], axis=0), N("Reshape", ["b", "joined"], ["q"]),
-             N("Equal", ["target", "minuses"], ["eq"]), N("Where", ["eq", "ones", "target"], ["wh"]), N("Expand", ["r", "wh"], ["y"])]
-    model = model_of(13, nodes, {"x": ("f", ["N", "seq", 32])}, {
-        "0": np.array(0), "1": np.array(1), "3": np.array(3), "ax": np.array([0]), "heads": np.array([4, 8]), "minus": np.array([-1]),
-        "minuses": np.full(4, -1), "ones": np.ones(4, np.int64)}, ["y", "q"])
+    nodes = [
+        N("Shape", ["x"], ["s"]),
+        N("Gather", ["s", "0"], ["n"]),
+        N("Gather", ["s", "1"], ["t"]),
+        N("Unsqueeze", ["n", "ax"], ["nu"]),
+        N("Unsqueeze", ["t", "ax"], ["tu"]),
+        N("Concat", ["nu", "tu", "heads"], ["target"], axis=0),
+        N("Reshape", ["x", "target"], ["r"]),
+        N("Transpose", ["r"], ["p"], perm=[0, 2, 1, 3]),
+        N("Transpose", ["p"], ["b"], perm=[0, 2, 1, 3]),
+        N("Shape", ["p"], ["ps"]),
+        N("Gather", ["ps", "1"], ["h"]),
+        N("Gather", ["ps", "3"], ["d"]),
+        N("Mul", ["h", "d"], ["w"]),
+        N("Unsqueeze", ["w", "ax"], ["wu"]),
+        N("Concat", ["nu", "minus", "wu"], ["joined"], axis=0),
+        N("Reshape", ["b", "joined"], ["q"]),
+        N("Equal", ["target", "minuses"], ["eq"]),
+        N("Where", ["eq", "ones", "target"], ["wh"]),
+        N("Expand", ["r", "wh"], ["y"]),
+    ]
+    model = model_of(
+        13,
+        nodes,
+        {"x": ("f", ["N", "seq", 32])},
+        {
+            "0": np.array(0),
+            "1": np.array(1),
+            "3": np.array(3),
+            "ax": np.array([0]),
+            "heads": np.array([4, 8]),
+            "minus": np.array([-1]),
+            "minuses": np.full(4, -1),
+            "ones": np.ones(4, np.int64),
+        },
+        ["y", "q"],
+    )
     graph = load(model, simplify=False)
     assert [n.op for n in graph.nodes] == ["reshape", "transpose", "transpose", "reshape"]
     assert graph.nodes[0].inputs[1].data.tolist() == [0, 0, 4, 8] and graph.nodes[3].inputs[1].data.tolist() == [0, 0, 32]
@@ -366,8 +571,13 @@ def test_shape_arithmetic_folds_without_bind():
 
 
 def test_bind():
-    nodes = [N("Shape", ["x"], ["s"]), N("Slice", ["s", "a", "b"], ["h"]), N("Concat", ["h", "one"], ["t"], axis=0),
-             N("ConstantOfShape", ["t"], ["z"]), N("Add", ["z", "x"], ["y"])]
+    nodes = [
+        N("Shape", ["x"], ["s"]),
+        N("Slice", ["s", "a", "b"], ["h"]),
+        N("Concat", ["h", "one"], ["t"], axis=0),
+        N("ConstantOfShape", ["t"], ["z"]),
+        N("Add", ["z", "x"], ["y"]),
+    ]
     model = model_of(13, nodes, {"x": ("f", ["N", "seq", 1])}, {"a": np.array([0]), "b": np.array([2]), "one": np.array([4])})
     graph = load(model, bind={"seq": 3}, simplify=False)
     assert graph.inputs[0].shape == ("N", 3, 1) and graph.outputs[0].shape == ("N", 3, 4)
@@ -403,38 +613,57 @@ def test_batch_of_a_fixed_export(tmp_path):
     torch.onnx.export(net, (x[:1],), tmp_path / "m.onnx", dynamo=False, opset_version=13, input_names=["x"], output_names=["y"])
     graph = load(tmp_path / "m.onnx", batch="N")
     assert graph.inputs[0].shape[0] == "N" and graph.outputs[0].shape == ("N", 5)
-    want = torch.cat([net(x[i:i + 1]) for i in range(3)]).detach().numpy()
+    want = torch.cat([net(x[i : i + 1]) for i in range(3)]).detach().numpy()
     close(ours(graph, {"x": x.numpy()}), [want])
 
 
 def test_batch_refused():
-    model = model_of(13, [N("Reshape", ["x", "s"], ["t"]), N("ReduceSum", ["t"], ["y"])], {"x": ("f", [1, 6])}, {"s": np.array([6])})
+    model = model_of(
+        13, [N("Reshape", ["x", "s"], ["t"]), N("ReduceSum", ["t"], ["y"])], {"x": ("f", [1, 6])}, {"s": np.array([6])}
+    )
     with pytest.raises(UserError, match="batch 'N'.*output 'y'"):
         load(model, batch="N")
 
 
 # --- errors -------------------------------------------------------------------------------------------------------
 
+
 def test_all_unsupported_nodes_at_once():
-    nodes = [N("NonZero", ["x"], ["a"], name="first"), N("NonZero", ["x"], ["b"], name="second"),
-             N("Det", ["x"], ["c"], name="third"), N("Magic", ["c"], ["d"], name="fourth", domain="com.example"), N("Relu", ["d"], ["y"])]
-    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", 1, [3, 3])], [helper.make_tensor_value_info("y", 1, None)])
-    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.example", 1)])
+    nodes = [
+        N("NonZero", ["x"], ["a"], name="first"),
+        N("NonZero", ["x"], ["b"], name="second"),
+        N("Det", ["x"], ["c"], name="third"),
+        N("Magic", ["c"], ["d"], name="fourth", domain="com.example"),
+        N("Relu", ["d"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", 1, [3, 3])], [helper.make_tensor_value_info("y", 1, None)]
+    )
+    model = helper.make_model(
+        graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.example", 1)]
+    )
     with pytest.raises(UserError) as e:
         load(model, simplify=False)
     assert len(e.value.problems) == 3
     text = str(e.value)
-    for part in ("NonZero is not supported (nodes 'first', 'second')", "'third'", "com.example.Magic is not supported (node 'fourth')"):
+    for part in (
+        "NonZero is not supported (nodes 'first', 'second')",
+        "'third'",
+        "com.example.Magic is not supported (node 'fourth')",
+    ):
         assert part in text
 
 
-@pytest.mark.parametrize("name, content, text", [
-    ("missing.onnx", None, "no such file"),
-    ("bad.onnx", b"not a model at all", "not an ONNX model"),
-    ("empty.onnx", b"", "not an ONNX model"),
-    ("bad.pt2", b"PK nothing", "not a torch.export file"),
-    ("model.tflite", b"", "one of .onnx, .pt2, .mcc"),
-])
+@pytest.mark.parametrize(
+    "name, content, text",
+    [
+        ("missing.onnx", None, "no such file"),
+        ("bad.onnx", b"not a model at all", "not an ONNX model"),
+        ("empty.onnx", b"", "not an ONNX model"),
+        ("bad.pt2", b"PK nothing", "not a torch.export file"),
+        ("model.tflite", b"", "one of .onnx, .pt2, .mcc"),
+    ],
+)
 def test_bad_files(tmp_path, name, content, text):
     if content is not None:
         (tmp_path / name).write_bytes(content)
@@ -470,6 +699,7 @@ def test_export_refuses():
 
 # --- files and exporters --------------------------------------------------------------------------------------------
 
+
 def test_external_data(tmp_path):
     w = W((64, 64)).astype(F32)
     model = model_of(13, [N("MatMul", ["x", "w"], ["y"])], {"x": ("f", ["N", 64])}, {"w": w})
@@ -503,9 +733,17 @@ class Net(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.conv1, self.bn, self.conv2 = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.Conv2d(8, 16, 3, 2, groups=2)
+        self.conv1, self.bn, self.conv2 = (
+            nn.Conv2d(3, 8, 3, padding=1, bias=False),
+            nn.BatchNorm2d(8),
+            nn.Conv2d(8, 16, 3, 2, groups=2),
+        )
         self.embed, self.fc, self.norm = nn.Linear(16, 32), nn.Linear(32, 32), nn.LayerNorm(32)
-        self.attend, self.drop, self.head = nn.MultiheadAttention(32, 4, batch_first=True), nn.Dropout(0.2), nn.Linear(32, 5, bias=False)
+        self.attend, self.drop, self.head = (
+            nn.MultiheadAttention(32, 4, batch_first=True),
+            nn.Dropout(0.2),
+            nn.Linear(32, 5, bias=False),
+        )
 
     def forward(self, x):
         x = nn.functional.hardswish(self.bn(self.conv1(x)))
@@ -520,15 +758,31 @@ class Net(nn.Module):
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_torchscript_export(tmp_path, opset, dynamic):
     if opset == 11:
-        net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU6(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 5),
-                            nn.Softmax(1))
+        net = nn.Sequential(
+            nn.Conv2d(3, 4, 3),
+            nn.BatchNorm2d(4),
+            nn.ReLU6(),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(16, 5),
+            nn.Softmax(1),
+        )
     else:
         net = Net()
     net.eval()
     x = torch.randn(2, 3, 12, 12)
     names = ["y"] if opset == 11 else ["y", "z"]
-    torch.onnx.export(net, (x,), tmp_path / "m.onnx", dynamo=False, opset_version=opset, input_names=["x"], output_names=names,
-                      do_constant_folding=False, dynamic_axes={"x": {0: "N"}} if dynamic else None)
+    torch.onnx.export(
+        net,
+        (x,),
+        tmp_path / "m.onnx",
+        dynamo=False,
+        opset_version=opset,
+        input_names=["x"],
+        output_names=names,
+        do_constant_folding=False,
+        dynamic_axes={"x": {0: "N"}} if dynamic else None,
+    )
     graph = load(tmp_path / "m.onnx", simplify=False)
     ops = [n.op for n in graph.nodes]
     assert not set(ops) & {"shape", "constant_of_shape", "erf", "identity", "gather_nd"}
@@ -542,7 +796,9 @@ def test_torchscript_export(tmp_path, opset, dynamic):
 
 def test_torchscript_names(tmp_path):
     """Its folded weights ("onnx::Conv_12") get the names of their modules back."""
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(2), nn.Linear(100, 6), nn.Linear(6, 5)).eval()
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(2), nn.Linear(100, 6), nn.Linear(6, 5)
+    ).eval()
     torch.onnx.export(net, (torch.randn(2, 3, 12, 12),), tmp_path / "m.onnx", dynamo=False, opset_version=13)
     graph = load(tmp_path / "m.onnx", simplify=False)
     weights = {v.name for n in graph.nodes if n.op in ("conv", "linear") for v in n.inputs[1:]}
@@ -551,6 +807,7 @@ def test_torchscript_names(tmp_path):
 
 def test_causal_mask_of_a_named_length(tmp_path):
     """positions[:T] and mask[:T, :T] keep their dimensions, so that attention is seen without binding."""
+
     class Causal(nn.Module):
         def __init__(self):
             super().__init__()
@@ -563,9 +820,18 @@ def test_causal_mask_of_a_named_length(tmp_path):
             q, k, v = (t.view(-1, length, 4, 8).transpose(1, 2) for t in self.qkv(x).split(32, dim=2))
             scores = (q @ k.transpose(-2, -1) * 0.35).masked_fill(self.mask[:, :, :length, :length] == 0, float("-inf"))
             return (torch.softmax(scores, -1) @ v).transpose(1, 2).reshape(-1, length, 32)
+
     net, x = Causal().eval(), torch.randn(2, 6, 32)
-    torch.onnx.export(net, (x,), tmp_path / "m.onnx", dynamo=False, opset_version=17, input_names=["x"], output_names=["y"],
-                      dynamic_axes={"x": {0: "N", 1: "seq"}})
+    torch.onnx.export(
+        net,
+        (x,),
+        tmp_path / "m.onnx",
+        dynamo=False,
+        opset_version=17,
+        input_names=["x"],
+        output_names=["y"],
+        dynamic_axes={"x": {0: "N", 1: "seq"}},
+    )
     graph = load(tmp_path / "m.onnx", simplify=False)
     assert "attention" in {n.op for n in graph.nodes} and graph.outputs[0].shape == ("N", "seq", 32)
     x = torch.randn(3, 9, 32)
@@ -593,6 +859,7 @@ def test_from_torch_errors():
     class Odd(nn.Module):
         def forward(self, x):
             return x if x.sum() > 0 else -x
+
     with pytest.raises(UserError, match="torch could not export the model: "):
         from_torch(Odd(), torch.ones(3))
     with pytest.raises(UserError, match="no input is named 'z'; the inputs are x"):
@@ -617,25 +884,42 @@ class Heads(nn.Module):
     def forward(self, x, mask):
         q, k, v = (f(x).view(x.shape[0], -1, 4, 8).transpose(1, 2) for f in (self.q, self.k, self.v))
         if self.scale_after:
-            scores = q @ k.transpose(-1, -2) / 8 ** 0.5
+            scores = q @ k.transpose(-1, -2) / 8**0.5
         else:
-            scores = (q * 8 ** -0.5) @ k.transpose(-1, -2)
+            scores = (q * 8**-0.5) @ k.transpose(-1, -2)
         if self.masked:
             scores = scores + mask[:, None, None, :]
         y = (torch.softmax(scores, -1) @ v).transpose(1, 2)
         return self.o(y.reshape(x.shape[0], -1, 32))
 
 
-@pytest.mark.parametrize("after, masked, dynamo", [(True, True, True), (False, False, True), (True, True, False), (True, False, False),
-                                                   (False, True, False), (False, False, False)])
+@pytest.mark.parametrize(
+    "after, masked, dynamo",
+    [
+        (True, True, True),
+        (False, False, True),
+        (True, True, False),
+        (True, False, False),
+        (False, True, False),
+        (False, False, False),
+    ],
+)
 def test_attention_is_recognised(tmp_path, after, masked, dynamo):
     net, x, mask = Heads(after, masked).eval(), torch.randn(2, 6, 32), torch.randn(2, 6)
     axes = {"x": {0: "N", 1: "seq"}, "m": {0: "N", 1: "seq"}} if masked else {"x": {0: "N", 1: "seq"}}
     if dynamo:
         graph = from_torch(net, (x, mask), axes, ["x", "m"])
     else:
-        torch.onnx.export(net, (x, mask), tmp_path / "m.onnx", dynamo=False, opset_version=17, input_names=["x", "m"],
-                          output_names=["y"], dynamic_axes=axes)
+        torch.onnx.export(
+            net,
+            (x, mask),
+            tmp_path / "m.onnx",
+            dynamo=False,
+            opset_version=17,
+            input_names=["x", "m"],
+            output_names=["y"],
+            dynamic_axes=axes,
+        )
         graph = load(tmp_path / "m.onnx", simplify=False)
     ops = [n.op for n in graph.nodes]
     assert ops.count("attention") == 1 and "matmul" not in ops and "transpose" not in ops and ops.count("linear") == 4
@@ -680,13 +964,20 @@ def test_qdq(tmp_path):
     s = Sketch()
     x = s.input("x", 2, 8)
     xq = s("dequantize_linear", s("quantize_linear", x, 0.05, np.array(3, np.int8)), 0.05, np.array(3, np.int8))
-    w = s("dequantize_linear", np.arange(-20, 20, dtype=np.int8).reshape(5, 8), np.linspace(0.01, 0.02, 5, dtype=F32),
-          np.zeros(5, np.int8), axis=0)
+    w = s(
+        "dequantize_linear",
+        np.arange(-20, 20, dtype=np.int8).reshape(5, 8),
+        np.linspace(0.01, 0.02, 5, dtype=F32),
+        np.zeros(5, np.int8),
+        axis=0,
+    )
     graph = s.graph(s("matmul", xq, s("transpose", w, perm=[1, 0])))
     feeds = {"x": W((2, 8)).astype(F32)}
     export(graph, tmp_path / "q.onnx")
     back = load(tmp_path / "q.onnx")
-    assert [n.op for n in back.nodes].count("dequantize_linear") == 2 and any(v.dtype == "int8" and v.data.size == 40 for v in back.constants())
+    assert [n.op for n in back.nodes].count("dequantize_linear") == 2 and any(
+        v.dtype == "int8" and v.data.size == 40 for v in back.constants()
+    )
     close(ours(back, feeds), ours(graph, feeds))
     close(ort(str(tmp_path / "q.onnx"), feeds), ours(graph, feeds))
     export(graph, tmp_path / "f.onnx", qdq=False)
@@ -698,8 +989,12 @@ def test_qdq(tmp_path):
 def test_four_bit_weights():
     """Block-quantized int4 constants are held in int8; other small floats are refused by name."""
     w = np.random.default_rng(0).integers(-8, 8, (4, 6))
-    model = model_of(21, [N("DequantizeLinear", ["w", "s"], ["d"], axis=0, block_size=2), N("MatMul", ["x", "d"], ["y"])],
-                     {"x": ("f", [3, 4])}, {"s": abs(W((2, 6))).astype(F32)})
+    model = model_of(
+        21,
+        [N("DequantizeLinear", ["w", "s"], ["d"], axis=0, block_size=2), N("MatMul", ["x", "d"], ["y"])],
+        {"x": ("f", [3, 4])},
+        {"s": abs(W((2, 6))).astype(F32)},
+    )
     model.graph.initializer.append(helper.make_tensor("w", TensorProto.INT4, (4, 6), w.reshape(-1)))
     x = W((3, 4)).astype(F32)
     graph = load(model, simplify=False)
@@ -714,8 +1009,11 @@ def test_if_that_only_data_decide():
     """Both branches and a where."""
     then = helper.make_graph([N("Mul", ["x", "two"], ["t"])], "then", [], [helper.make_tensor_value_info("t", 1, [2, 3])])
     other = helper.make_graph([N("Relu", ["x"], ["e"])], "else", [], [helper.make_tensor_value_info("e", 1, [2, 3])])
-    nodes = [N("ReduceSum", ["x"], ["s"], keepdims=1), N("Less", ["s", "zero"], ["c"]),
-             N("If", ["c"], ["y"], then_branch=then, else_branch=other)]
+    nodes = [
+        N("ReduceSum", ["x"], ["s"], keepdims=1),
+        N("Less", ["s", "zero"], ["c"]),
+        N("If", ["c"], ["y"], then_branch=then, else_branch=other),
+    ]
     model = model_of(13, nodes, {"x": ("f", [2, 3])}, {"two": F32(2), "zero": F32(0)})
     model.graph.output[0].type.tensor_type.elem_type = 1
     graph = load(model, simplify=False)
@@ -725,9 +1023,15 @@ def test_if_that_only_data_decide():
 
 def test_sequences_leave_no_trace():
     """torch.chunk and friends: split to a sequence, take parts, join."""
-    nodes = [N("SplitToSequence", ["x", "size"], ["q"], axis=1), N("SequenceAt", ["q", "i0"], ["a"]), N("SequenceAt", ["q", "i2"], ["b"]),
-             N("SequenceConstruct", ["b", "a"], ["r"]), N("ConcatFromSequence", ["r"], ["y"], axis=1),
-             N("SequenceLength", ["q"], ["n"]), N("Cast", ["n"], ["z"], to=1)]
+    nodes = [
+        N("SplitToSequence", ["x", "size"], ["q"], axis=1),
+        N("SequenceAt", ["q", "i0"], ["a"]),
+        N("SequenceAt", ["q", "i2"], ["b"]),
+        N("SequenceConstruct", ["b", "a"], ["r"]),
+        N("ConcatFromSequence", ["r"], ["y"], axis=1),
+        N("SequenceLength", ["q"], ["n"]),
+        N("Cast", ["n"], ["z"], to=1),
+    ]
     model = model_of(13, nodes, {"x": ("f", ["N", 5])}, {"size": np.array(2), "i0": np.array(0), "i2": np.array(-1)}, ["y", "z"])
     graph = load(model, simplify=False)
     assert {n.op for n in graph.nodes} <= {"split", "concat", "identity"}
@@ -737,6 +1041,7 @@ def test_sequences_leave_no_trace():
 
 def test_simplify_is_only_asked_when_it_may_help(monkeypatch):
     from mcc.passes.onnx_io import files
+
     monkeypatch.setattr(files, "simplified", lambda *a: pytest.fail("not needed"))
     load(model_of(13, [N("Relu", ["x"], ["y"])], {"x": ("f", ["N", 3])}))
 
@@ -744,8 +1049,14 @@ def test_simplify_is_only_asked_when_it_may_help(monkeypatch):
 def test_without_onnxsim(monkeypatch):
     """It may be missing or fail; the graph is ours then."""
     import sys
+
     monkeypatch.setitem(sys.modules, "onnxsim", None)
-    nodes = [N("Shape", ["x"], ["s"]), N("Cast", ["s"], ["f"], to=1), N("ReduceMean", ["f"], ["m"], keepdims=0), N("Mul", ["x", "m"], ["y"])]
+    nodes = [
+        N("Shape", ["x"], ["s"]),
+        N("Cast", ["s"], ["f"], to=1),
+        N("ReduceMean", ["f"], ["m"], keepdims=0),
+        N("Mul", ["x", "m"], ["y"]),
+    ]
     model = model_of(13, nodes, {"x": ("f", ["N", 3])})
     x = W((5, 3)).astype(F32)
     close(ours(load(model), {"x": x}), [x * 4])

@@ -26,6 +26,7 @@ FUSIONS = (
     "layer_norm",
     "layer_norm_scale",
     "layer_norm_bias",
+    "group_norm",
     "rms_norm",
     "rms_norm_scale",
     "attention",

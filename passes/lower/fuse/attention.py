@@ -36,7 +36,9 @@ def replace(m):
         return None
     if mask is not None or chosen is not None:
         mask = mask or chosen
-        if mask.shape is None or not _broadcasts(mask.shape, (*q.shape[:3], shape[2])) or chosen is None and mask.dtype != q.dtype:
+        if mask.shape is None or not _broadcasts(mask.shape, (*q.shape[:3], shape[2])):
+            return None
+        if chosen is None and mask.dtype != q.dtype:
             return None
         if m.get("hide") is not None:  # the op's mask says where to look
             mask = m.emit("not", [chosen], {}, chosen.shape, "bool") if chosen.data is None else \

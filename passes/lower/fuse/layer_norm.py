@@ -11,7 +11,8 @@ from ._last_axes import last_axes
 
 MEAN = P("reduce_mean", "x", Const("axes"), keepdims=1)
 CENTER = P("sub", "x", MEAN, name="d")
-VARIANCE = P("add", P("reduce_mean", (P("pow", (CENTER, "d"), 2.0), P("mul", "d", "d")), Const("axes2"), keepdims=1), Number("eps"))
+SQUARE = (P("pow", (CENTER, "d"), 2.0), P("mul", "d", "d"))
+VARIANCE = P("add", P("reduce_mean", SQUARE, Const("axes2"), keepdims=1), Number("eps"))
 PATTERNS = [
     P("div", CENTER, P("sqrt", VARIANCE)),
     P("mul", CENTER, P("reciprocal", P("sqrt", VARIANCE))),

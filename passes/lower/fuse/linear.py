@@ -21,7 +21,8 @@ def replace(m):
         w = Value(m.graph.fresh(wt.name + ".T"), wt.dtype, wt.data.shape[::-1], np.ascontiguousarray(wt.data.T), dict(wt.meta))
         if all(n is m.root or wt not in n.inputs for n in m.graph.nodes):
             w.name = wt.name  # nobody else reads it: the layer keeps its name
-    if m["x"].data is not None or not w.dtype.startswith(("float", "bfloat")) or m["x"].shape is not None and not len(m["x"].shape) > 1:
+    x = m["x"]
+    if x.data is not None or not w.dtype.startswith(("float", "bfloat")) or x.shape is not None and len(x.shape) < 2:
         return None
     return "linear", [m["x"], w], {}
 
