@@ -258,9 +258,9 @@ def reduction(r: Reader, c: Call) -> None:
     axes = c.inputs[1] if len(c.inputs) > 1 else None
     if axes is not None and axes.data is not None and axes.data.size == 0:
         axes = None
+    if noop and (axes is None or axes.data is None):
+        c.attrs["noop_with_empty_axes"] = 1
     if axes is None:
-        if noop:
-            c.attrs["noop_with_empty_axes"] = 1
         c.inputs = c.inputs[:1]
     c.attrs.setdefault("keepdims", 1)
 
