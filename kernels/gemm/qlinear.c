@@ -1,5 +1,4 @@
 /* qlinear.c: the int8 linear layers: qlinear (static scales) and dqlinear (rows quantized as they come). */
-#include <math.h>
 #include <string.h>
 
 #include "../core/element.h"
@@ -68,11 +67,16 @@ void mcc_run_qlinear(const mcc_node *node, mcc_exec *exec) {
 /* --- dynamic ---------------------------------------------------------------------------------------------------- */
 
 float mcc_dynamic_s8(const float *x, size_t count, int8_t *codes) {
-    float top = 0;
+    /* The bits of floats that are not negative are in the order of the floats, and compilers vectorize an integer maximum. */
+    int32_t bits = 0;
     for (size_t i = 0; i < count; i++) {
-        const float a = fabsf(x[i]);
-        top = a > top ? a : top;
+        int32_t a;
+        memcpy(&a, x + i, sizeof a);
+        a &= INT32_MAX;
+        bits = a > bits ? a : bits;
     }
+    float top;
+    memcpy(&top, &bits, sizeof top);
     /* Infinite or huge inputs have no codes; clamp so that the conversion below is defined. */
     const float inverse = top > 0 ? 127.0f / top : 0.0f;
     for (size_t i = 0; i < count; i++) {

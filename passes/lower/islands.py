@@ -87,6 +87,9 @@ def _path_to_int8(rw, node: Node):
 
 
 def _dynamic(rw, node: Node, w: Value, w_scale, b) -> bool:
+    """Quantize the input while running. A depthwise layer stays float: its few products would not pay for that."""
+    if node.attrs.get("group", 1) > 1 and w.shape[-1] == 1:
+        return False
     scale = rw.const(np.broadcast_to(w_scale, (w.shape[0],)).astype(np.float32), node.outputs[0].name + ".scale")
     bias = None if b is None else rw.const(b.astype(np.float32), node.outputs[0].name + ".bias")
     attrs = {k: v for k, v in node.attrs.items() if k != "dynamic"}

@@ -16,6 +16,7 @@ FUSIONS = (
     "linear",
     "linear_bias",
     "conv_bias",
+    "pad_conv",
     "softplus",
     "hard_sigmoid",
     "hard_swish",
