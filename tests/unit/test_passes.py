@@ -498,6 +498,21 @@ def two_convs():
         Node("conv", [d, weight("c.weight", 5, 12, 1, 1, scale=1 / sizes.reshape(1, -1, 1, 1)), weight("c.bias", 5)], [y], {}, "c")])
 
 
+def test_preparing_changes_no_number():
+    from mcc.passes.quantize.prepare import prepare
+
+    graph = two_convs()
+    conv, x = graph.nodes[0], graph.inputs[0]
+    wide = Value("wide", "float32", ("N", 3, 9, 8))
+    graph.nodes.insert(0, Node("pad", [x, constant("pads", np.array([0, 0, 1, 0, 0, 0, 2, 2]))], [wide], {}, "pad"))
+    conv.inputs = [wide, *conv.inputs[1:]]
+    for g in (graph, cnn()):
+        out = prepare(g)
+        assert not {"pad", "batch_norm"} & {n.op for n in out.nodes}
+        assert distance(outputs(out), outputs(g)) < 1e-5
+    assert prepare(graph).nodes[0].attrs["pads"] == [1, 0, 2, 2]
+
+
 def test_equalisation_changes_no_number_and_helps():
     from mcc.passes.quantize.prepare import equalize
 
