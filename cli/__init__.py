@@ -41,7 +41,8 @@ class Commands(click.Group):
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             from difflib import get_close_matches
             near = get_close_matches(args[0], COMMANDS, n=1)
-            ctx.fail(f"no command {args[0]!r}" + (f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(COMMANDS)}"))
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}"
+            ctx.fail(f"no command {args[0]!r}; {hint}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx, formatter):
@@ -79,7 +80,8 @@ def main(args: list[str] | None = None) -> int:
         hint = f"; see `{e.ctx.command_path} --help`" if isinstance(e, click.UsageError) and e.ctx is not None else ""
         return _stop(args, 2, [f"mcc: {e.format_message().rstrip('.')}{hint}"])
     except (KeyboardInterrupt, click.Abort):
-        text = "the same command goes on from the last finished pass" if args[:1] == ["compress"] else "nothing was left half done"
+        resumes = args[:1] == ["compress"]
+        text = "the same command goes on from the last finished pass" if resumes else "nothing was left half done"
         return _stop(args, 130, [f"mcc: stopped; {text}"])
     except BrokenPipeError:  # the reader of our output went away
         sys.stderr.close()

@@ -23,11 +23,14 @@ WRONG = 1e-3  # of the output's range; an fp32 rival further off computes someth
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16", "int8"]), default="fp32", show_default=True,
               help="How an .onnx or .pt2 is lowered.")
 @click.option("--calibration", "samples", type=click.Path(path_type=Path), metavar="FILE.npz", help="As for mcc lower.")
-@click.option("--seconds", type=click.FloatRange(0.01, 3600), default=2.0, show_default=True, help="How long to measure each runtime.")
+@click.option("--seconds", type=click.FloatRange(0.01, 3600), default=2.0, show_default=True,
+              help="How long to measure each runtime.")
 @click.option("--ops", is_flag=True, help="Where the time goes, node by node.")
-@click.option("--vs", default="", metavar="NAME,...", help="Measure against: onnxruntime (needs the .onnx; the float model in fp32).")
+@click.option("--vs", default="", metavar="NAME,...",
+              help="Measure against: onnxruntime (needs the .onnx; the float model in fp32).")
 @click.option("--reference", type=click.Path(path_type=Path), metavar="FILE.onnx", help="For a .mcc: the model that --vs runs.")
-@click.option("--baseline", type=click.Path(path_type=Path), metavar="FILE", help="An earlier --json: exit 1 when this is slower.")
+@click.option("--baseline", type=click.Path(path_type=Path), metavar="FILE",
+              help="An earlier --json: exit 1 when this is slower.")
 @click.option("--tolerance", default="5%", show_default=True, help="How much slower than the baseline is still well.")
 @bind_option
 @show.json_option
@@ -45,7 +48,8 @@ def command(model, target, threads, precision, samples, seconds, ops, vs, refere
     with tempfile.TemporaryDirectory() as folder:
         file = model if model.suffix == ".mcc" else _lowered(model, Path(folder) / "model.mcc", precision, samples, bound(binds))
         facts = {"schema": 1, "model": str(model), "target": target,
-                 "precision": precision if model.suffix != ".mcc" else "as in the file", **TARGETS[target](file, threads, seconds, rivals, ops)}
+                 "precision": precision if model.suffix != ".mcc" else "as in the file",
+                 **TARGETS[target](file, threads, seconds, rivals, ops)}
     code = 0
     if before is not None:
         now = facts["latency_ms"]["median"]
@@ -129,7 +133,8 @@ def _cold(file: Path, threads: int) -> dict:
             "ms = (opened + time.perf_counter() - t) * 1e3\n"
             "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)\n"
             "print(json.dumps({'cold_start_ms': ms, 'peak_rss_bytes': peak}))\n")
-    done = subprocess.run([sys.executable, "-c", code, os.fspath(file), str(threads)], check=False, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code, os.fspath(file), str(threads)], check=False, capture_output=True,
+                          text=True)
     if done.returncode:
         from .engine import session
         session(file, threads)  # says why, when the file is to blame
@@ -175,7 +180,8 @@ def _onnxruntime(file: Path):
         names = [o.name for o in opened.get_outputs()]
         missing = [i.name for i in opened.get_inputs() if i.name not in inputs]
         if missing:
-            raise UserError(f"--vs onnxruntime: {file} has an input {missing[0]!r} that the .mcc file has not; is it the same model?")
+            raise UserError(f"--vs onnxruntime: {file} has an input {missing[0]!r} that the .mcc file has not; "
+                            "is it the same model?")
         return (lambda: opened.run(None, inputs)), dict(zip(names, opened.run(None, inputs)))
     return make
 
@@ -211,14 +217,15 @@ def _print(f: dict, ops: bool) -> None:
     print(f"latency    {show.ms(t['median'])} (p10 {show.ms(t['p10'])}, p90 {show.ms(t['p90'])}, {t['runs']} runs), "
           f"{f['macs'] / t['median'] / 1e6:.1f} GMAC/s")
     print(f"cold start {show.ms(f['cold_start_ms'])}")
-    print(f"file {show.size(f['model_bytes'])}, arena {show.size(f['arena_bytes'])}, weights in memory {show.size(f['weight_bytes'])}, "
-          f"peak memory of a process {show.size(f['peak_rss_bytes'])}, {show.count(f['macs'])} MACs")
+    print(f"file {show.size(f['model_bytes'])}, {show.count(f['macs'])} MACs, arena {show.size(f['arena_bytes'])}, "
+          f"weights in memory {show.size(f['weight_bytes'])}, peak memory of a process {show.size(f['peak_rss_bytes'])}")
     for name, v in f["vs"].items():
         says = "" if v["agrees"] else f"; OUTPUTS DIFFER by {v['max_error']:.2g} of their range"
         print(f"{name:<10} {show.ms(v['median'])}, {v['ratio']:.2f}x our time{says}")
     if "baseline" in f:
         b = f["baseline"]
-        print(f"{'ok  ' if b['ok'] else 'FAIL'} {b['ratio']:.3f}x the baseline's {show.ms(b['median'])}, up to {1 + b['tolerance']:.3g}x is well")
+        print(f"{'ok  ' if b['ok'] else 'FAIL'} {b['ratio']:.3f}x the baseline's {show.ms(b['median'])}, "
+              f"up to {1 + b['tolerance']:.3g}x is well")
     if ops:
         total = sum(n["ms"] for n in f["ops"]) or 1.0
         show.table(["node", "op", "kernel", "ms", "share", "MACs"],

@@ -45,7 +45,8 @@ def _plan(plan: dict, as_json: bool) -> None:
              show.count(first["macs"]), show.size(first["bytes"]), ""]]
     for i, s in enumerate(plan["stages"], 1):
         if "bytes" in s:
-            figures = [show.count(s["nonzero"]), show.count(s["macs"]), show.size(s["bytes"]), f"{first['bytes'] / s['bytes']:.3g}x"]
+            figures = [show.count(s["nonzero"]), show.count(s["macs"]), show.size(s["bytes"]),
+                       f"{first['bytes'] / s['bytes']:.3g}x"]
         else:
             figures = ["?", "?", "?", "?"]
         rows.append([f"{i} {s['pass']}", str(len(s.get("layers", [])) or "?"), *figures])

@@ -47,7 +47,9 @@ def times(call, seconds: float = 0.5, least: int = 5, most: int = 2000, warm: in
 def quantiles(samples: list[float]) -> dict:
     """{"median", "p10", "p90", "runs"} of times."""
     s = sorted(samples)
-    pick = lambda q: s[min(len(s) - 1, round(q * (len(s) - 1)))]
+
+    def pick(q: float) -> float:
+        return s[round(q * (len(s) - 1))]
     return {"median": pick(0.5), "p10": pick(0.1), "p90": pick(0.9), "runs": len(s)}
 
 

@@ -45,4 +45,5 @@ def command(model, recipe, sets, threads, as_json):
     lo, hi = facts["metric_ci95"]
     dlo, dhi = facts["difference_ci95"]
     print(f"{name} {facts['metric']:.4f} [{lo:.4f}, {hi:.4f}] on {len(ours)} test samples")
-    print(f"original {facts['original']['metric']:.4f}, difference {facts['difference']:+.4f} [{dlo:+.4f}, {dhi:+.4f}] (95 %, paired)")
+    print(f"original {facts['original']['metric']:.4f}, "
+          f"difference {facts['difference']:+.4f} [{dlo:+.4f}, {dhi:+.4f}] (95 %, paired)")

@@ -79,7 +79,7 @@ def fed(given: dict, ports, path) -> dict:
         if not fits:
             problems.append(f"{path}: input {p.name!r} is {list(given[p.name].shape)}, the model takes "
                             f"{['N', *p.shape[1:]] if p.shape else []}".replace("'N'", "N"))
-        elif dtype.kind != a.dtype.kind and not (dtype.kind == "f" and a.dtype.kind in "iu" or {dtype.kind, a.dtype.kind} == set("iu")):
+        elif dtype.kind + a.dtype.kind not in ("ff", "fi", "fu", "ii", "uu", "iu", "ui", "bb"):
             problems.append(f"{path}: input {p.name!r} is {a.dtype}, the model takes {dtype}")
         else:
             made[p.name] = np.ascontiguousarray(a, dtype)
@@ -135,4 +135,5 @@ def calibration(path: Path | None, graph) -> list[dict] | None:
     count = len(next(iter(made.values())))
     if count < size:
         raise UserError(f"{path}: has {count} samples, the model takes {size} at once")
-    return [{k: a[i:i + size] for k, a in made.items()} for i in range(0, count - size + 1 if isinstance(first, int) else count, size)]
+    end = count - size + 1 if isinstance(first, int) else count  # a fixed batch takes whole batches only
+    return [{k: a[i:i + size] for k, a in made.items()} for i in range(0, end, size)]

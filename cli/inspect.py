@@ -34,7 +34,9 @@ def command(model, sensitivity, samples, binds, as_json):
     for n in graph.nodes:
         own = [v for v in dict.fromkeys(n.inputs) if v in weights and v not in seen]
         seen.update(own)
-        constants = own if model.suffix != ".mcc" else [v for v in dict.fromkeys(n.inputs) if v is not None and v.data is not None]
+        constants = own
+        if model.suffix == ".mcc":
+            constants = [v for v in dict.fromkeys(n.inputs) if v is not None and v.data is not None]
         row = {"name": layer_name(n), "op": n.op, "output": list(shapes.get(n.outputs[0], ())),
                "params": sum(v.data.size for v in own), "nonzero": sum(int((v.data != 0).sum()) for v in own),
                "macs": macs.get(n, 0), "bytes": sum(v.meta.get("stored_bytes", v.data.nbytes) for v in constants)}

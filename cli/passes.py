@@ -34,5 +34,6 @@ def command(name, as_json):
         emit({"schema": 1, "pass": name, "about": summary(cls), "options": rows})
         return
     click.echo(f"{name}: {summary(cls)}\n")
-    table(["option", "takes", "default", ""], [[r["option"], r["takes"], "-" if r["default"] is None else r["default"], r["about"]]
+    table(["option", "takes", "default", ""],
+          [[r["option"], r["takes"], "-" if r["default"] is None else r["default"], r["about"]]
                                                for r in rows], left=(0, 1, 2, 3))

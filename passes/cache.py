@@ -238,7 +238,9 @@ def _read(head: dict, blob: bytes, start: int) -> tuple[Graph, dict]:
 
     for value, row in zip(values, head["values"]):
         value.meta = back(row[4])
-    pick = lambda i: None if i is None else values[i]
+
+    def pick(i: int | None) -> Value | None:
+        return None if i is None else values[i]
     nodes = [Node(op, [pick(i) for i in ins], [values[i] for i in outs], back(attrs), name, scope)
              for op, name, scope, ins, outs, attrs in head["nodes"]]
     graph = Graph([values[i] for i in head["inputs"]], [values[i] for i in head["outputs"]], nodes, head["name"],

@@ -267,7 +267,8 @@ class _Run:
     def dependencies(self, prepared: Prepared) -> dict:
         import torch
         return {"data": prepared.data and prepared.data.fingerprint, "seed": self.recipe.seed, "loss": self.recipe.loss,
-                "train": self.recipe.train, "batch": (self.recipe.data or {}).get("batch"), "target": self.recipe.target.model_dump(),
+                "train": self.recipe.train, "batch": (self.recipe.data or {}).get("batch"),
+                "target": self.recipe.target.model_dump(),
                 "code": cache.code_version(), "libraries": cache.library_versions(), "threads": torch.get_num_threads()}
 
     def files_of(self, step: Step) -> dict:
@@ -292,7 +293,8 @@ class _Run:
         return {} if batch is None else {"batch": batch}
 
     def about_data(self) -> dict | None:
-        return self.data and {"source": self.recipe.data["source"], "train": self.data.size("train"), "test": self.data.size("test"),
+        return self.data and {"source": self.recipe.data["source"], "train": self.data.size("train"),
+                              "test": self.data.size("test"),
                               "calibration": self.data.size("calibration"), "fingerprint": self.data.fingerprint}
 
     def say(self, text: str) -> None:
@@ -324,7 +326,8 @@ def plan(recipe: Recipe, engine: Engine | None = None) -> dict:
                   target=recipe.target.model_dump(), seed=recipe.seed)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "m.mcc"
-        made: dict[str, Any] = {"schema": 1, "recipe": recipe.name, "train": prepared.train, "original": _predict(graph, recipe, engine, path),
+        made: dict[str, Any] = {"schema": 1, "recipe": recipe.name, "train": prepared.train,
+                                "original": _predict(graph, recipe, engine, path),
                                 "stages": [], "expect": [f"{r.name} {r.text}" for r in recipe.expect]}
         known = True
         for step in recipe.steps:

@@ -41,7 +41,7 @@ def prepare(recipe: Recipe) -> Prepared:
     data = None
     if recipe.data is not None:
         try:
-            data = _data(recipe, made and made.graph)
+            data = _data(recipe, None if made is None else made.graph)
         except UserError as e:
             problems += e.problems
     if made is not None:
@@ -119,15 +119,16 @@ def _module(recipe: Recipe):
 
 
 def _factory(recipe: Recipe):
-    place, name = recipe.place("model", "factory"), recipe.model.factory
+    place, name = recipe.place("model", "factory"), recipe.model.factory or ""
     look_beside(Path(recipe.path).parent)
     where, _, function = name.partition(":")
     try:
         module = import_module(where)
     except ModuleNotFoundError as e:
         missing = e.name or where
-        hint = "it is looked for among installed packages, in the current folder and beside the recipe" if where.startswith(missing) \
-            else f"{where} needs it"
+        hint = f"{where} needs it"
+        if where.startswith(missing):
+            hint = "it is looked for among installed packages, in the current folder and beside the recipe"
         raise UserError(f"{place}: model: cannot import {name}: no module named {missing!r}; {hint}") from None
     except Exception as e:  # noqa: BLE001 whatever the user's code or file raises
         raise UserError(f"{place}: model: importing {where} raised {type(e).__name__}: {_line(e)}") from None

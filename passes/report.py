@@ -18,7 +18,8 @@ class Scorer:
 
     def __init__(self, data, metric: Metric, original: Graph, batch: int = 256):
         self.data, self.metric, self.batch = data, metric, batch
-        self._original, self._reference = original, None
+        self._original = original
+        self._reference: list | None = None
 
     def batches(self) -> Iterator[tuple]:
         return self.data.batches("test", self.batch)
@@ -74,7 +75,8 @@ def counts(graph: Graph, bind: dict[str, int]) -> dict:
 def paid(now: dict, before: dict, metric: Metric | None) -> list[str]:
     """What a stage gained over the one before it: bytes, time, memory, and the metric where it rose for certain."""
     gains = []
-    for name, key, share in (("bytes", "bytes", SAME_SIZE), ("time", "latency_ms", SAME_TIME), ("memory", "arena_bytes", SAME_SIZE)):
+    for name, key, share in (("bytes", "bytes", SAME_SIZE), ("time", "latency_ms", SAME_TIME),
+                             ("memory", "arena_bytes", SAME_SIZE)):
         if now.get(key) is not None and before.get(key) is not None and now[key] < share * before[key]:
             gains.append(name)
     if metric is not None and now.get("metric") is not None and before.get("metric") is not None:
@@ -95,7 +97,8 @@ def gates(rules: list[Rule], original: dict, final: dict) -> list[dict]:
             continue
         row |= {"bound": r.bound(base if base is not None else 0.0), "ok": r.holds(value, base if base is not None else 0.0)}
         if r.figure == "metric" and base is not None and final.get("difference_ci95"):
-            row["sure"] = tells(*final["difference_ci95"], row["bound"] - base)
+            lo, hi = final["difference_ci95"]
+            row["sure"] = tells(lo, hi, row["bound"] - base)
         made.append(row)
     return made
 
@@ -111,7 +114,9 @@ def warnings(report: dict, scores: np.ndarray | None, original: np.ndarray | Non
         n, unsure = len(scores), [g for g in report["expect"] if g.get("sure") is False]
         for g in unsure:
             margin = abs(report["final"]["difference"] - (g["bound"] - g["original"]))
-            need = f"about {samples_needed(scores, original, margin):,} would do" if metric.mean and margin > 0 else "it lies on the bound"
+            need = "it lies on the bound"
+            if metric.mean and margin > 0:
+                need = f"about {samples_needed(scores, original, margin):,} would do"
             made.append(f"{n:,} test samples are too few to tell whether {g['rule']} holds; {need}")
         lo, hi = report["final"]["difference_ci95"]
         if not unsure and metric.mean and hi is not None and n < 100:

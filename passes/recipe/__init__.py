@@ -128,7 +128,8 @@ def _steps(item: Item | None, base: Path, problems: list[str]) -> list[Step]:
             continue
         name, options = next(iter(entry.value.items()))
         if name not in PASSES:
-            problems.append(f"{options.key}: passes: unknown pass {name!r}{near(name, PASSES) or '; there are ' + ', '.join(PASSES)}")
+            hint = near(name, PASSES) or "; there are " + ", ".join(PASSES)
+            problems.append(f"{options.key}: passes: unknown pass {name!r}{hint}")
             continue
         action = _action(name, find(name), options, base, problems)
         if action is not None:
@@ -180,7 +181,7 @@ def _fit(what: str, given: dict[str, Item], known: dict, base: Path, problems: l
         except Problem as e:
             deeper = "".join(f".{s}" for s in e.path)
             place = at(inner, e.path, key=str(e).startswith("unknown"))
-            problems.append(f"{place}: {what}: {key}{deeper} {e}" if str(e).startswith("must") else f"{place}: {what}: {key}: {e}")
+            problems.append(f"{place}: {what}: {key}{deeper if str(e).startswith('must') else ':'} {e}")
             good = False
     return values if good else None
 
@@ -213,7 +214,7 @@ def _source(item: Item, base: Path, problems: list[str], what: str) -> dict:
         problems.append(f"{source.place if source else item.key}: {what}: `source` must be one of "
                         f"{', '.join(sources.SOURCES)}, or your own module:function")
         return {}
-    made = {"source": source.value}
+    made: dict[str, Any] = {"source": source.value}
     if ":" in source.value:
         look_beside(base)
     try:
@@ -267,12 +268,12 @@ def _named(tree: Item, key: str, problems: list[str]) -> str | None:
     item = tree.value.get(key)
     if item is None or not isinstance(item.value, str):
         return None
-    if key == "metric":
-        from ..metrics import METRICS as names
-    else:
-        from ..train import LOSSES as names
+    from importlib import import_module
+    where, table = {"metric": ("metrics", "METRICS"), "loss": ("train", "LOSSES")}[key]
+    names: dict = getattr(import_module(f"..{where}", __name__), table)
     if item.value not in names:
-        problems.append(f"{item.place}: {key}: unknown {key} {item.value!r}{near(item.value, names) or '; there are ' + ', '.join(names)}")
+        hint = near(item.value, names) or "; there are " + ", ".join(names)
+        problems.append(f"{item.place}: {key}: unknown {key} {item.value!r}{hint}")
         return None
     return item.value
 
@@ -301,7 +302,7 @@ def _model(tree: Item, model: Model, problems: list[str]) -> None:
             if key in item.value and given[0] not in kinds.split():
                 problems.append(f"{item.value[key].key}: model: {key} belongs to {' or '.join(kinds.split())}, not to {given[0]}")
     if given[0] == "factory":
-        if ":" not in model.factory:
+        if ":" not in (model.factory or ""):
             problems.append(f"{at(tree, ('model', 'factory'))}: model: factory must be module:function, not {model.factory!r}")
         if (model.input is None) == (not model.inputs):
             problems.append(f"{item.key}: model: a factory needs `input: {{shape: [N, ...]}}`, or `inputs:` by name")

@@ -19,6 +19,7 @@ FIGURES = {"size": "bytes", "latency": "latency_ms", "macs": "macs", "params": "
 _COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "==": operator.eq}
 _UNITS = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 1024, "mib": 1024 ** 2, "gib": 1024 ** 3,
           "us": 1e-3, "ms": 1, "s": 1e3, "%": 0.01, "k": 1e3, "m": 1e6, "g": 1e9}
+_TAKES = "numbers, units, original, + - * / and ( )"
 _TOKEN = re.compile(r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(?P<unit>%|[A-Za-z]+)?"
                     r"|(?P<name>[A-Za-z_]\w*)|(?P<sign>[-+*/()]))")
 
@@ -65,7 +66,7 @@ class _Sum:
         while text[at:].strip():
             m = _TOKEN.match(text, at)
             if m is None:
-                raise ValueError(f"cannot read {text[at:].strip()!r}; it takes numbers, units, original, + - * / and ( )")
+                raise ValueError(f"cannot read {text[at:].strip()!r}; it takes {_TAKES}")
             self.tokens.append(m)
             at = m.end()
 
@@ -109,13 +110,14 @@ class _Sum:
         if token["number"]:
             unit = (token["unit"] or "").lower()
             if unit not in _UNITS:
-                raise ValueError(f"unknown unit {token['unit']!r}{near(token['unit'], ['KB', 'MB', 'KiB', 'MiB', 'ms', 'us', 's'])}")
+                hint = near(token["unit"], ["KB", "MB", "KiB", "MiB", "ms", "us", "s"])
+                raise ValueError(f"unknown unit {token['unit']!r}{hint}")
             number = float(token["number"]) * _UNITS[unit]
             return lambda original: number
         if token["name"] == "original":
             return lambda original: original
         word = (token["name"] or token["sign"])
-        raise ValueError(f"cannot read {word!r}{near(word, ['original']) or '; it takes numbers, units, original, + - * / and ( )'}")
+        raise ValueError(f"cannot read {word!r}{near(word, ['original']) or '; it takes ' + _TAKES}")
 
 
 def _join(act, left, right):

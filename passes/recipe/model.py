@@ -62,7 +62,7 @@ class Schema(Part):
     loss: str | None = None
     train: dict[str, Any] | None = None
     passes: list[Any] = []
-    target: Target = Target()
+    target: Target = Target.model_validate({})
     expect: dict[str, Any] = {}
     output: str | None = None
     seed: int = 0
@@ -121,7 +121,7 @@ def _value(tree: Item, path):
     return plain(tree)
 
 
-def _words(error: dict, path: tuple) -> str:
+def _words(error: Any, path: tuple) -> str:
     kind = error["type"]
     if kind == "extra_forbidden":
         known = _keys(path[:-1])
@@ -142,11 +142,11 @@ def _words(error: dict, path: tuple) -> str:
 
 def _keys(path: tuple) -> list[str]:
     """The keys a part of the recipe takes."""
-    part = {(): Schema, ("model",): Model, ("target",): Target}.get(path, Tensor)
-    return [*(["extends"] if path == () else []), *part.model_fields]
+    parts: dict[tuple, type[Part]] = {(): Schema, ("model",): Model, ("target",): Target}
+    return [*(["extends"] if path == () else []), *parts.get(path, Tensor).model_fields]
 
 
-def _line(tree: Item, path: tuple, text: str, error: dict | None = None) -> str:
+def _line(tree: Item, path: tuple, text: str, error: Any = None) -> str:
     named = error is not None and error["type"] == "extra_forbidden"
     where = at(tree, path, key=named)
     shown = path[:-1] if named else path

@@ -110,8 +110,8 @@ def parse(text: str, name: str, problems: list[str]) -> Item | None:
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-        tabs = [(i, re.match(r"[ \t]*", line).group().index("\t")) for i, line in enumerate(text.splitlines(), 1)
-                if "\t" in re.match(r"[ \t]*", line).group()]
+        indents = ((i, line[:len(line) - len(line.lstrip(" \t"))]) for i, line in enumerate(text.splitlines(), 1))
+        tabs = [(i, indent.index("\t")) for i, indent in indents if "\t" in indent]
         if tabs:
             problems += [f"{name}:{i}:{c + 1}: a tab in the indentation; YAML takes only spaces there" for i, c in tabs]
         elif "'\\t'" in (e.problem or ""):
@@ -131,7 +131,8 @@ def parse(text: str, name: str, problems: list[str]) -> Item | None:
 
 class _Builder:
     def __init__(self, name: str, problems: list[str]):
-        self.name, self.problems, self.open, self.count = name, problems, set(), 0
+        self.name, self.problems, self.count = name, problems, 0
+        self.open: set[int] = set()
 
     def place(self, node) -> str:
         return f"{self.name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
@@ -151,7 +152,7 @@ class _Builder:
         self.open.add(id(node))
         try:
             if isinstance(node, yaml.MappingNode):
-                value = self.mapping(node)
+                value: Any = self.mapping(node)
             elif isinstance(node, yaml.SequenceNode):
                 value = [self.build(n) for n in node.value]
             else:

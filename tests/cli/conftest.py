@@ -45,7 +45,8 @@ def made(tmp_path_factory):
     (folder / "nets.py").write_text(NETS)
     write_data(folder / "data.npz")
     torch.manual_seed(0)
-    state = {"fc1.weight": torch.randn(64, 4), "fc1.bias": torch.randn(64), "fc2.weight": torch.randn(3, 64) / 8, "fc2.bias": torch.zeros(3)}
+    state = {"fc1.weight": torch.randn(64, 4), "fc1.bias": torch.randn(64), "fc2.weight": torch.randn(3, 64) / 8,
+             "fc2.bias": torch.zeros(3)}
     save_file(state, folder / "weights.safetensors")
     return folder
 

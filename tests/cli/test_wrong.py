@@ -31,7 +31,8 @@ def strange(path):
     nodes = [helper.make_node("NonMaxSuppression", ["boxes", "scores"], ["chosen"], name="nms"),
              helper.make_node("Relu", ["scores"], ["kept"], name="act"),
              helper.make_node("NonZero", ["kept"], ["where"], name="find")]
-    graph = helper.make_graph(nodes, "strange", [t("boxes", TensorProto.FLOAT, [1, 4, 4]), t("scores", TensorProto.FLOAT, [1, 1, 4])],
+    graph = helper.make_graph(nodes, "strange",
+                              [t("boxes", TensorProto.FLOAT, [1, 4, 4]), t("scores", TensorProto.FLOAT, [1, 1, 4])],
                               [t("chosen", TensorProto.INT64, None), t("where", TensorProto.INT64, None)])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
 
@@ -46,7 +47,8 @@ def test_json_errors(folder, mcc):
 
 @pytest.mark.parametrize(("args", "line"), [
     (["compress", "nowhere.yaml"], "nowhere.yaml: no such file"),
-    (["compress", "lenet5-fashon"], "lenet5-fashon: no such file, and no recipe of that name ships; did you mean 'lenet5-fashion'?"),
+    (["compress", "lenet5-fashon"],
+     "lenet5-fashon: no such file, and no recipe of that name ships; did you mean 'lenet5-fashion'?"),
     (["comprss"], "mcc: no command 'comprss'; did you mean 'compress'?; see `mcc --help`"),
     (["lower", "model.oonx"], "model.oonx: no such file"),
     (["bench", "weights.safetensor"], "weights.safetensor: no such file; did you mean 'weights.safetensors'?"),

@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ALLOWED = {"cli": {"cli", "passes", "kernels"}, "passes": {"passes"}, "kernels": {"kernels"}}
 # The layers that are products share gemm's contract (its epilogue and requantization), whose activations are eltwise's.
-FAMILY_ARROWS = {("conv", "gemm"), ("dwconv", "gemm"), ("sparse", "gemm"), ("lut", "gemm"), ("gemm", "eltwise"), ("dwconv", "conv")}
+FAMILY_ARROWS = {("conv", "gemm"), ("dwconv", "gemm"), ("sparse", "gemm"), ("lut", "gemm"), ("gemm", "eltwise"),
+                 ("dwconv", "conv")}
 HEAVY = {"torch", "onnx", "onnxsim", "onnxscript", "onnxruntime", "numpy", "pydantic", "yaml", "PIL", "safetensors"}
 
 
@@ -57,7 +58,8 @@ def test_only_show_imports_rich():
 
 
 def test_commands_import_nothing_heavy_at_the_top():
-    wrong = [f"{p.name}: {n}" for p in sources("cli") for n in imports(p, outermost_only=True) if n.split(".")[0] in HEAVY | {"rich"}]
+    wrong = [f"{p.name}: {n}" for p in sources("cli") for n in imports(p, outermost_only=True)
+             if n.split(".")[0] in HEAVY | {"rich"}]
     assert not wrong
 
 
@@ -101,7 +103,9 @@ def test_every_pass_file_is_registered():
     for family in ("structure", "prune", "quantize", "distill"):
         for p in sources(f"passes/{family}"):
             tree = ast.parse(p.read_text())
-            passes = [c.name for c in tree.body if isinstance(c, ast.ClassDef) and any(getattr(b, "id", "") == "Pass" for b in c.bases)]
+            passes = [c.name for c in tree.body if isinstance(c,
+                                                              ast.ClassDef) and any(getattr(b, "id",
+                                                                                            "") == "Pass" for b in c.bases)]
             assert not passes or f"{family}.{p.stem}" in named, f"{p.relative_to(ROOT)}: {passes} has no line in PASSES"
 
 
@@ -128,13 +132,16 @@ def test_kernel_families_form_no_circle():
 
 
 def test_engine_needs_libc_and_threads_only():
-    system = {"assert", "ctype", "errno", "fcntl", "float", "inttypes", "limits", "math", "pthread", "sched", "stdalign", "stdarg",
+    system = {"assert", "ctype", "errno", "fcntl", "float", "inttypes", "limits", "math", "pthread", "sched", "stdalign",
+              "stdarg",
               "stdatomic", "stdbool", "stddef", "stdint", "stdio", "stdlib", "string", "time", "unistd",
-              "sys/stat", "sys/mman", "sys/types", "sys/auxv", "sys/sysctl", "asm/hwcap", "arm_neon", "immintrin", "cpuid", "windows",
+              "sys/stat", "sys/mman", "sys/types", "sys/auxv", "sys/sysctl", "asm/hwcap", "arm_neon", "immintrin", "cpuid",
+              "windows",
               "xmmintrin", "arm_sve", "io"}
     wrong = []
     for p in sorted((ROOT / "kernels").glob("*/*.[ch]")):
-        wrong += [f"{p.relative_to(ROOT)}: <{h}>" for h in re.findall(r"#\s*include\s+<([^>]+)\.h>", p.read_text()) if h not in system]
+        wrong += [f"{p.relative_to(ROOT)}: <{h}>" for h in re.findall(r"#\s*include\s+<([^>]+)\.h>",
+                                                                      p.read_text()) if h not in system]
     assert not wrong
     python = [str(p) for p in (ROOT / "kernels").rglob("*.[ch]") if "Python.h" in p.read_text()]
     assert [Path(p).name for p in python] == ["_core.c"]

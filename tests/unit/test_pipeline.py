@@ -77,8 +77,10 @@ def everything():
     shared = np.arange(12, dtype=np.float32).reshape(3, 4)
     w = Value("w", "float32", (3, 4), shared, {"sparse": True, "codebook": {"bits": 2, "groups": 1}, "odd": (1, {"~": 2})})
     v = Value("v", "float32", (3, 4), shared)
-    attrs = {"i": -5, "f": 1e-30, "inf": float("inf"), "s": "text", "b": True, "n": None, "ints": [1, 2], "tuple": (1, "a"), "bytes": b"\x00\xff",
-             "array": np.float64([[1, 2]]), "scalar": np.int8(-3), "value": w, "dict": {1: 2}, "set": {3, 1}, "dtype": np.dtype("int16")}
+    attrs = {"i": -5, "f": 1e-30, "inf": float("inf"), "s": "text", "b": True, "n": None, "ints": [1, 2], "tuple": (1, "a"),
+             "bytes": b"\x00\xff",
+             "array": np.float64([[1, 2]]), "scalar": np.int8(-3), "value": w, "dict": {1: 2}, "set": {3, 1},
+             "dtype": np.dtype("int16")}
     nodes = [Node("op", [x, w, None, v], [y], attrs, "name", "scope.of"),
              Node("two", [y], [Value("a", "bool", ()), Value("b", "int64", ("N", 2))])]
     graph = Graph([x], [y, nodes[1].outputs[1]], nodes, "all", {"deep": {"list": [(1, 2)]}})
@@ -128,7 +130,8 @@ def test_digest_tells_graphs_apart():
         graph = everything()
         act(graph)
         return cache.digest(graph)
-    others = [changed(lambda g: g.nodes[0].attrs.update(i=-6)), changed(lambda g: g.nodes[0].inputs[1].data.__setitem__((0, 0), 9)),
+    others = [changed(lambda g: g.nodes[0].attrs.update(i=-6)),
+              changed(lambda g: g.nodes[0].inputs[1].data.__setitem__((0, 0), 9)),
               changed(lambda g: g.nodes[0].inputs[1].meta.clear()), changed(lambda g: setattr(g.inputs[0], "shape", (1, 4))),
               changed(lambda g: g.outputs.pop())]
     assert len({base, *others}) == 6
@@ -191,7 +194,8 @@ def test_run_without_an_engine(folder):
 
 @pytest.mark.parametrize(("change", "kept"), [
     (["passes.1.quantize.codebook.bits=2"], [True, False]), (["passes.0.prune.weights.sparsity=0.6"], [False, False]),
-    (["seed=1"], [False, False]), (["data.test=0.3"], [False, False]), (["name=other"], [True, True]), (["train.lr=1e-3"], [False, False]),
+    (["seed=1"], [False, False]), (["data.test=0.3"], [False, False]), (["name=other"], [True, True]),
+    (["train.lr=1e-3"], [False, False]),
     (["expect.size=\"<= original * 2\""], [True, True]),
 ])
 def test_what_results_depend_on(folder, change, kept):
@@ -231,7 +235,8 @@ def test_failing_pass_says_where(folder, monkeypatch):
 
 
 def test_pattern_is_checked_after_structure_changed(folder):
-    made = read('passes.1.quantize.codebook.layers="fc1.*"', "passes.1.quantize.codebook.min_size=1", "passes.0={structure.low_rank: {rank: 2, layers: fc1}}")
+    made = read('passes.1.quantize.codebook.layers="fc1.*"', "passes.1.quantize.codebook.min_size=1",
+                "passes.0={structure.low_rank: {rank: 2, layers: fc1}}")
     report_ = pipeline.run(made)
     assert report_["stages"][1]["notes"]["tensors"] == 2
     with pytest.raises(UserError, match="'fc9' matches no layer"):
@@ -239,8 +244,10 @@ def test_pattern_is_checked_after_structure_changed(folder):
 
 
 @pytest.mark.parametrize(("sets", "line"), [
-    (["model.factory=pipeline_nets:Net"], "no module named 'pipeline_nets'"), (["model.args.widht=3"], "does not take these args"),
-    (["model.args.width=-1"], "raised RuntimeError"), (["model.input.shape=[N, 5]"], "model: "), (["data.path=r.yaml"], "data: npz"),
+    (["model.factory=pipeline_nets:Net"], "no module named 'pipeline_nets'"),
+    (["model.args.widht=3"], "does not take these args"),
+    (["model.args.width=-1"], "raised RuntimeError"), (["model.input.shape=[N, 5]"], "model: "),
+    (["data.path=r.yaml"], "data: npz"),
     (["metric=cosine", "expect={}"], None), (["model.checkpoint=r.yaml"], "cannot be read as a state_dict with weights_only"),
 ])
 def test_what_prepare_finds(folder, sets, line):
@@ -254,11 +261,13 @@ def test_what_prepare_finds(folder, sets, line):
 
 
 def test_checkpoint_that_does_not_fit(folder):
-    torch.save({"fc1.weight": torch.zeros(32, 4), "fc1.bais": torch.zeros(32), "fc2.weight": torch.zeros(3, 31), "fc2.bias": torch.zeros(3)}, "w.pt")
+    torch.save({"fc1.weight": torch.zeros(32, 4), "fc1.bais": torch.zeros(32), "fc2.weight": torch.zeros(3, 31),
+                "fc2.bias": torch.zeros(3)}, "w.pt")
     with pytest.raises(UserError) as e:
         pipeline.run(read(*FACTORY, "model.checkpoint=w.pt"))
     assert [p.split("w.pt: ")[-1] for p in e.value.problems] == [
-        "has no fc1.bias; did you mean 'fc1.bais'?", "has fc1.bais, which the model has not", "fc2.weight is [3, 31], the model's [3, 32]"]
+        "has no fc1.bias; did you mean 'fc1.bais'?", "has fc1.bais, which the model has not",
+        "fc2.weight is [3, 31], the model's [3, 32]"]
 
 
 @pytest.mark.parametrize("name", ["c.pt", "c.safetensors"])
@@ -289,8 +298,10 @@ def test_plan_names_what_it_cannot_tell(folder, monkeypatch):
 
 
 def test_gates():
-    original, final = {"bytes": 100, "metric": 0.9, "latency_ms": None}, {"bytes": 10, "metric": 0.89, "latency_ms": 2.0, "difference_ci95": [-0.02, 0.0]}
-    rules = [rule("size", "<= original / 10", "p"), rule("metric", ">= original - 0.015", "p"), rule("metric", ">= original - 0.05", "p"),
+    original, final = {"bytes": 100, "metric": 0.9, "latency_ms": None}, {"bytes": 10, "metric": 0.89, "latency_ms": 2.0,
+                                                                          "difference_ci95": [-0.02, 0.0]}
+    rules = [rule("size", "<= original / 10", "p"), rule("metric", ">= original - 0.015", "p"),
+             rule("metric", ">= original - 0.05", "p"),
              rule("latency", "<= 3 ms", "p"), rule("latency", "<= original", "p"), rule("arena", "<= 3", "p")]
     rows = report.gates(rules, original, final)
     assert [g["ok"] for g in rows] == [True, True, True, True, False, False]

@@ -25,7 +25,8 @@ def value(text):
 
 @pytest.mark.parametrize(("text", "want"), [
     ("1e-3", 1e-3), ("1E3", 1000.0), (".5", 0.5), ("5.", 5.0), ("-2", -2), ("+7", 7), ("1_000", 1000), ("0x1F", 31), ("0o17", 15),
-    ("017", 17), ("on", "on"), ("off", "off"), ("yes", "yes"), ("No", "No"), ("true", True), ("False", False), ("~", None), ("", None),
+    ("017", 17), ("on", "on"), ("off", "off"), ("yes", "yes"), ("No", "No"), ("true", True), ("False", False), ("~", None),
+    ("", None),
     ("null", None), ("'1'", "1"), ('"true"', "true"), ("1:30", "1:30"), ("2024-01-01", "2024-01-01"), (".inf", float("inf")),
     ("1.2.3", "1.2.3"), ("e5", "e5"), ("[1, [2], {a: b}]", [1, [2], {"a": "b"}]), ("1e", "1e"), (".", "."),
 ])
@@ -85,10 +86,13 @@ class Inner:
 
 
 @pytest.mark.parametrize(("hint", "given", "want"), [
-    (float, 3, 3.0), (int, 3, 3), (bool, "on", True), (bool, "No", False), (str, "x", "x"), (str | list[str], ["a", "b"], ["a", "b"]),
+    (float, 3, 3.0), (int, 3, 3), (bool, "on", True), (bool, "No", False), (str, "x", "x"),
+    (str | list[str], ["a", "b"], ["a", "b"]),
     (Literal["a", "off"], "off", "off"), (Literal["on", "off"], True, "on"), (int | None, None, None), (int | float, 2, 2),
-    (float | int, 2, 2), (tuple[int, int], [1, 2], (1, 2)), (tuple[str, ...], ["a"], ("a",)), (dict[str, dict], {"a": {}}, {"a": {}}),
-    (dict[str, float], {"a": 1}, {"a": 1.0}), (Any, {"x": 1}, {"x": 1}), (Inner, {"bits": 4}, Inner(4)), (list, [1, "a"], [1, "a"]),
+    (float | int, 2, 2), (tuple[int, int], [1, 2], (1, 2)), (tuple[str, ...], ["a"], ("a",)),
+    (dict[str, dict], {"a": {}}, {"a": {}}),
+    (dict[str, float], {"a": 1}, {"a": 1.0}), (Any, {"x": 1}, {"x": 1}), (Inner, {"bits": 4}, Inner(4)),
+    (list, [1, "a"], [1, "a"]),
 ])
 def test_fit(hint, given, want):
     got = fit(given, hint)
@@ -103,7 +107,8 @@ def test_fit(hint, given, want):
     (Literal["cubic", "once"], "cubik", "must be one of 'cubic', 'once', not 'cubik'; did you mean 'cubic'?", ()),
     (Literal[1, 2], True, "must be one of 1, 2, not true", ()),
     (str | list[str], ["a", 3], "must be text, not 3", (1,)), (tuple[int, int], [1], "must be a list of 2, not of 1", ()),
-    (dict[str, int], {"a": "b"}, "must be a whole number, not 'b'", ("a",)), (Inner, {"bit": 3}, "unknown option 'bit'; did you mean 'bits'?", ("bit",)),
+    (dict[str, int], {"a": "b"}, "must be a whole number, not 'b'", ("a",)),
+    (Inner, {"bit": 3}, "unknown option 'bit'; did you mean 'bits'?", ("bit",)),
     (int | None, "x", "must be a whole number or null, not 'x'", ()),
 ])
 def test_misfit(hint, given, line, path):
@@ -118,12 +123,15 @@ def write(folder, name, text):
 
 
 def test_extends_and_set(tmp_path):
-    write(tmp_path, "base.yaml", MODEL + "seed: 1\nname: base\npasses:\n- prune.weights: {sparsity: 0.5, epochs: 2}\n- quantize.codebook: {bits: 4}\n")
+    write(tmp_path, "base.yaml",
+          MODEL + "seed: 1\nname: base\npasses:\n- prune.weights: {sparsity: 0.5, epochs: 2}\n- quantize.codebook: {bits: 4}\n")
     (tmp_path / "sub").mkdir()
     path = write(tmp_path, "sub/r.yaml", "extends: ../base.yaml\nname: mine\nmodel: {args: {a: 1}}\n")
     made = recipe.read(path, ["passes.0.prune.weights.sparsity=0.9", "passes.2={quantize.codebook: {bits: 2}}", "seed=5",
-                              "passes.1.quantize.codebook.overrides.'fc.1'.bits=3", "model.bind.seq=8"], ["passes.0.prune.weights.epochs"])
-    assert (made.name, made.seed, made.model.factory, made.model.args, made.model.bind) == ("mine", 5, "m:f", {"a": 1}, {"seq": 8})
+                              "passes.1.quantize.codebook.overrides.'fc.1'.bits=3", "model.bind.seq=8"],
+                              ["passes.0.prune.weights.epochs"])
+    assert (made.name, made.seed, made.model.factory, made.model.args, made.model.bind) == ("mine", 5, "m:f", {"a": 1},
+                                                                                            {"seq": 8})
     assert [s.name for s in made.steps] == ["prune.weights", "quantize.codebook", "quantize.codebook"]
     assert (made.steps[0].action.sparsity, made.steps[0].action.epochs) == (0.9, 0)
     assert made.steps[1].action.overrides == {"fc.1": {"bits": 3}}
@@ -165,9 +173,11 @@ def test_files_beside_the_recipe_are_found(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "original", "bound", "value", "holds"), [
-    ("<= original / 40", 4000, 100, 100, True), ("< original / 40", 4000, 100, 100, False), (">= original - 0.002", 0.9, 0.898, 0.899, True),
+    ("<= original / 40", 4000, 100, 100, True), ("< original / 40", 4000, 100, 100, False),
+    (">= original - 0.002", 0.9, 0.898, 0.899, True),
     ("<= 1.5 KB", 1, 1500, 1500, True), ("<= 2 KiB + 1", 1, 2049, 2050, False), ("<= original * (1 - 25 %)", 8, 6, 5, True),
-    ("> -original", 3, -3, -2, True), ("== 2 * 3 - 1", 0, 5, 5, True), ("<= 0.5 s", 0, 500, 499, True), ("<= 1.5e3 us", 0, 1.5, 2, False),
+    ("> -original", 3, -3, -2, True), ("== 2 * 3 - 1", 0, 5, 5, True), ("<= 0.5 s", 0, 500, 499, True),
+    ("<= 1.5e3 us", 0, 1.5, 2, False),
     ("<= 8 / 2 / 2", 0, 2, 2, True), ("<= 8 - 2 - 1", 0, 5, 5, True),
 ])
 def test_gates(text, original, bound, value, holds):
@@ -177,8 +187,10 @@ def test_gates(text, original, bound, value, holds):
 
 
 @pytest.mark.parametrize(("text", "line"), [
-    ("original / 2", 'must be text that begins with a comparison, like "<= original"'), ("<= ", "nothing stands after the comparison"),
-    ("<= 1 +", "ends in the middle of a sum"), ("<= 1 2", "'2' is one too many"), ("<= __import__", "cannot read '__import__'"), ("<= 'os'", "cannot read \"'os'\""),
+    ("original / 2", 'must be text that begins with a comparison, like "<= original"'),
+    ("<= ", "nothing stands after the comparison"),
+    ("<= 1 +", "ends in the middle of a sum"), ("<= 1 2", "'2' is one too many"), ("<= __import__", "cannot read '__import__'"),
+    ("<= 'os'", "cannot read \"'os'\""),
     ("<= original / 0", "divides by zero"), ("<= 3 ** 4", "cannot read '*'"), ("<= a;b", "cannot read ';b'"),
 ])
 def test_wrong_gates(text, line):
@@ -205,8 +217,11 @@ def accepts(node, x, root):
         return False
     if "enum" in node and x not in node["enum"] or "const" in node and x != node["const"]:
         return False
-    kinds = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool, "null": type(None)}
-    if "type" in node and not (isinstance(x, kinds[node["type"]]) and not (node["type"] in ("integer", "number") and isinstance(x, bool))):
+    kinds = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool,
+             "null": type(None)}
+    if "type" in node and not (isinstance(x,
+                                          kinds[node["type"]]) and not (node["type"] in ("integer",
+                                                                                         "number") and isinstance(x, bool))):
         return False
     if isinstance(x, list):
         return all(accepts(node.get("items", {}), i, root) for i in x)
@@ -214,7 +229,8 @@ def accepts(node, x, root):
         props, more = node.get("properties", {}), node.get("additionalProperties", True)
         if any(k not in x for k in node.get("required", ())) or len(x) < node.get("minProperties", 0):
             return False
-        return all(accepts(props[k], v, root) if k in props else more is True or bool(more) and accepts(more, v, root) for k, v in x.items())
+        return all(accepts(props[k], v, root) if k in props else more is True or bool(more) and accepts(more, v, root) for k,
+                   v in x.items())
     return True
 
 
@@ -256,7 +272,8 @@ def test_options_are_documented():
         third: list[str] = field(default_factory=list)
 
     assert option_docs(Example) == {"first": "what both are about", "second": "what both are about", "third": "another"}
-    assert object_schema(fields_of(Example))["properties"]["third"] == {"type": "array", "items": {"type": "string"}, "default": []}
+    assert object_schema(fields_of(Example))["properties"]["third"] == {"type": "array", "items": {"type": "string"},
+                                                                        "default": []}
     assert words(fields_of(Example)["third"][0]) == "a list of text each"
     assert json_schema(Literal["a"]) == {"enum": ["a"]}
     from mcc.passes import find
