@@ -12,9 +12,20 @@ import numpy as np
 from .graph import Node
 from .groups import new_constant
 
-UNARY = ["abs", "neg", "sign", "floor", "ceil", "round", "exp", "log", "sqrt", "reciprocal", "erf", "sin", "cos", "tan", "tanh", "relu", "sigmoid", "silu", "softplus", "softsign", "mish", "hard_swish", "hard_sigmoid", "leaky_relu", "elu", "celu", "selu", "gelu", "thresholded_relu", "identity", "dropout", "cast", "not", "is_nan", "is_inf", "max_pool", "average_pool", "lp_pool", "global_average_pool", "global_max_pool", "global_lp_pool", "shrink", "bernoulli"]
-NARY = ["add", "sub", "mul", "div", "pow", "min", "max", "mod", "where", "equal", "less", "greater", "less_or_equal", "greater_or_equal", "and", "or", "xor", "prelu", "clip", "sum", "mean"]
-REDUCE = ["reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_prod", "reduce_l1", "reduce_l2", "reduce_sum_square", "reduce_log_sum", "reduce_log_sum_exp"]
+UNARY = [
+    "abs", "neg", "sign", "floor", "ceil", "round", "exp", "log", "sqrt", "reciprocal", "erf", "sin", "cos", "tan", "tanh",
+    "relu", "sigmoid", "silu", "softplus", "softsign", "mish", "hard_swish", "hard_sigmoid", "leaky_relu", "elu", "celu",
+    "selu", "gelu", "thresholded_relu", "identity", "dropout", "cast", "not", "is_nan", "is_inf", "max_pool",
+    "average_pool", "lp_pool", "global_average_pool", "global_max_pool", "global_lp_pool", "shrink", "bernoulli",
+]
+NARY = [
+    "add", "sub", "mul", "div", "pow", "min", "max", "mod", "where", "equal", "less", "greater", "less_or_equal",
+    "greater_or_equal", "and", "or", "xor", "prelu", "clip", "sum", "mean",
+]
+REDUCE = [
+    "reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_prod", "reduce_l1", "reduce_l2", "reduce_sum_square",
+    "reduce_log_sum", "reduce_log_sum_exp",
+]
 
 
 def same(walk, node: Node) -> None:

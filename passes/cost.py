@@ -62,7 +62,9 @@ def total_macs(graph: Graph, bind: dict[str, int] | None = None) -> int:
 def node_macs(node: Node, shapes: dict[Value, tuple[int, ...]]) -> int:
     """Multiply-accumulates of one node, shapes known."""
     op, y = node.op, shapes[node.outputs[0]]
-    at = lambda i: shapes[node.inputs[i]]
+
+    def at(i):
+        return shapes[node.inputs[i]]
     if op in ("conv", "nhwc_conv", "nhwc_qconv", "nhwc_dqconv", "conv_integer"):
         return prod(y) * prod(at(1)[1:])
     if op == "qlinear_conv":

@@ -68,6 +68,7 @@ class Dependencies:
     must_keep: list[np.ndarray]
     marks: dict[Value, np.ndarray]
     shapes: dict[Value, tuple[int, ...]]
+    bind: dict[str, int]
     edits: list[Callable] = field(default_factory=list)
 
     def feasible(self, classes: np.ndarray) -> np.ndarray:
@@ -109,7 +110,7 @@ class Dependencies:
 
         for edit in self.edits:
             edit(graph, node, value, classes, lengths)
-        for v, (shape, dtype) in infer(graph, guess_bind(graph)).items():
+        for v, (shape, _) in infer(graph, self.bind).items():
             old = v.shape
             if v.data is None and v not in graph.inputs and old is not None and len(old) == len(shape):
                 v.shape = tuple(d if isinstance(d, str) else n for d, n in zip(old, shape))
@@ -147,7 +148,7 @@ class _Walk:
         self.graph = graph
         self.shapes = {v: shape for v, (shape, _) in infer(graph, bind).items()}
         self.known = known(graph, bind)
-        self.makers = graph.makers()
+        self.makers, self.bind = graph.makers(), bind
         self.parent = [0]
         self.reasons: dict[int, str] = {}
         self.marks: dict[Value, np.ndarray] = {}
@@ -266,7 +267,7 @@ class _Walk:
             if root[i] == 0 and why:
                 reasons.setdefault(i, why)
         groups, skipped = _groups(self.made, root, reasons)
-        return Dependencies(self.graph, self.cuts, groups, skipped, regions, marks, self.shapes, self.edits)
+        return Dependencies(self.graph, self.cuts, groups, skipped, regions, marks, self.shapes, self.bind, self.edits)
 
 
 def _unknown(walk: _Walk, node: Node) -> None:

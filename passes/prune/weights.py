@@ -55,7 +55,8 @@ class Weights(Pass):
         if self.max_sparsity < self.sparsity:
             raise ValueError(f"max_sparsity ({self.max_sparsity}) is below sparsity ({self.sparsity}); raise it")
         if not 0 <= self.start <= self.end <= 1:
-            raise ValueError(f"start and end must be shares of the training, 0 <= start <= end <= 1, got {self.start}, {self.end}")
+            raise ValueError(f"start and end must be shares of the training, 0 <= start <= end <= 1, got {self.start} and "
+                             f"{self.end}")
         if self.epochs < 0:
             raise ValueError(f"epochs must not be negative, got {self.epochs}")
         if self.steps < 1:

@@ -18,8 +18,14 @@ from ..graph import Graph, Node, Value
 
 LAYERS = frozenset(("conv", "linear"))
 ARITHMETIC = frozenset(("add", "mul", "average_pool", "global_average_pool", "reduce_mean"))
-FUNCTIONS = frozenset(["relu", "clip", "sigmoid", "hard_sigmoid", "hard_swish", "silu", "tanh", "leaky_relu", "elu", "celu", "selu", "softplus", "softsign", "mish", "gelu", "thresholded_relu"])
-MOVES = frozenset(["max_pool", "global_max_pool", "reshape", "squeeze", "unsqueeze", "flatten", "transpose", "slice", "concat", "split", "pad", "resize", "gather", "expand", "tile", "depth_to_space", "space_to_depth", "identity", "dropout"])
+FUNCTIONS = frozenset([
+    "relu", "clip", "sigmoid", "hard_sigmoid", "hard_swish", "silu", "tanh", "leaky_relu", "elu", "celu", "selu",
+    "softplus", "softsign", "mish", "gelu", "thresholded_relu",
+])
+MOVES = frozenset([
+    "max_pool", "global_max_pool", "reshape", "squeeze", "unsqueeze", "flatten", "transpose", "slice", "concat", "split",
+    "pad", "resize", "gather", "expand", "tile", "depth_to_space", "space_to_depth", "identity", "dropout",
+])
 INTEGER = LAYERS | ARITHMETIC | FUNCTIONS | MOVES
 
 

@@ -40,7 +40,9 @@ def fold_pads(graph: Graph) -> None:
             continue
         amounts, value, axes = [*pad.inputs[1:], None, None][:3]
         rank = conv.inputs[1].data.ndim if conv.inputs[1].data is not None else 0
-        if rank < 3 or any(v is not None and v.data is None for v in (amounts, value, axes)) or value is not None and np.any(value.data):
+        if rank < 3 or any(v is not None and v.data is None for v in (amounts, value, axes)):
+            continue
+        if value is not None and np.any(value.data):
             continue
         axes = range(rank) if axes is None else [int(a) % rank for a in axes.data.ravel()]
         both = np.zeros((2, rank), np.int64)

@@ -85,7 +85,7 @@ class PTQ(Pass):
     @staticmethod
     def example() -> Graph:
         r = np.random.default_rng(0)
-        x, a, b, y = (Value(n, "float32", ("N", *s)) for n, s in (("x", (3, 6, 6)), ("a", (8, 6, 6)), ("b", (8, 6, 6)), ("y", (4, 6, 6))))
+        x, a, b, y = (Value(n, "float32", ("N", k, 6, 6)) for n, k in zip("xaby", (3, 8, 8, 4)))
 
         def weight(name, *shape):
             return constant(name, r.standard_normal(shape).astype(np.float32))
@@ -125,7 +125,8 @@ def quantize_graph(graph: Graph, batches: Iterable[dict] | None = None, options:
     errors = _quantize_weights(graph, modes, options, means, _least_scales(modes, places, ranges))
     _insert(graph, places, ranges)
     graph.prune()
-    ctx.note(layers=errors, int8_nodes=len(places.nodes), float_nodes=[n.op for n in graph.nodes if _computes_in_float(n, places)][:20],
+    ctx.note(layers=errors, int8_nodes=len(places.nodes),
+             float_nodes=[n.op for n in graph.nodes if _computes_in_float(n, places)][:20],
              samples=sum(len(next(iter(b.values()))) for b in batches) if batches and static else 0, **facts)
     return graph
 
@@ -219,7 +220,8 @@ def _quantize_weights(graph: Graph, modes: dict[Node, str], options: PTQ, means:
             s = constant(graph.fresh(w.name + ".scale"), scale)
             done[w] = Value(graph.fresh(w.name + ".float"), "float32", w.shape)
             attrs = {"axis": 0} if scale.ndim else {}
-            graph.nodes.insert(graph.nodes.index(node), Node("dequantize_linear", [q, s], [done[w]], attrs, node.name + ".weight"))
+            back = Node("dequantize_linear", [q, s], [done[w]], attrs, node.name + ".weight")
+            graph.nodes.insert(graph.nodes.index(node), back)
             back = codes.astype(np.float32) * scale.reshape(-1, *[1] * (codes.ndim - 1)) if scale.ndim else codes * scale
             report.append({"layer": layer_name(node), "error": round(float(
                 np.linalg.norm(back - w.data) / max(np.linalg.norm(w.data), 1e-30)), 5), "activations": mode})
@@ -315,7 +317,8 @@ def _calibrate(graph: Graph, batches: list[dict], places: Places, options: PTQ, 
             leaders[leader] = replace(seen[v])
     counted = {v: leaders[leader] for v, leader in places.values.items()}
     if options.observer in ("percentile", "mse", "entropy"):
-        watch(graph, batches, lambda v, t: counted[v].count(t), set(counted), lambda n: ctx.progress(total + n, 2 * total, "calibrate"))
+        watch(graph, batches, lambda v, t: counted[v].count(t), set(counted),
+              lambda n: ctx.progress(total + n, 2 * total, "calibrate"))
     ranges = {}
     for leader, r in leaders.items():
         try:

@@ -62,7 +62,8 @@ class LowRank(Pass):
             _check_how("", key, getattr(self, key))
         for pattern, options in self.overrides.items():
             if len(options) != 1 or next(iter(options)) not in HOW[:-1]:
-                raise ValueError(f"overrides[{pattern!r}]: takes one of {', '.join(HOW[:-1])}, got {', '.join(options) or 'nothing'}")
+                raise ValueError(f"overrides[{pattern!r}]: takes one of {', '.join(HOW[:-1])}, "
+                                 f"got {', '.join(options) or 'nothing'}")
             _check_how(f"overrides[{pattern!r}]: ", *next(iter(options.items())))
         if self.whiten and self.split == "spatial":
             raise ValueError("whiten works on whole kernels; use it with split: channel")
@@ -114,7 +115,8 @@ class LowRank(Pass):
         shared = []
         for plan in plans:
             own = options_for(plan.node, self.overrides)
-            how = next(iter(own.items()), None) or next(((k, v) for k in HOW if (v := getattr(self, k)) is not None), ("ratio", 0.5))
+            given = {k: v for k in HOW if (v := getattr(self, k)) is not None} or {"ratio": 0.5}
+            how = next(iter((own or given).items()))
             if how[0] == "macs":
                 shared.append(plan)
             else:
@@ -170,9 +172,9 @@ class LowRank(Pass):
                     rows = t.reshape(-1, t.shape[-1])
                 else:
                     kernel, k = n.inputs[1].shape[2:], t.ndim - 2
-                    at = lambda name, one: list(n.attrs.get(name) or [one] * k)  # noqa: B023
-                    strides, dilations = at("strides", 1), at("dilations", 1)
-                    pads = resolve_pads(n.attrs.get("auto_pad", "NOTSET"), n.attrs.get("pads"), t.shape[2:], kernel, strides, dilations)
+                    strides, dilations = (list(n.attrs.get(name) or [1] * k) for name in ("strides", "dilations"))
+                    pads = resolve_pads(n.attrs.get("auto_pad", "NOTSET"), n.attrs.get("pads"), t.shape[2:], kernel, strides,
+                                        dilations)
                     x = F.pad(t, [p for i in reversed(range(k)) for p in (pads[i], pads[i + k])])
                     if k == 1:
                         x, kernel, strides, dilations = x[:, :, None], (1, *kernel), [1, *strides], [1, *dilations]

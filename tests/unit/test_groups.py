@@ -139,7 +139,8 @@ def transformer_mlp():
     scores = n.op("softmax", n.op("matmul", heads, n.op("transpose", heads, perm=[0, 1, 3, 2])), axis=-1)
     mixed = n.op("reshape", n.op("transpose", n.op("matmul", scores, heads), perm=[0, 2, 1, 3]), n.ints(0, 6, 8))
     y = n.op("add", n.op("linear", mixed, n.weight(8, 8), n.weight(8), name="proj"), n.x)
-    y = n.op("linear", n.op("gelu", n.op("linear", y, n.weight(20, 8), n.weight(20), name="up")), n.weight(8, 20), None, name="down")
+    y = n.op("gelu", n.op("linear", y, n.weight(20, 8), n.weight(20), name="up"))
+    y = n.op("linear", y, n.weight(8, 20), None, name="down")
     return n.graph(y)
 
 

@@ -23,8 +23,8 @@ class Noise:
 
     def __init__(self, graph, n=64, labels=True):
         r = np.random.default_rng(1)
-        self.inputs = {v.name: torch.from_numpy(r.standard_normal([n if isinstance(d, str) else d for d in v.shape]).astype(v.dtype))
-                       for v in graph.inputs}
+        shapes = {v: [n if isinstance(d, str) else d for d in v.shape] for v in graph.inputs}
+        self.inputs = {v.name: torch.from_numpy(r.standard_normal(s).astype(v.dtype)) for v, s in shapes.items()}
         first = next(iter(self.inputs.values())).flatten(1)
         width = graph.outputs[0].shape
         self.labels = (first.sum(1) > 0).long() if labels and len(width) == 2 else None
@@ -74,11 +74,13 @@ def cnn(classes=4):
                                   weight(f"{name}.running_mean", c), constant(f"{name}.running_var", np.ones(c, np.float32))],
                    v.shape[1:], name)
     pads = {"pads": [1, 1, 1, 1]}
-    a = add("relu", [norm(add("conv", [x, weight("stem.weight", 16, 3, 3, 3), None], (16, 8, 8), "stem", **pads), 16, "bn1")], (16, 8, 8), "r1")
+    a = add("conv", [x, weight("stem.weight", 16, 3, 3, 3), None], (16, 8, 8), "stem", **pads)
+    a = add("relu", [norm(a, 16, "bn1")], (16, 8, 8), "r1")
     b = add("conv", [a, weight("dw.weight", 16, 1, 3, 3), None], (16, 8, 8), "dw", group=16, **pads)
     b = add("hard_swish", [norm(b, 16, "bn2")], (16, 8, 8), "hs")
     b = add("conv", [b, weight("pw.weight", 16, 16, 1, 1), weight("pw.bias", 16)], (16, 8, 8), "pw")
-    y = add("clip", [add("add", [b, a], (16, 8, 8), "add"), constant("lo", np.float32(0)), constant("hi", np.float32(6))], (16, 8, 8), "clip")
+    y = add("add", [b, a], (16, 8, 8), "add")
+    y = add("clip", [y, constant("lo", np.float32(0)), constant("hi", np.float32(6))], (16, 8, 8), "clip")
     y = add("reduce_mean", [y, constant("axes", np.array([2, 3]))], (16,), "mean", keepdims=0)
     y = add("relu", [add("linear", [y, weight("fc1.weight", 24, 16), weight("fc1.bias", 24)], (24,), "fc1")], (24,), "r2")
     y = add("linear", [y, weight("fc2.weight", classes, 24), weight("fc2.bias", classes)], (classes,), "fc2")
@@ -87,7 +89,8 @@ def cnn(classes=4):
 
 def outputs(graph, seed=3, n=4):
     r = np.random.default_rng(seed)
-    feeds = {v.name: r.standard_normal([n if isinstance(d, str) else d for d in v.shape]).astype(np.float32) for v in graph.inputs}
+    shapes = {v.name: [n if isinstance(d, str) else d for d in v.shape] for v in graph.inputs}
+    feeds = {name: r.standard_normal(s).astype(np.float32) for name, s in shapes.items()}
     return next(iter(run(graph, feeds).values()))
 
 
@@ -96,7 +99,8 @@ def distance(a, b):
 
 
 def same_graph(a, b):
-    return str(a) == str(b) and all(np.array_equal(u.data, v.data) and u.meta == v.meta for u, v in zip(a.constants(), b.constants()))
+    return str(a) == str(b) and all(np.array_equal(u.data, v.data) and u.meta == v.meta
+                                    for u, v in zip(a.constants(), b.constants()))
 
 
 # --- every pass --------------------------------------------------------------------------------------------------------
@@ -148,7 +152,8 @@ WRONG = {
     "prune.channels": [({"ratio": 0.5, "macs": 0.5}, "ratio and macs"), ({"ratio": 0.0}, "ratio"), ({"round_to": 0}, "round_to"),
                        ({"overrides": {"a": {"ratio": 2}}}, "overrides")],
     "quantize.ptq": [({"percentile": 20}, "percentile"), ({"samples": 0}, "samples"),
-                     ({"overrides": {"fc": {"activations": "int4"}}}, "activations"), ({"overrides": {"fc": {"bits": 4}}}, "bits")],
+                     ({"overrides": {"fc": {"activations": "int4"}}}, "activations"),
+                     ({"overrides": {"fc": {"bits": 4}}}, "bits")],
     "quantize.codebook": [({"bits": 9}, "bits"), ({"bits": 4, "clusters": 8}, "bits and clusters"), ({"clusters": 0}, "clusters"),
                           ({"overrides": {"fc*": {"clusers": 4}}}, "clusers"), ({"groups": 0}, "groups")],
     "distill.logits": [({"temperature": 0}, "temperature"), ({"alpha": 1.5}, "alpha"), ({"epochs": 0}, "epochs")],
@@ -247,10 +252,12 @@ def test_whitening_minimises_the_output_error():
     """With inputs that live mostly in a few directions, the whitened rank-3 layer is far better on them."""
     r = np.random.default_rng(0)
     x, y = Value("x", "float32", ("N", 32)), Value("y", "float32", ("N", 32))
-    graph = Graph([x], [y], [Node("linear", [x, constant("fc.weight", r.standard_normal((32, 32)).astype(np.float32)), None], [y])])
+    w = constant("fc.weight", r.standard_normal((32, 32)).astype(np.float32))
+    graph = Graph([x], [y], [Node("linear", [x, w, None], [y])])
     ctx = context(graph)
     basis = r.standard_normal((6, 32))
-    ctx.data.inputs["x"] = torch.from_numpy((r.standard_normal((64, 6)) @ basis + 0.01 * r.standard_normal((64, 32))).astype(np.float32))
+    rows = r.standard_normal((64, 6)) @ basis + 0.01 * r.standard_normal((64, 32))
+    ctx.data.inputs["x"] = torch.from_numpy(rows.astype(np.float32))
     feeds = {"x": ctx.data.inputs["x"]}
     want = run(graph, feeds)["y"]
     error = [distance(run(find("structure.low_rank")(rank=6, whiten=w).run(graph, ctx), feeds)["y"], want) for w in (False, True)]
@@ -475,7 +482,8 @@ def test_ptq_dynamic_weights_only_and_overrides():
 
 def test_ptq_keeps_zeros_and_palettes():
     graph = cnn()
-    graph = find("quantize.codebook")(bits=3, min_size=16).run(find("prune.weights")(sparsity=0.6).run(graph, context(graph)), context(graph))
+    graph = find("prune.weights")(sparsity=0.6).run(graph, context(graph))
+    graph = find("quantize.codebook")(bits=3, min_size=16).run(graph, context(graph))
     out = find("quantize.ptq")(layers="fc*").run(graph, context(graph))
     for v in out.constants():
         if v.dtype == "int8" and v.data.ndim > 1:
@@ -493,9 +501,12 @@ def two_convs():
     def weight(name, *shape, scale=1.0):
         return constant(name, (r.standard_normal(shape) * scale).astype(np.float32))
     return Graph([x], [y], [
-        Node("conv", [x, weight("a.weight", 12, 3, 1, 1, scale=sizes), weight("a.bias", 12)], [a], {}, "a"), Node("relu", [a], [b]),
-        Node("conv", [b, weight("b.weight", 12, 1, 1, 1), None], [c], {"group": 12}, "b"), Node("relu", [c], [d]),
-        Node("conv", [d, weight("c.weight", 5, 12, 1, 1, scale=1 / sizes.reshape(1, -1, 1, 1)), weight("c.bias", 5)], [y], {}, "c")])
+        Node("conv", [x, weight("a.weight", 12, 3, 1, 1, scale=sizes), weight("a.bias", 12)], [a], {}, "a"),
+        Node("relu", [a], [b]),
+        Node("conv", [b, weight("b.weight", 12, 1, 1, 1), None], [c], {"group": 12}, "b"),
+        Node("relu", [c], [d]),
+        Node("conv", [d, weight("c.weight", 5, 12, 1, 1, scale=1 / sizes.reshape(1, -1, 1, 1)), weight("c.bias", 5)], [y], {},
+             "c")])
 
 
 def test_preparing_changes_no_number():
