@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Graph, Node, Value, constant
+from ..lower.fuse import pad_conv
 
 LAYERS = ("conv", "linear")
 # f(s * x) = s * f(x) for s > 0: a scale per channel passes through.
@@ -15,7 +16,7 @@ def prepare(graph: Graph) -> Graph:
     graph = graph.copy()
     drop_training_ops(graph)
     fold_batch_norm(graph)
-    fold_pads(graph)
+    pad_conv.apply(graph)
     graph.prune()
     return graph
 
@@ -29,29 +30,6 @@ def drop_training_ops(graph: Graph) -> None:
         else:
             kept.append(node)
     graph.nodes = kept
-
-
-def fold_pads(graph: Graph) -> None:
-    """pad with zeros -> conv becomes conv with those pads ("same" padding is exported so); others still read the pad."""
-    makers = graph.makers()
-    for conv in graph.nodes:
-        pad = makers.get(conv.inputs[0]) if conv.op == "conv" and conv.attrs.get("auto_pad", "NOTSET") == "NOTSET" else None
-        if pad is None or pad.op != "pad" or pad.attrs.get("mode", "constant") != "constant":
-            continue
-        amounts, value, axes = [*pad.inputs[1:], None, None][:3]
-        rank = conv.inputs[1].data.ndim if conv.inputs[1].data is not None else 0
-        if rank < 3 or any(v is not None and v.data is None for v in (amounts, value, axes)):
-            continue
-        if value is not None and np.any(value.data):
-            continue
-        axes = range(rank) if axes is None else [int(a) % rank for a in axes.data.ravel()]
-        both = np.zeros((2, rank), np.int64)
-        both[:, list(axes)] = amounts.data.reshape(2, -1)
-        if both.min() < 0 or both[:, :2].any():
-            continue
-        own = np.array(conv.attrs.get("pads") or [0] * (2 * (rank - 2))) + both[:, 2:].ravel()
-        conv.attrs = conv.attrs | {"pads": [int(n) for n in own]}
-        conv.inputs = [pad.inputs[0], *conv.inputs[1:]]
 
 
 def fold_batch_norm(graph: Graph) -> int:
