@@ -46,9 +46,11 @@ def command(model, output, precision, samples, binds, as_json):
         part.unlink(missing_ok=True)
     facts = {"schema": 1, "model": str(model), "output": str(output), "precision": precision,
              "calibrated": batches is not None, "bytes": os.path.getsize(output), "nodes": len(lowered.nodes),
-             "macs": total_macs(lowered), "seconds": round(time.monotonic() - started, 3),
+             "macs": total_macs(lowered), "notes": lowered.meta.get("notes", []), "seconds": round(time.monotonic() - started, 3),
              "inputs": [{"name": v.name, "shape": list(v.shape or ()), "dtype": v.dtype} for v in lowered.inputs],
              "outputs": [{"name": v.name, "shape": list(v.shape or ()), "dtype": v.dtype} for v in lowered.outputs]}
+    for text in facts["notes"]:
+        show.note(text)
     if as_json:
         show.emit(facts)
         return

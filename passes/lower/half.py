@@ -24,7 +24,8 @@ def store_half(graph: Graph, precision: str) -> None:
             continue
         if w not in done:
             if dtype == "float16":
-                data = w.data.astype(np.float16)
+                with np.errstate(over="ignore"):
+                    data = w.data.astype(np.float16)
                 if np.isinf(data).any() and not np.isinf(w.data).any():
                     raise UserError(f"weight '{w.name}' has values beyond 65504, the largest float16; use bf16")
             else:

@@ -4,9 +4,12 @@ A rule gets the Rewriter and the float node and returns True when it has put an 
 """
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
+from ..base import layer_name
 from ..graph import Node, Value
 from ..ops import call
 from .epilogue import activation
@@ -39,7 +42,10 @@ def _layer(rw, node: Node) -> bool:
     codes = None if b is None else np.rint(b.astype(np.float64) / unit)
     bound = np.abs(w.data.astype(np.int64)).reshape(rows, -1).sum(1) * max(127 - x.zero, x.zero + 128)
     if np.any(bound + (0 if codes is None else np.abs(codes)) > INT32_MAX):
-        return False  # the accumulator might overflow: stay float
+        note = f"layer '{layer_name(node)}' stays float: its sums might leave int32"
+        if note not in rw.graph.meta.setdefault("notes", []):
+            rw.graph.meta["notes"].append(note)
+        return False
     bias_value = None if codes is None else rw.const(codes.astype(np.int32), _bias_name(node))
     attrs = {k: v for k, v in node.attrs.items() if k in ("strides", "pads", "dilations", "group")} | {"x_zero": x.zero}
     op = {"linear": "qlinear", "nhwc_conv": "nhwc_qconv"}[node.op]
@@ -140,7 +146,7 @@ def _mean(rw, node: Node) -> bool:
         axes = node.inputs[1] if len(node.inputs) > 1 else None
         if axes is None or axes.data is None or sorted(int(a) % 4 for a in axes.data) != [1, 2] or len(x.value.shape) != 4:
             return False
-        attrs = {"kernel": list(x.value.shape[1:3])}
+        attrs: dict[str, Any] = {"kernel": list(x.value.shape[1:3])}
     else:
         if node.attrs.get("dilations", [1, 1]) not in ([1, 1], (1, 1)):
             return False
@@ -272,7 +278,7 @@ ISLANDS = {
     "reduce_mean": _mean,
     "concat": _concat,
     "quantize_linear": _same,
-    **dict.fromkeys(("nhwc_max_pool", "reshape", "squeeze", "unsqueeze", "flatten", "transpose", "slice", "split", "pad", "resize",
-                     "gather", "expand", "tile", "nhwc_depth_to_space", "nhwc_space_to_depth", "identity"), _move),
+    **dict.fromkeys(("nhwc_max_pool", "reshape", "squeeze", "unsqueeze", "flatten", "transpose", "slice", "split", "pad",
+                     "resize", "gather", "expand", "tile", "nhwc_depth_to_space", "nhwc_space_to_depth", "identity"), _move),
     **dict.fromkeys(sorted((UNARY | NARY) - {"add", "mul", "cast", "identity", "dropout", "prelu", "where"}), _table),
 }
