@@ -49,7 +49,7 @@ static void check_row(const mcc_attention_kernel *k, size_t n, unsigned kind) {
         s[i] *= 8;
         if (kind == 1 && check_int(0, 2) == 0) s[i] = -INFINITY;
         if (kind == 2) s[i] = -INFINITY;
-        top = fmax(top, (double)s[i]);
+        if ((double)s[i] > top) top = (double)s[i]; /* with fmax here gcc 12 for arm64 crashes at -O3 */
     }
     for (size_t i = 0; i < n; i++) sum += want[i] = softmax ? top == -INFINITY ? 0 : exp((double)s[i] - top) : 3 * tanh((double)s[i] / 3);
     k->row(n, s, 3);
