@@ -135,7 +135,8 @@ bench: setup
 
 lint: setup
 	$(py) -m ruff check cli passes kernels tests setup.py
-	$(py) -m mypy cli passes kernels
+	@mkdir -p build/types/mcc; for d in cli passes kernels; do ln -sfn ../../../$$d build/types/mcc/$$d; done
+	cd build/types && $(abspath $(py)) -m mypy --config-file ../../setup.cfg mcc
 	@$(MAKE) --no-print-directory -j$(jobs) out=build/lint WERROR=-Werror lib mcc-run build/lint/mcc-check
 	@if command -v clang >/dev/null; then $(MAKE) --no-print-directory -j$(jobs) out=build/lint-clang CC=clang WERROR=-Werror lib; \
 	 else echo "skip clang: not found"; fi

@@ -113,7 +113,7 @@ def image(path: Path, ports, mean: list[float], std: list[float], scale: float) 
     pixels = np.asarray(picture.crop((left, top, left + w, top + h)))
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     if np.dtype(ports[0].dtype if ports[0].dtype != "bfloat16" else "float32").kind == "f":
-        pixels = (pixels.astype(np.float32) / np.float32(scale) - np.float32(mean)) / np.float32(std)
+        pixels = (pixels.astype(np.float32) / np.float32(scale) - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
     return {ports[0].name: (pixels if last else pixels.transpose(2, 0, 1))[None]}
 
 

@@ -30,7 +30,7 @@ class Pass:
     def check(self) -> None:
         """Raise ValueError when an option's value makes no sense; called once, after construction."""
 
-    def run(self, graph: Graph, ctx: "Context") -> Graph:
+    def run(self, graph: Graph, ctx: Context) -> Graph:
         raise NotImplementedError(type(self).__name__)
 
     def matches(self, graph: Graph) -> list[Node]:

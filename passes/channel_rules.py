@@ -225,12 +225,12 @@ def reduce(walk, node: Node) -> None:
     x = node.inputs[0]
     rank = len(walk.shapes[x])
     given = node.inputs[1] if len(node.inputs) > 1 else None
-    axes = _numbers(walk, given)
-    if given is not None and axes is None:
+    told = _numbers(walk, given)
+    if given is not None and told is None:
         return stay(walk, node, "its axes are computed")
-    if not axes:
-        axes = [] if node.attrs.get("noop_with_empty_axes", 0) else list(range(rank))
-    axes = {a % rank for a in axes}
+    axes = {a % rank for a in told or ()}
+    if not axes and not node.attrs.get("noop_with_empty_axes", 0):
+        axes = set(range(rank))
     if axes & set(walk.marked(x)):
         return stay(walk, node, "it sums over channels")
     if node.attrs.get("keepdims", 1):

@@ -88,7 +88,8 @@ def node_macs(node: Node, shapes: dict[Value, tuple[int, ...]]) -> int:
             return q[0] * q[1] * k[1] * (q[2] + node.attrs.get("q_num_heads", 1) * dim)
         return q[0] * q[1] * q[2] * k[2] * (q[3] + v[3])
     if op == "einsum":
-        terms, sizes = node.attrs["equation"].replace(" ", "").split("->")[0].split(","), {}
+        terms = node.attrs["equation"].replace(" ", "").split("->")[0].split(",")
+        sizes: dict[str, int] = {}
         for term, v in zip(terms, node.inputs):
             sizes.update(zip(term.replace("...", ""), shapes[v][-len(term.replace("...", "")):]))
         return prod(sizes.values())

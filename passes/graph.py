@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-Dim = int | str  # a str names a symbolic dimension: "N", "seq"
+Dim = Any  # an int, or a str that names a symbolic dimension ("N", "seq"); behind `bind` all are ints, which no type can say
 
 
 @dataclass(eq=False)
@@ -127,7 +128,7 @@ class Graph:
         self.nodes = kept[::-1]
         return before - len(self.nodes)
 
-    def copy(self) -> "Graph":
+    def copy(self) -> Graph:
         """A graph with Values and Nodes of its own; arrays are shared until somebody assigns `data`."""
         new = {v: Value(v.name, v.dtype, v.shape, v.data, dict(v.meta)) for v in self.values()}
         nodes = [Node(n.op, [None if v is None else new[v] for v in n.inputs], [new[v] for v in n.outputs],

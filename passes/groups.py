@@ -256,13 +256,13 @@ class _Walk:
         for cut in self.cuts:
             cut.marks = root[cut.marks]
         marks = {v: root[m] for v, m in self.marks.items()}
-        regions = {}
+        lines = {}
         for r in [*self.regions, *marks.values()]:
             line = root[r.ravel()]
             if line.any():
-                regions[line.tobytes()] = line
-        regions = [r for r in regions.values() if (r != 0).all()]
-        reasons = {}
+                lines[line.tobytes()] = line
+        regions = [r for r in lines.values() if (r != 0).all()]
+        reasons: dict[int, str] = {}
         for i, why in self.reasons.items():
             if root[i] == 0 and why:
                 reasons.setdefault(i, why)

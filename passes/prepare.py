@@ -144,7 +144,7 @@ def _load_state(module, path: Path) -> None:
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
         try:
-            state = load_file(path)
+            state: Any = load_file(path)
         except Exception as e:  # noqa: BLE001 whatever the user's code or file raises
             raise UserError(f"not a safetensors file: {_line(e)}") from None
     else:

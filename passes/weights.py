@@ -12,7 +12,7 @@ def weight_of(node: Node) -> Value | None:
     For a matmul either side may be the weight; a recurrent layer's is its input matrix (see `weights_of`).
     """
     if node.op == "gather":
-        order = (0,)
+        order: tuple[int, ...] = (0,)
     elif node.op == "matmul":
         order = (1, 0)
     else:

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 
@@ -93,7 +94,7 @@ class Array:
 class Picked:
     """Some rows of another column."""
 
-    column: object
+    column: Any
     rows: np.ndarray
 
     def __len__(self) -> int:
@@ -270,8 +271,9 @@ def as_labels(y) -> np.ndarray | None:
 
 def _limited(source: Source, limit) -> Source:
     limit = {"train": limit, "test": limit} if isinstance(limit, int) else limit
-    return Source(*(t.pick(np.arange(min(len(t), limit.get(s, len(t))))) for s, t in
-                    (("train", source.train), ("test", source.test))), source.classes)
+    train, test = (t.pick(np.arange(min(len(t), limit.get(s, len(t)))))
+                   for s, t in (("train", source.train), ("test", source.test)))
+    return Source(train, test, source.classes)
 
 
 def _calibration(spec, source: Source, seed: int) -> Table:

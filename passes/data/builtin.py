@@ -49,9 +49,9 @@ def fashion_mnist(path: str | None = None, subset: bool = False, mean: float = 0
 
 
 def _fashion(folder: Path, expected: dict | None, mean, std) -> Source:
-    arrays = [read_idx(folder / name, expected and expected[name]) for name in FULL]
-    tables = [Table({"x": Array(x[:, None], (mean,), (std,))}, y.astype(np.int64)) for x, y in (arrays[:2], arrays[2:])]
-    return Source(*tables, FASHION)
+    arrays = [read_idx(folder / name, expected[name] if expected else None) for name in FULL]
+    train, test = (Table({"x": Array(x[:, None], (mean,), (std,))}, y.astype(np.int64)) for x, y in (arrays[:2], arrays[2:]))
+    return Source(train, test, FASHION)
 
 
 def read_idx(path: Path, sha256: str | None = None) -> np.ndarray:
@@ -66,7 +66,8 @@ def read_idx(path: Path, sha256: str | None = None) -> np.ndarray:
     except (OSError, EOFError, ValueError, IndexError, struct.error) as e:
         raise UserError(f"data: {path}: {e}; delete it or put a good copy there") from None
     if sha256 and hashlib.sha256(raw).hexdigest() != sha256:
-        raise UserError(f"data: {path} is not the file its authors published (SHA-256 differs); delete it or put a good copy there")
+        raise UserError(f"data: {path} is not the file its authors published (SHA-256 differs); delete it or put a good copy "
+                        "there")
     return array
 
 
@@ -76,7 +77,7 @@ def split(labels: np.ndarray, test: float, seed: int = 0) -> tuple[np.ndarray, n
     for c in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == c))
         parts.append(np.split(rows, [len(rows) - round(test * len(rows))]))
-    return tuple(rng.permutation(np.concatenate([p[i] for p in parts])) for i in (0, 1))
+    return rng.permutation(np.concatenate([p[0] for p in parts])), rng.permutation(np.concatenate([p[1] for p in parts]))
 
 
 def mnist(test: float = 0.2, mean: float = 0.1307, std: float = 0.3081) -> Source:
@@ -91,8 +92,8 @@ def mnist(test: float = 0.2, mean: float = 0.1307, std: float = 0.3081) -> Sourc
         images.append(np.rint(pixels * 255).astype(np.uint8))
         labels += [digit] * len(pixels)
     x, y = np.concatenate(images)[:, None], np.array(labels)
-    tables = [Table({"x": Array(x[rows], (mean,), (std,))}, y[rows]) for rows in split(y, test)]
-    return Source(*tables, [str(d) for d in range(10)])
+    train, held = (Table({"x": Array(x[rows], (mean,), (std,))}, y[rows]) for rows in split(y, test))
+    return Source(train, held, [str(d) for d in range(10)])
 
 
 def digits(test: float = 0.25) -> Source:
@@ -103,8 +104,8 @@ def digits(test: float = 0.25) -> Source:
         raise UserError("data: digits comes with scikit-learn: pip install scikit-learn, or use `source: mnist`") from None
     made = load_digits()
     x, y = (made.images[:, None] / 16).astype(np.float32), made.target.astype(np.int64)
-    tables = [Table({"x": Array(x[rows])}, y[rows]) for rows in split(y, test)]
-    return Source(*tables, [str(d) for d in range(10)])
+    train, held = (Table({"x": Array(x[rows])}, y[rows]) for rows in split(y, test))
+    return Source(train, held, [str(d) for d in range(10)])
 
 
 # The photographs among scikit-image's samples, and whether they are calibrated on or tested with. Those with an
@@ -135,7 +136,7 @@ def photos(size: int = 224, crops: int = 24, mean: list | float = 127 / 255, std
             for name in names:
                 images += _crops(find(package, f"**/{name}"), size, crops)
         tables[part] = Table({"x": Array(np.stack(images), _list(mean), _list(std))})
-    return Source(**tables)
+    return Source(tables["train"], tables["test"])
 
 
 def _list(v) -> tuple:
@@ -174,5 +175,5 @@ def sentences(kind: str = "movies", length: int = 128, test: float = 0.2, tokeni
     kept = [(float(f[1]), f[2].strip()) for f in fields if len(f) == 3 and abs(float(f[1])) >= 0.5 and f[2].strip()]
     y = np.array([score > 0 for score, _ in kept], np.int64)
     columns = encode([text for _, text in kept], tokenizer or find("minilm-l6", "**/tokenizer.json"), length)
-    tables = [Table({k: Array(v[rows]) for k, v in columns.items()}, y[rows]) for rows in split(y, test)]
-    return Source(*tables, ["negative", "positive"])
+    train, held = (Table({k: Array(v[rows]) for k, v in columns.items()}, y[rows]) for rows in split(y, test))
+    return Source(train, held, ["negative", "positive"])

@@ -9,8 +9,10 @@ import csv as csvlib
 import hashlib
 import json
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +21,10 @@ from . import Array, Source, Table, as_labels, scale
 from .builtin import _list, split
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+MEAN: Any = (0.485, 0.456, 0.406)
+STD: Any = (0.229, 0.224, 0.225)
 
 
 @dataclass
@@ -61,7 +67,7 @@ class Images:
 
 
 def imagefolder(path: str, size: int | list = 224, crop: float = 0.875, channels: int = 3,
-                mean: list | float = (0.485, 0.456, 0.406), std: list | float = (0.229, 0.224, 0.225),
+                mean: list | float = MEAN, std: list | float = STD,
                 test: float = 0.2, split_seed: int = 0) -> Source:
     """path/train/CLASS/*.jpg and path/test/CLASS/*.jpg (or val/), or path/CLASS/*.jpg of which the share `test`
     becomes the test split. Images without class folders have no labels. x float32 [n, channels, h, w]."""
@@ -80,11 +86,13 @@ def imagefolder(path: str, size: int | list = 224, crop: float = 0.875, channels
     folders = [next((root / n for n in names if (root / n).is_dir()), None) for names in (("train",), ("test", "val"))]
     if all(folders):
         classes = sorted({d.name for f in folders for d in f.iterdir() if d.is_dir()})
-        return Source(*(table(*_listing(f, classes)) for f in folders), classes)
+        train, held = (table(*_listing(f, classes)) for f in folders)
+        return Source(train, held, classes)
     classes = sorted(d.name for d in root.iterdir() if d.is_dir())
     paths, labels = _listing(root, classes)
-    parts = _split(len(paths), labels, test, split_seed)
-    return Source(*(table([paths[i] for i in rows], None if labels is None else labels[rows]) for rows in parts), classes)
+    train, held = (table([paths[i] for i in rows], None if labels is None else labels[rows])
+                   for rows in _split(len(paths), labels, test, split_seed))
+    return Source(train, held, classes)
 
 
 def _listing(root: Path, classes: list[str]) -> tuple[list[Path], np.ndarray | None]:
@@ -95,7 +103,8 @@ def _listing(root: Path, classes: list[str]) -> tuple[list[Path], np.ndarray | N
         return found, None
     stray = [p for p in found if p.parent == root]
     if stray:
-        raise UserError(f"data: imagefolder: {stray[0]} stands beside the class folders {', '.join(classes[:5])}; put it into one")
+        raise UserError(f"data: imagefolder: {stray[0]} stands beside the class folders {', '.join(classes[:5])}; "
+                        "put it into one")
     return found, np.array([classes.index(p.relative_to(root).parts[0]) for p in found], np.int64)
 
 
@@ -174,7 +183,8 @@ def _rows(kind, read, path, inputs, labels, test, split_seed, tokenizer, length)
                                                 for row in values]))
             except ValueError as e:
                 if len(wanted) > 1 or not isinstance(values[0][0], str):
-                    raise UserError(f"data: {file}: {', '.join(wanted)}: {e}; inputs are numbers, or one column of text") from None
+                    raise UserError(f"data: {file}: {', '.join(wanted)}: {e}; inputs are numbers, or one column of "
+                                    "text") from None
                 if not tokenizer:
                     raise UserError(f"data: {file}: column {wanted[0]!r} is text; give `tokenizer:` (a tokenizer.json)") from None
                 columns.update({k: Array(v) for k, v in encode([row[0] for row in values], tokenizer, length).items()})
@@ -188,15 +198,18 @@ def _rows(kind, read, path, inputs, labels, test, split_seed, tokenizer, length)
 
 def _classes(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Text or numbers as labels, and the class names: numbers stay, text becomes its place in the sorted names."""
+    def both(form: Callable[[np.ndarray], np.ndarray], names: list[str]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        return form(train), form(test), names
+
     try:
         numbers = [a.astype(np.float64) for a in (train, test)]
     except ValueError:
         names = sorted({str(v) for v in np.concatenate([train, test])})
-        return *(np.array([names.index(str(v)) for v in a], np.int64) for a in (train, test)), names
+        return both(lambda a: np.array([names.index(str(v)) for v in a], np.int64), names)
     if all((a == np.rint(a)).all() and (a >= 0).all() for a in numbers):
         top = int(max(a.max() for a in numbers))
-        return *(a.astype(np.int64) for a in numbers), [str(i) for i in range(top + 1)] if top < 100_000 else []
-    return *(a.astype(np.float32) for a in numbers), []
+        return both(lambda a: a.astype(np.float64).astype(np.int64), [str(i) for i in range(top + 1)] if top < 100_000 else [])
+    return both(lambda a: a.astype(np.float64).astype(np.float32), [])
 
 
 def _two(read, path: str, test: float | str, seed: int) -> Source:
@@ -213,7 +226,8 @@ def _split(n: int, labels: np.ndarray | None, test: float, seed: int) -> tuple[n
         raise UserError(f"data: test is a share between 0 and 1 or a second file, not {test!r}")
     if n < 2:
         raise UserError("data: one sample cannot be split into train and test; give a second file as `test:`")
-    if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iU" and np.unique(labels, return_counts=True)[1].min() > 1:
+    classes = labels is not None and labels.ndim == 1 and labels.dtype.kind in "iU"
+    if classes and np.unique(labels, return_counts=True)[1].min() > 1:
         parts = split(labels, test, seed)
         if all(len(p) for p in parts):
             return parts

@@ -13,7 +13,7 @@ from ..graph import Graph, Node, Value, constant
 
 
 def decompose(graph: Graph) -> None:
-    nodes = []
+    nodes: list[Node] = []
     for node in graph.nodes:
         form = FORMS.get(node.op)
         new = form(graph, node) if form else None

@@ -48,7 +48,7 @@ def to_bytes(graph: Graph, note: dict | None = None, entropy: bool = True) -> by
     """The file that `emit` writes."""
     values = list(graph.values())
     placed, data = _place([storage.store(v.data, v.dtype, v.meta, entropy) for v in values if v.data is not None])
-    sections = [(GRAPH, _Writer(graph, values, placed).bytes()), (DATA, data)]
+    sections = [(GRAPH, _Writer(graph, values, placed).section()), (DATA, data)]
     if note is not None:
         sections.append((NOTE, json.dumps(note, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()))
     return _file(sections)
@@ -120,7 +120,7 @@ class _Writer:
         arena = int(graph.meta.get("arena", 0))
         self.body += _uv(arena + -arena % 64)
 
-    def bytes(self) -> bytes:
+    def section(self) -> bytes:
         texts = [s.encode() for s in self.strings]
         return _uv(len(texts)) + b"".join(_uv(len(t)) + t for t in texts) + self.body
 

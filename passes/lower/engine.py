@@ -133,7 +133,7 @@ def _top_k(node: Node):
 
 
 def _resize(node: Node):
-    x, y = node.inputs[0], node.outputs[0]
+    x = node.inputs[0]
     rank, a = _rank(x), dict(node.attrs)
     axes = [int(i) % rank for i in a.pop("axes", None) or range(rank)]
     if a.get("antialias"):

@@ -41,7 +41,7 @@ def fold(graph: Graph) -> None:
 
 
 def evaluate(graph: Graph, keep=KEEP) -> None:
-    """Walk the nodes: evaluate those with constant inputs (but for the ops in `keep`), infer the shapes of the others on meta tensors."""
+    """Walk the nodes: evaluate those with constant inputs (but for the ops in `keep`), infer the others' shapes."""
     kept = []
     for node in graph.nodes:
         row = _row(node)
@@ -91,8 +91,8 @@ def _stand_in(node: Node, i: int, v: Value | None, row):
     if v.data is not None and (i in row.static or v.data.size <= 64):
         return tensor(v)
     if i in row.static:
-        raise UserError(f"node '{node.name or node.outputs[0].name}': input {i} of {node.op} ('{v.name}') must be constant once all "
-                        "dimensions are bound; the engine has no data-dependent shapes")
+        raise UserError(f"node '{node.name or node.outputs[0].name}': input {i} of {node.op} ('{v.name}') must be constant once "
+                        "all dimensions are bound; the engine has no data-dependent shapes")
     return torch.empty(v.shape, dtype=dtype_of(v.dtype), device="meta")
 
 

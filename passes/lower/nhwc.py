@@ -5,6 +5,8 @@ axis get a height of 1.
 """
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..errors import UserError
@@ -16,7 +18,8 @@ class Builder:
     """Makes nodes in front of the one being replaced; every helper returns the new Value, shape inferred."""
 
     def __init__(self, graph: Graph, node: Node):
-        self.graph, self.node, self.nodes = graph, node, []
+        self.graph, self.node = graph, node
+        self.nodes: list[Node] = []
         self.taken: set[str] = graph.meta.setdefault("_names", {v.name for v in graph.values()})
 
     def name(self, stem: str) -> str:
@@ -141,7 +144,7 @@ def _conv(build: Builder, node: Node, rank: int) -> Value:
     kernel = [1, w.shape[2]] if rank == 3 else list(w.shape[2:])
     pads = _pads(node, rank, kernel, strides, dilations)
     w2 = build.weight(w, (0, *range(2, rank), 1), (w.shape[0], *kernel, w.shape[1]))
-    extra = {"dynamic": 1} if node.attrs.get("dynamic") else {}
+    extra: dict[str, Any] = {"dynamic": 1} if node.attrs.get("dynamic") else {}
     y = build.op("nhwc_conv", build.image(x), w2, *bias, strides=strides, pads=pads, dilations=dilations,
                  group=node.attrs.get("group", 1), **extra)
     return build.back(y, rank)

@@ -76,15 +76,16 @@ def max_pool(build, node: Node) -> bool:
     padded = build.op("pad", x, np.array(pads), np.array(least, x.dtype), np.arange(2, 2 + n)) if any(pads) else x
     cells, out = _cells(build, padded, kernel, strides, dilations)
     count = int(np.prod(out))
-    cells = [build.op("reshape", c, np.array([planes, 1, count])) for c in cells]
-    cells = build.op("concat", *cells, axis=1) if len(cells) > 1 else cells[0]
-    build.op("reshape", build.op("reduce_max", cells, np.array([1]), keepdims=0), np.array([*x.shape[:2], *out]),
+    rows = [build.op("reshape", c, np.array([planes, 1, count])) for c in cells]
+    stack = build.op("concat", *rows, axis=1) if len(rows) > 1 else rows[0]
+    build.op("reshape", build.op("reduce_max", stack, np.array([1]), keepdims=0), np.array([*x.shape[:2], *out]),
              into=node.outputs[0])
     unit = [int(np.prod(size[:i] if a.get("storage_order") else size[i + 1:])) for i in range(n)]
-    start = sum(np.arange(o).reshape(-1, *[1] * (n - 1 - i)) * strides[i] * unit[i] for i, o in enumerate(out))
-    start = start - sum(p * u for p, u in zip(pads, unit))
+    start = np.array(-sum(p * u for p, u in zip(pads, unit)))
+    for i, o in enumerate(out):
+        start = start + np.arange(o).reshape(-1, *[1] * (n - 1 - i)) * strides[i] * unit[i]
     inner = [sum(c * d * u for c, d, u in zip(cell, dilations, unit)) for cell in product(*map(range, kernel))]
-    at = build.op("gather", np.array(inner), build.op("arg_max", cells, axis=1, keepdims=0), axis=0)
+    at = build.op("gather", np.array(inner), build.op("arg_max", stack, axis=1, keepdims=0), axis=0)
     at = build.op("add", at, start.reshape(1, count) + np.arange(planes).reshape(-1, 1) * int(np.prod(size)))
     build.op("reshape", at, np.array([*x.shape[:2], *out]), into=node.outputs[1])
     return True

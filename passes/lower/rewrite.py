@@ -28,7 +28,7 @@ from .fold import infer_node, tensor
 
 def rewrite(graph: Graph) -> None:
     for forms in (FORMS, dict.fromkeys(ONLY_FLOAT32, _in_float32)):
-        nodes = []
+        nodes: list[Node] = []
         for node in graph.nodes:
             form, build = forms.get(node.op), _Build(graph, node)
             nodes += build.nodes if form is not None and form(build, node) else [node]
@@ -39,7 +39,8 @@ class _Build:
     """Makes the nodes that replace one."""
 
     def __init__(self, graph: Graph, node: Node):
-        self.graph, self.node, self.nodes = graph, node, []
+        self.graph, self.node = graph, node
+        self.nodes: list[Node] = []
 
     def op(self, op: str, *inputs, into: Value | None = None, **attrs) -> Value:
         """`into`, or a new value, made by `op`; arrays and numbers among the inputs become constants."""

@@ -10,13 +10,13 @@ import numpy as np
 from ..graph import Graph, Node, Value
 from .nhwc import Builder
 
-UNARY = frozenset("""relu leaky_relu elu celu selu thresholded_relu clip hard_swish hard_sigmoid sigmoid tanh gelu silu softplus
-softsign mish erf exp log sqrt reciprocal neg abs floor ceil round sign sin cos tan asin acos atan sinh cosh asinh acosh atanh not
-is_nan is_inf bitwise_not cast identity dropout""".split())
-NARY = frozenset("""add sub mul div pow mod min max sum mean prelu where equal greater less greater_or_equal less_or_equal and or xor
-bitwise_and bitwise_or bitwise_xor""".split())
-REDUCE = frozenset("""reduce_mean reduce_sum reduce_max reduce_min reduce_prod reduce_l1 reduce_l2 reduce_sum_square reduce_log_sum
-reduce_log_sum_exp""".split())
+UNARY = frozenset("""relu leaky_relu elu celu selu thresholded_relu clip hard_swish hard_sigmoid sigmoid tanh gelu
+silu softplus softsign mish erf exp log sqrt reciprocal neg abs floor ceil round sign sin cos tan asin acos atan sinh
+cosh asinh acosh atanh not is_nan is_inf bitwise_not cast identity dropout""".split())
+NARY = frozenset("""add sub mul div pow mod min max sum mean prelu where equal greater less greater_or_equal
+less_or_equal and or xor bitwise_and bitwise_or bitwise_xor""".split())
+REDUCE = frozenset("""reduce_mean reduce_sum reduce_max reduce_min reduce_prod reduce_l1 reduce_l2 reduce_sum_square
+reduce_log_sum reduce_log_sum_exp""".split())
 AXIS = frozenset("softmax log_softmax cum_sum top_k split concat arg_max arg_min".split())
 PER_AXIS = frozenset("slice pad tile resize".split())
 RESHAPES = frozenset("reshape squeeze unsqueeze flatten".split())

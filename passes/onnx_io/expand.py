@@ -102,7 +102,7 @@ def plain_attention(n: Node) -> bool:
     return True
 
 
-EXPAND = {
+EXPAND: dict[str, tuple] = {
     "silu": (NEVER, silu),
     "gelu": (20, gelu),
     "mish": (18, mish),

@@ -36,7 +36,8 @@ def elem_type(dtype: str) -> int:
 
 def stored_dtype(t: onnx.TensorProto) -> str:
     """The dtype a constant is held in: 4-bit integers in 8 bits."""
-    return {onnx.TensorProto.INT4: "int8", onnx.TensorProto.UINT4: "uint8"}.get(t.data_type) or dtype_name(t.data_type)
+    held = {int(onnx.TensorProto.INT4): "int8", int(onnx.TensorProto.UINT4): "uint8"}
+    return held.get(t.data_type) or dtype_name(t.data_type)
 
 
 def tensor(t: onnx.TensorProto) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -233,7 +234,7 @@ class Reader:
             return None
         hint = self.hints.get(name)
         if hint is None or len(hint) != len(shape) or self.bind or self.batch:
-            hint = [None] * len(shape)
+            hint = (None,) * len(shape)
         return tuple(h if d is None and h is not None else f"{name}_{i}" if d is None else d
                      for i, (d, h) in enumerate(zip(shape, hint)))
 
@@ -339,7 +340,7 @@ class Reader:
 
     def infer(self, n: onnx.NodeProto, ins: list) -> list[tuple[str, tuple | None]]:
         """(dtype, shape) of every output by ONNX's rules; a dimension it cannot tell is None."""
-        unknown = (ins[0].dtype if ins and ins[0] is not None else "float32", None)
+        unknown: tuple[str, tuple | None] = (ins[0].dtype if ins and ins[0] is not None else "float32", None)
         version = self.opsets.get("", 1)
         try:
             schema = onnx.defs.get_schema(n.op_type, version, "")
@@ -361,7 +362,7 @@ class Reader:
                 schema, n, types, data, opset_imports=[helper.make_opsetid("", version)], ir_version=self.model.ir_version)
         except Exception as e:
             raise UserError(f"node '{n.name or n.op_type}' ({n.op_type}): {first_line(e)}") from None
-        out = []
+        out: list[tuple[str, tuple | None]] = []
         for o in n.output:
             t = found.get(o)
             if t is None or t.WhichOneof("value") != "tensor_type" or not t.tensor_type.elem_type:
@@ -376,7 +377,7 @@ class Reader:
         """The body ONNX gives for an op that is a function of others."""
         version = self.opsets.get("", 1)
         try:
-            schema = onnx.defs.get_schema(n.op_type, version, "")
+            schema: Any = onnx.defs.get_schema(n.op_type, version, "")  # its stub lacks the functions
         except onnx.defs.SchemaError:
             return None
         if schema.has_function:

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..graph import Value
-from .dims import Poly, Unknown, dim, divide, parse, product
+from .dims import Expr, Poly, Unknown, dim, divide, parse, product
 from .protos import parsed
 from .read import Call, Reader
 from .upgrade import UPGRADES, upgrade
@@ -106,7 +106,7 @@ def expand(r: Reader, c: Call) -> None:
     if target is None or d is None:
         return
     rank = max(len(d), len(target))
-    d, t = [1] * (rank - len(d)) + d, [1] * (rank - len(target)) + target
+    d, t = [*[1] * (rank - len(d)), *d], [*[1] * (rank - len(target)), *target]
     out = [a if isinstance(b, int) and b == 1 or a == b else b if isinstance(a, int) and a == 1 else None for a, b in zip(d, t)]
     if None in out:
         return
@@ -187,9 +187,9 @@ def slice_(r: Reader, c: Call) -> None:
     c.inputs = c.inputs + [None] * (5 - len(c.inputs))
     axes = r.ints(c.inputs[3]) if c.inputs[3] is not None else list(range(len(starts or ())))
     steps = r.ints(c.inputs[4]) if c.inputs[4] is not None else [1] * len(axes or ())
-    if d is None or axes is None or c.shapes[0] is None:
+    if d is None or axes is None or c.shapes[0] is None or any(isinstance(a, Poly) for a in axes):
         return
-    axes = [a % len(d) for a in axes]
+    axes = [a % len(d) for a in axes if isinstance(a, int)]
     told = c.shapes[0]
     c.shapes[0] = tuple(told[i] if i in axes else dim(e) for i, e in enumerate(d))
     if None in (starts, ends, steps):
@@ -239,9 +239,12 @@ def pad(r: Reader, c: Call) -> None:
     if pads is None or d is None or any(isinstance(p, Poly) for p in pads):
         return
     if axes is not None:
-        n, full = len(axes), [0] * (2 * len(d))
-        for i, a in enumerate(axes):
-            full[a % len(d)], full[len(d) + a % len(d)] = pads[i], pads[n + i]
+        if any(isinstance(a, Poly) for a in axes):
+            return
+        n = len(axes)
+        full: list[Expr] = [0] * (2 * len(d))
+        for i, a in enumerate(a % len(d) for a in axes if isinstance(a, int)):
+            full[a], full[len(d) + a] = pads[i], pads[n + i]
         pads = full
         c.inputs = [x, r.constant(np.array(pads, dtype=np.int64), f"{c.name}.pads"), c.inputs[2], None]
     if not any(pads):

@@ -94,7 +94,8 @@ def _expanded(graph: Graph, opset: int) -> None:
     """Replace what the opset lacks; results of a rule may be replaced again."""
     todo = True
     while todo:
-        todo, nodes = False, []
+        todo = False
+        nodes: list[Node] = []
         for n in graph.nodes:
             rule = EXPAND.get(n.op)
             if rule is None or opset >= rule[0] or (len(rule) > 2 and not rule[2](n)):
@@ -115,7 +116,7 @@ class _Splice(Sketch):
 
     def __init__(self, graph: Graph, node: Node):
         super().__init__()
-        self.graph, self.node, self.taken = graph, node, {v.name for v in graph.values()}
+        self.node, self.taken = node, {v.name for v in graph.values()}
 
     def __call__(self, op: str, *inputs, outputs: int = 1, **attrs):
         values = [v if v is None or isinstance(v, Value) else self._named(v) for v in inputs]
@@ -293,7 +294,7 @@ def _split(w: _Writer, n: Node) -> None:
 
 def _clip(w: _Writer, n: Node) -> None:
     """ONNX wants scalars as bounds."""
-    bounds = []
+    bounds: list[Value | str | None] = []
     for v in n.inputs[1:]:
         if v is not None and v.data is not None and v.data.ndim:
             name = w.fresh(f"{v.name}_scalar")

@@ -62,7 +62,7 @@ def call(name: str, inputs: list, attrs: dict, outputs: int = 1) -> tuple:
 def sample(name: str, seed: int = 0) -> tuple[list, dict]:
     """The example of an op: its inputs as numpy arrays (None where absent) and its attributes."""
     rng = np.random.default_rng(seed)
-    inputs, attrs = OPS[name].example(lambda *shape: rng.standard_normal(shape).astype(np.float32))
+    inputs, attrs = OPS[name].example(lambda *shape: np.asarray(rng.standard_normal(shape), np.float32))
     return [None if v is None else np.asarray(v) for v in inputs], attrs
 
 
@@ -79,7 +79,7 @@ ONNX_TYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "
 
 def dtype_of(name: str | int) -> torch.dtype:
     """The torch dtype of a numpy dtype name, "bfloat16", or ONNX's number of either."""
-    dtype = getattr(torch, ONNX_TYPES.get(name, str(name)), None)
+    dtype = getattr(torch, ONNX_TYPES[name] if isinstance(name, int) and name in ONNX_TYPES else str(name), None)
     if not isinstance(dtype, torch.dtype):
         raise TypeError(f"dtype '{name}' is not supported")
     return dtype

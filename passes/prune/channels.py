@@ -77,7 +77,7 @@ class Channels(Pass):
             raise UserError("prune.channels: no channels can be removed" + (f" ({'; '.join(reasons)})" if reasons else
                             "; check layers and keep"))
         total = sum(macs(graph, bind).values())
-        before = {"params": params(graph), "macs": total, "widths": _widths(graph)}
+        params_before, widths_before = params(graph), _widths(graph)
         goal = None if self.macs is None else self.macs * total
         for i in range(self.steps):
             ctx.progress(i, self.steps, "prune channels")
@@ -92,10 +92,10 @@ class Channels(Pass):
                 from ..train import fit_graph
                 graph = fit_graph(graph, ctx, epochs=self.epochs, lr=self.lr, text=f"train after pruning {i + 1}/{self.steps}")
         widths = _widths(graph)
-        ctx.note(params_before=before["params"], params_after=params(graph),
+        ctx.note(params_before=params_before, params_after=params(graph),
                  macs_before=total, macs_after=sum(macs(graph, bind).values()),
                  layers=[{"layer": k, "channels_before": n, "channels": widths[k]}
-                         for k, n in before["widths"].items() if widths.get(k, n) != n],
+                         for k, n in widths_before.items() if widths.get(k, n) != n],
                  skipped=first.skipped)
         if goal is not None and ctx.notes["macs_after"] > goal * 1.02:
             ctx.note(warning=f"{ctx.notes['macs_after'] / total:.1%} of the multiply-accumulates are left, more than the "
@@ -115,8 +115,8 @@ class Channels(Pass):
             ratio = 1 - (1 - ratio) ** (1 / self.steps)
             order = group.classes[np.argsort(score[group.classes], kind="stable")]
             gone.append(order[:len(order) - self._kept(group, len(order) * (1 - ratio))])
-        gone = np.concatenate(gone)
-        return gone[np.argsort(score[gone], kind="stable")]
+        weakest = np.concatenate(gone)
+        return weakest[np.argsort(score[weakest], kind="stable")]
 
     def _by_macs(self, deps: Dependencies, score: np.ndarray, goal: float, bind: dict) -> np.ndarray:
         """The fewest weakest classes, of all groups in one order, without which `goal` is met (binary search)."""
@@ -137,8 +137,8 @@ class Channels(Pass):
                 order = g.classes[np.argsort(score[g.classes], kind="stable")]
                 n = min(n, int(self.max_ratio * len(order)))
                 gone.append(order[:max(0, len(order) - self._kept(g, len(order) - n))])
-            gone = np.concatenate(gone)
-            return deps.feasible(gone[np.argsort(score[gone], kind="stable")])
+            weakest = np.concatenate(gone)
+            return deps.feasible(weakest[np.argsort(score[weakest], kind="stable")])
 
         lo, hi = 0, len(pool)
         while lo < hi:

@@ -8,7 +8,7 @@ zero, with an entry of their own.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -73,7 +73,7 @@ class Codebook(Pass):
                 continue
             ctx.progress(i, len(nodes), f"k-means {layer_name(node)}")
             data, groups = self._share(weight, options_for(node, self.overrides), ctx.seed)
-            error = float(np.linalg.norm(data - weight.data) / max(np.linalg.norm(weight.data), 1e-30))
+            error = float(np.linalg.norm(data - weight.data) / max(float(np.linalg.norm(weight.data)), 1e-30))
             weight.data = data
             entries = distinct(data, groups)
             weight.meta = {**weight.meta, "codebook": {"bits": bits_for(entries), "groups": groups}}
@@ -85,7 +85,7 @@ class Codebook(Pass):
         return graph
 
     def _share(self, weight: Value, options: dict, seed: int) -> tuple[np.ndarray, int]:
-        base = {"bits": self.bits, "clusters": self.clusters, "groups": self.groups, "init": self.init}
+        base: dict[str, Any] = {"bits": self.bits, "clusters": self.clusters, "groups": self.groups, "init": self.init}
         if "bits" in options or "clusters" in options:
             base |= {"bits": None, "clusters": None}
         base |= options

@@ -94,7 +94,7 @@ def choose(seen: Range, observer: str, percentile: float = 99.99) -> tuple[float
     if observer == "percentile":
         below = np.cumsum(seen.counts) / seen.counts.sum()
         cut = 1 - percentile / 100
-        first, last = np.searchsorted(below, cut), np.searchsorted(below, 1 - cut)
+        first, last = int(np.searchsorted(below, cut)), int(np.searchsorted(below, 1 - cut))
         low = seen.lo if first == 0 else centres[min(first, BINS - 1)]
         high = seen.hi if last >= BINS - 1 else centres[last]
         return min(low, 0.0), max(high, 0.0)

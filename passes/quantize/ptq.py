@@ -224,7 +224,7 @@ def _quantize_weights(graph: Graph, modes: dict[Node, str], options: PTQ, means:
             graph.nodes.insert(graph.nodes.index(node), back)
             back = codes.astype(np.float32) * scale.reshape(-1, *[1] * (codes.ndim - 1)) if scale.ndim else codes * scale
             report.append({"layer": layer_name(node), "error": round(float(
-                np.linalg.norm(back - w.data) / max(np.linalg.norm(w.data), 1e-30)), 5), "activations": mode})
+                np.linalg.norm(back - w.data) / max(float(np.linalg.norm(w.data)), 1e-30)), 5), "activations": mode})
             done[w].meta["difference"] = back - w.data
         difference = done[w].meta["difference"]
         mean = means.get(node.inputs[0])
@@ -346,10 +346,10 @@ def _insert(graph: Graph, places: Places, ranges: dict[Value, tuple[float, float
         grids[leader] = (constant(fresh(leader.name + ".scale"), scale), constant(fresh(leader.name + ".zero"), zero))
     behind: dict[Value, list[Node]] = {}
     for v, leader in places.values.items():
-        scale, zero = grids[leader]
+        s, z = grids[leader]
         q, d = Value(fresh(v.name + ".int8"), "int8", v.shape), Value(fresh(v.name + ".float"), "float32", v.shape)
-        behind[v] = [Node("quantize_linear", [v, scale, zero], [q], {}, v.name + ".quantize"),
-                     Node("dequantize_linear", [q, scale, zero], [d], {}, v.name + ".dequantize")]
+        behind[v] = [Node("quantize_linear", [v, s, z], [q], {}, v.name + ".quantize"),
+                     Node("dequantize_linear", [q, s, z], [d], {}, v.name + ".dequantize")]
         for node in graph.nodes:
             if node in places.nodes:
                 node.inputs = [d if u is v else u for u in node.inputs]

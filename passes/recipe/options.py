@@ -92,7 +92,8 @@ def fit(value: Any, hint: Any) -> Any:
         for k in value:
             if k not in known:
                 raise Problem(f"unknown option {k!r}{near(k, known) or '; it takes ' + ', '.join(known)}", (k,))
-        return hint(**{k: _inner(v, known[k][0], k) for k, v in value.items()})
+        make: Any = hint
+        return make(**{k: _inner(v, known[k][0], k) for k, v in value.items()})
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is bool and isinstance(value, str) and value.lower() in _SWITCH:

@@ -56,7 +56,9 @@ def summary(cls) -> str:
 
 def option_docs(cls) -> dict[str, str]:
     """What the class docstring says about each option: lines of `name, name   text`, with their continuations."""
-    known, docs, open_names = fields_of(cls), {}, []
+    known = fields_of(cls)
+    docs: dict[str, str] = {}
+    open_names: list[str] = []
     for line in (inspect.getdoc(cls) or "").splitlines():
         m = re.match(r"([a-z_]+(?:, [a-z_]+)*)  +(\S.*)$", line)
         if m and all(n in known for n in m[1].split(", ")):

@@ -23,7 +23,8 @@ from torch import nn
 FOLDER = Path(__file__).resolve().parents[2] / "build" / "models"
 
 
-def conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1, act: type | None = nn.ReLU) -> nn.Sequential:
+def conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1,
+         act: type | None = nn.ReLU) -> nn.Sequential:
     """Convolution, batch norm, activation; padding keeps the size at stride 1."""
     layers = [nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(outputs)]
     return nn.Sequential(*layers, *([act()] if act else []))
@@ -43,7 +44,8 @@ class Classifier(nn.Module):
 
 def mobilenet_v1() -> nn.Module:
     """Howard et al. 2017, 1.0/224."""
-    plan, layers, inputs = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1)), [], 32
+    plan = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1))
+    layers, inputs = [], 32
     for outputs, stride in plan:
         layers += [conv(inputs, inputs, 3, stride, inputs, nn.ReLU6), conv(inputs, outputs, act=nn.ReLU6)]
         inputs = outputs
@@ -151,7 +153,10 @@ class SqueezeNet11(nn.Module):
 
     def __init__(self):
         super().__init__()
-        pool = lambda: nn.MaxPool2d(3, 2, ceil_mode=True)
+
+        def pool():
+            return nn.MaxPool2d(3, 2, ceil_mode=True)
+
         self.features = nn.Sequential(
             nn.Conv2d(3, 64, 3, 2), nn.ReLU(), pool(), Fire(64, 16, 64), Fire(128, 16, 64), pool(), Fire(128, 32, 128),
             Fire(256, 32, 128), pool(), Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256), Fire(512, 64, 256))
@@ -292,7 +297,8 @@ def macs(module: nn.Module, inputs: dict[str, torch.Tensor]) -> int:
     """Multiply-accumulates of convolutions, linear layers and attention at these inputs."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    with torch.no_grad(), torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), FlopCounterMode(display=False) as count:
+    plain = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
+    with torch.no_grad(), plain, FlopCounterMode(display=False) as count:
         module(*inputs.values())
     return count.get_total_flops() // 2
 

@@ -90,7 +90,8 @@ def window(r, transposed=False):
             fits = all((i - 1) * s + e * (k - 1) + 1 > a + b for i, s, e, k, a, b in
                        zip((h, w), strides, dilations, (kh, kw), pads[:2], pads[2:]))
         else:
-            fits = out(h, kh, strides[0], pads[0], pads[2], dilations[0]) > 0 and out(w, kw, strides[1], pads[1], pads[3], dilations[1]) > 0
+            fits = all(out(i, k, strides[d], pads[d], pads[d + 2], dilations[d]) > 0
+                       for d, (i, k) in enumerate(((h, kh), (w, kw))))
         if fits:
             return h, w, kh, kw, {"strides": strides, "pads": pads, "dilations": dilations}
 
@@ -247,7 +248,8 @@ def test_large_windows():
     """More taps than a table on the stack holds."""
     r = Rng(4)
     check("nhwc_conv", [r(1, 40, 40, 16), const(r(6, 19, 19, 16)), None, None], {"pads": [9, 9, 9, 9], "strides": [7, 7]})
-    check("nhwc_conv", [r(1, 40, 40, 6), const(r(6, 37, 33, 1)), None, None], {"pads": [9, 9, 9, 9], "strides": [3, 3], "group": 6})
+    check("nhwc_conv", [r(1, 40, 40, 6), const(r(6, 37, 33, 1)), None, None],
+          {"pads": [9, 9, 9, 9], "strides": [3, 3], "group": 6})
     check("nhwc_avg_pool", [r(1, 40, 40, 6)], {"kernel": [40, 40]})
 
 

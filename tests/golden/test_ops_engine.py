@@ -18,8 +18,9 @@ from mcc.passes.ops import OPS, call, sample
 
 # Ops without a runner: lowering folds them away or says them in other ops.
 FOLDED = {"shape", "size", "range", "constant_of_shape", "eye_like", "dropout"}
-REWRITTEN = {"squeeze", "unsqueeze", "flatten", "conv", "conv_transpose", "max_pool", "average_pool", "lp_pool", "global_average_pool",
-             "global_max_pool", "global_lp_pool", "einsum", "gemm", "fake_quantize", "qlinear_conv", "qlinear_matmul", "conv_integer"}
+REWRITTEN = {"squeeze", "unsqueeze", "flatten", "conv", "conv_transpose", "max_pool", "average_pool", "lp_pool",
+             "global_average_pool", "global_max_pool", "global_lp_pool", "einsum", "gemm", "fake_quantize", "qlinear_conv",
+             "qlinear_matmul", "conv_integer"}
 WORDS = [w for w in (None, "avx2", "c") if w in (None, "c") or w in isa().split()]
 ENGINE = set(ops())
 
@@ -129,8 +130,8 @@ def eltwise_cases():
         yield "mod", [a, small], {"fmod": int(dtype in FLOATS)}
         yield "where", [normal(5, 37) > 0, a, b], {}
         yield "prelu", [a, normal(37, dtype=dtype)], {}
-    for shape_a, shape_b in (((4, 5, 6), (6,)), ((4, 5, 6), (4, 1, 1)), ((4, 1, 6), (1, 5, 1)), ((), (3,)), ((3, 0), (1,)), ((1, 7, 7, 19), (1, 1, 1, 19)),
-                             ((2, 3, 4, 5, 2), (3, 1, 5, 1)), ((1, 1), (1,))):
+    for shape_a, shape_b in (((4, 5, 6), (6,)), ((4, 5, 6), (4, 1, 1)), ((4, 1, 6), (1, 5, 1)), ((), (3,)), ((3, 0), (1,)),
+                             ((1, 7, 7, 19), (1, 1, 1, 19)), ((2, 3, 4, 5, 2), (3, 1, 5, 1)), ((1, 1), (1,))):
         yield "add", [normal(*shape_a), normal(*shape_b)], {}
         yield "div", [normal(*shape_b), abs(normal(*shape_a)) + np.float32(1)], {}
     yield "max", [normal(3, 300), normal(300), normal(3, 1), normal(1)], {}
@@ -150,7 +151,8 @@ def cast_cases():
             x = np.abs(x * 20).astype(a)
         for b in FLOATS + INTS + ("bool", "bfloat16"):
             yield "cast", [x], {"to": b}
-    edge = np.array([0, -0.0, 1e-8, 6e-8, 65504, 65519, 65520, -1e9, np.inf, -np.inf, np.nan, 1.0009765625, 1.00146484375], "float32")
+    edge = np.array([0, -0.0, 1e-8, 6e-8, 65504, 65519, 65520, -1e9, np.inf, -np.inf, np.nan, 1.0009765625,
+                     1.00146484375], "float32")
     yield "cast", [np.tile(edge, 5)], {"to": "float16"}
     yield "cast", [np.tile(edge, 5)], {"to": "bfloat16"}
 
@@ -161,8 +163,10 @@ def quantize_cases():
         yield "quantize_linear", [x, np.float32(0.1), zero], {}
         yield "dequantize_linear", [whole(3, 50, lo=0, hi=120, dtype=kind), np.float32(0.1), zero], {}
         yield "quantize_linear", [x, np.abs(normal(50)) + np.float32(0.05), whole(50, lo=0, hi=9, dtype=kind)], {"axis": -1}
-        yield "dequantize_linear", [whole(3, 50, lo=0, hi=99, dtype=kind), np.abs(normal(3)), whole(3, lo=0, hi=9, dtype=kind)], {"axis": 0}
-        yield "dequantize_linear", [whole(3, 10, lo=0, hi=99, dtype=kind), np.abs(normal(3, 4)), None], {"axis": 1, "block_size": 3}
+        codes, zeros = whole(3, 50, lo=0, hi=99, dtype=kind), whole(3, lo=0, hi=9, dtype=kind)
+        yield "dequantize_linear", [codes, np.abs(normal(3)), zeros], {"axis": 0}
+        codes = whole(3, 10, lo=0, hi=99, dtype=kind)
+        yield "dequantize_linear", [codes, np.abs(normal(3, 4)), None], {"axis": 1, "block_size": 3}
     yield "dequantize_linear", [whole(3, 50, lo=-9999, hi=9999, dtype="int32"), np.float32(0.1), None], {}
     yield "dynamic_quantize_linear", [np.zeros((2, 9), "float32")], {}
     yield "dynamic_quantize_linear", [normal(40, 50) + np.float32(3)], {}
@@ -172,10 +176,12 @@ def norm_cases():
     reductions = [op for op in sorted(OPS) if op.startswith("reduce_")]
     for op in reductions:
         positive = np.abs if "log_sum" in op else lambda a: a
-        for shape, axes in (((2, 7, 9, 33), [1, 2]), ((3, 1100), [1]), ((5, 70, 6), [0]), ((5, 70, 6), [0, 2]), ((4, 5), []), ((2, 3, 4, 5), [0, 2]), ((6,), [0])):
+        for shape, axes in (((2, 7, 9, 33), [1, 2]), ((3, 1100), [1]), ((5, 70, 6), [0]), ((5, 70, 6), [0, 2]), ((4, 5), []),
+                            ((2, 3, 4, 5), [0, 2]), ((6,), [0])):
             yield op, [positive(normal(*shape, scale=0.5)), np.array(axes, "int64")], {"keepdims": len(axes) % 2}
+        whole_too = ("reduce_sum", "reduce_max", "reduce_min", "reduce_l1", "reduce_sum_square", "reduce_mean")
         for dtype in ("float64", "float16", "int32"):
-            if dtype != "int32" or op in ("reduce_sum", "reduce_max", "reduce_min", "reduce_l1", "reduce_sum_square", "reduce_mean"):
+            if dtype != "int32" or op in whole_too:
                 yield op, [positive(normal(4, 6, 5, dtype=dtype)), np.array([1], "int64")], {}
     for op in ("softmax", "log_softmax"):
         for shape, axis in (((5, 130), -1), ((3, 40, 70), 1), ((2, 7), 0), ((4, 1), 1), ((3, 1000), -1)):
@@ -204,8 +210,9 @@ def norm_cases():
 
 def move_cases():
     for dtype in ("float32", "int8", "float16", "int64"):
-        for shape, perm in (((70, 90), [1, 0]), ((2, 5, 6, 7), [0, 2, 3, 1]), ((2, 67, 9, 33), [0, 3, 1, 2]), ((3, 4, 5), [1, 0, 2]), ((3, 4, 5), [2, 1, 0]),
-                            ((2, 3, 4, 5, 6), [4, 1, 3, 0, 2]), ((1, 8, 1, 9), [3, 2, 1, 0]), ((5,), [0]), ((4, 0, 2), [2, 0, 1])):
+        for shape, perm in (((70, 90), [1, 0]), ((2, 5, 6, 7), [0, 2, 3, 1]), ((2, 67, 9, 33), [0, 3, 1, 2]),
+                            ((3, 4, 5), [1, 0, 2]), ((3, 4, 5), [2, 1, 0]), ((2, 3, 4, 5, 6), [4, 1, 3, 0, 2]),
+                            ((1, 8, 1, 9), [3, 2, 1, 0]), ((5,), [0]), ((4, 0, 2), [2, 0, 1])):
             yield "transpose", [normal(*shape, dtype=dtype)], {"perm": perm}
     for dtype in ("float32", "uint8"):
         x = normal(9, 11, 4, dtype=dtype)
@@ -233,7 +240,8 @@ def move_cases():
         at = np.stack([RNG.permutation(6)[:4] for _ in range(3)])
         yield "scatter_elements", [normal(3, 6), at, normal(3, 4)], {"axis": 1, "reduction": reduction}
         yield "scatter_nd", [normal(6, 3), RNG.permutation(6)[:4].reshape(2, 2, 1), normal(2, 2, 3)], {"reduction": reduction}
-    yield "scatter_elements", [normal(3, 6, dtype="int32"), whole(3, 4, lo=0, hi=6), normal(3, 4, dtype="int32")], {"axis": 1, "reduction": "add"}
+    x, added = normal(3, 6, dtype="int32"), normal(3, 4, dtype="int32")
+    yield "scatter_elements", [x, whole(3, 4, lo=0, hi=6), added], {"axis": 1, "reduction": "add"}
     yield "one_hot", [whole(3, 4, lo=-7, hi=7), np.array([5]), np.array([1, 9], "int32")], {"axis": 1}
 
 
@@ -283,18 +291,22 @@ def rnn_cases():
             for layout in (0, 1):
                 x = normal(batch, seq, size) if layout else normal(seq, batch, size)
                 first = normal(*((batch, dirs) if layout else (dirs, batch)), h)
-                inputs = [x, normal(dirs, gates * h, size), normal(dirs, gates * h, h), normal(dirs, 2 * gates * h), np.array([5, 2, 0], "int32"), first]
-                yield op, inputs + ([first * 2, normal(dirs, 3 * h)] if op == "lstm" else []), {"direction": direction, "layout": layout, "hidden_size": h}
+                inputs = [x, normal(dirs, gates * h, size), normal(dirs, gates * h, h), normal(dirs, 2 * gates * h),
+                          np.array([5, 2, 0], "int32"), first]
+                inputs += [first * 2, normal(dirs, 3 * h)] if op == "lstm" else []
+                yield op, inputs, {"direction": direction, "layout": layout, "hidden_size": h}
         plain = [normal(seq, batch, size), normal(1, gates * h, size), normal(1, gates * h, h)]
         yield op, plain, {"hidden_size": h, "clip": 0.3}
         names = {"lstm": ["HardSigmoid", "Relu", "Softsign"], "gru": ["Sigmoid", "LeakyRelu"], "rnn": ["Affine"]}[op]
         yield op, plain, {"hidden_size": h, "activations": names, "activation_alpha": [0.3], "activation_beta": [0.4]}
-        yield op, [normal(2, 1, 100), normal(1, gates * 130, 100, scale=0.1), normal(1, gates * 130, 130, scale=0.1)], {"hidden_size": 130}
+        wide = [normal(2, 1, 100), normal(1, gates * 130, 100, scale=0.1), normal(1, gates * 130, 130, scale=0.1)]
+        yield op, wide, {"hidden_size": 130}
     yield "lstm", [normal(4, 1, 3), normal(1, 20, 3), normal(1, 20, 5)], {"hidden_size": 5, "input_forget": 1}
     yield "gru", [normal(4, 1, 3), normal(1, 15, 3), normal(1, 15, 5)], {"hidden_size": 5, "linear_before_reset": 1}
 
 
-CASES = [c for cases in (eltwise_cases, cast_cases, quantize_cases, norm_cases, move_cases, resize_cases, attention_cases, rnn_cases) for c in cases()]
+FAMILIES = (eltwise_cases, cast_cases, quantize_cases, norm_cases, move_cases, resize_cases, attention_cases, rnn_cases)
+CASES = [c for cases in FAMILIES for c in cases()]
 
 
 @pytest.mark.parametrize("op", sorted({c[0] for c in CASES}))

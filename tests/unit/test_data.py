@@ -173,7 +173,8 @@ def test_csv_and_jsonl(tmp_path):
     (tmp_path / "d.csv").write_text("a,b,kind,price\n" + "".join(f"{r['a']},{r['b']},{r['kind']},{r['price']}\n" for r in rows))
     (tmp_path / "d.jsonl").write_text("\n".join(json.dumps(r | {"v": [r["a"], 1]}) for r in rows) + "\n")
     for source in ("csv", "jsonl"):
-        spec = {"source": source, "path": str(tmp_path / f"d.{source}"), "inputs": {"f": ["a", "b"]}, "labels": "kind", "test": 0.3}
+        path = str(tmp_path / f"d.{source}")
+        spec = {"source": source, "path": path, "inputs": {"f": ["a", "b"]}, "labels": "kind", "test": 0.3}
         data = open_data(spec)
         x, y = everything(data, "test")
         assert data.inputs == ["f"] and data.classes == ["even", "odd"] and x["f"].shape == (6, 2)

@@ -46,7 +46,8 @@ def up() -> Graph:
     """transposed convolution, resize, pad, slice, split along channels, instance norm."""
     s = Sketch()
     x = s.input("x", 1, 6, 5, 4)
-    y = s("relu", s("conv_transpose", x, s.weight("a.weight", 6, 4, 3, 3), strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 1]))
+    y = s("relu", s("conv_transpose", x, s.weight("a.weight", 6, 4, 3, 3), strides=[2, 2], pads=[1, 1, 1, 1],
+                    output_padding=[1, 1]))
     y = s("resize", y, None, constant("scales", np.array([1, 1, 2, 2], np.float32)), mode="nearest",
           coordinate_transformation_mode="asymmetric", nearest_mode="floor")
     y = s("conv", s("pad", y, [0, 0, 1, 2, 0, 0, 1, 0]), s.weight("b.weight", 8, 4, 2, 2))
@@ -104,8 +105,9 @@ def test_arena(name):
         for b in values:
             if a is b or position.get(a, -1) >= position.get(b, -1):
                 continue
-            overlap = a.meta["offset"] < b.meta["offset"] + value_bytes(b) and b.meta["offset"] < a.meta["offset"] + value_bytes(a)
-            view = a.meta["offset"] == b.meta["offset"] and value_bytes(a) == value_bytes(b)
+            first, second = a.meta["offset"], b.meta["offset"]
+            overlap = first < second + value_bytes(b) and second < first + value_bytes(a)
+            view = first == second and value_bytes(a) == value_bytes(b)
             if overlap and last[a] >= position[b]:
                 assert view, f"{b.name} is written over {a.name}, which is read later"
 

@@ -5,9 +5,12 @@ writes it. The mask is added, or chooses -inf, and broadcasts to the scores. (Va
 """
 from __future__ import annotations
 
+from typing import Any
+
 from ..match import Number, P, Sketch, rewrite
 
-LAST, TURN = {"perm": [0, 1, 3, 2]}, {"perm": [0, 2, 1, 3]}
+LAST: dict[str, Any] = {"perm": [0, 1, 3, 2]}
+TURN: dict[str, Any] = {"perm": [0, 2, 1, 3]}
 Q = (P("mul", "q", Number("q_mul")), P("div", "q", Number("q_div")), "q")
 BOTH = P("transpose", "k_heads", perm=[0, 2, 3, 1])  # [batch, length, heads, width] turned at once
 KT = (P("transpose", "k", **LAST), BOTH)

@@ -5,9 +5,11 @@ to [.., heads * width]  ->  attention(q, k, v, mask, q_num_heads=heads, kv_num_h
 """
 from __future__ import annotations
 
+from typing import Any
+
 from ..match import Const, P, Sketch, rewrite
 
-TURN = {"perm": [0, 2, 1, 3]}
+TURN: dict[str, Any] = {"perm": [0, 2, 1, 3]}
 
 
 def _split(x: str):
