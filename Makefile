@@ -131,7 +131,7 @@ demo: setup
 	$(VENV)/bin/mcc compress configs/lenet5-fashion.yaml --output build/demo
 
 bench: setup
-	$(VENV)/bin/mcc bench build/demo/model.mcc --ops
+	$(py) tests/bench/compare.py $(BENCH_FLAGS)
 
 lint: setup
 	$(py) -m ruff check cli passes kernels tests setup.py
