@@ -43,7 +43,7 @@ static mcc_status prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer) 
     void *fill = mcc_net_alloc(net, g->k * sizeof(float));
     if (!packed || !fill) return MCC_NO_MEMORY;
     mcc_status status;
-    const char *w = layer->w->count ? mcc_dense(net, layer->w, &status) : NULL, *b = layer->b ? layer->b->data : NULL;
+    const char *w = layer->w->count ? mcc_dense_to_pack(net, layer->w, &status) : NULL, *b = layer->b ? layer->b->data : NULL;
     if (layer->w->count && !w) return status;
     const size_t w_elem = mcc_type_bytes(layer->w->type), b_elem = layer->b ? mcc_type_bytes(layer->b->type) : 0;
     for (size_t group = 0; group < v->group; group++) {

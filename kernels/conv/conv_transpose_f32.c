@@ -153,8 +153,11 @@ mcc_status mcc_prepare_nhwc_conv_transpose(mcc_net *net, mcc_node *node) {
     }
     mcc_epilogue post;
     MCC_TRY(mcc_epilogue_read(net, node, &post));
-    MCC_TRY(mcc_dense_inputs(net, node));
+    mcc_status status;
+    if (x->constant && x->count && !mcc_dense(net, x, &status)) return status;
     if (!y->count) return MCC_OK;
+    if (w->count && !mcc_dense_to_pack(net, w, &status)) return status;
+    if (b && !mcc_dense_to_pack(net, b, &status)) return status;
     MCC_TRY(phases(net, &s->y, kernel[0], dilation[0]));
     MCC_TRY(phases(net, &s->x, kernel[1], dilation[1]));
     const size_t cg = s->c / s->group;

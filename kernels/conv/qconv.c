@@ -50,7 +50,7 @@ static mcc_status begin(mcc_net *net, mcc_node *node, mcc_type type, state **out
     MCC_NEED(x->type == type, type == MCC_S8 ? "x is int8" : "x is float32");
     MCC_NEED(weight->type == MCC_S8 && weight->constant, "the weight is constant int8");
     if (x->constant && x->count && !mcc_dense(net, x, &status)) return status;
-    if (!(*w = mcc_dense(net, weight, &status))) return status;
+    if (!(*w = mcc_dense_to_pack(net, weight, &status))) return status;
     const size_t count = node->out[0]->count;
     s->m = count ? count / s->rows.window.o : 0;
     node->macs = count ? (uint64_t)count * (weight->count / s->rows.window.o) : 0;

@@ -387,6 +387,7 @@ static mcc_status read_graph(parser *p) {
     DAMAGED(p, "damaged in the tensors");
     ALLOC(&p->net->own, p->net->tensor, shared->tensors);
     ALLOC(&shared->graph, shared->palette, shared->tensors);
+    ALLOC(&shared->graph, shared->decoded, shared->tensors);
     ALLOC(&shared->graph, p->made, shared->tensors);
     for (uint32_t i = 0; i < shared->tensors; i++) {
         MCC_TRY(read_tensor(p, i));

@@ -51,6 +51,8 @@ static mcc_status prepare(mcc_net *net) {
         mcc_why_clear();
         const mcc_status status = n->op->prepare(net, n);
         if (status != MCC_OK) return *mcc_why() ? status : mcc_fail(status, "node '%s' (%s)", n->name, n->op->name);
+        for (uint32_t k = 0; k < n->inputs; k++)
+            if (n->in[k]) mcc_dense_drop(net, n->in[k]);
         if (n->workspace > shared->workspace_bytes) shared->workspace_bytes = n->workspace;
     }
     for (uint32_t i = 0; i < shared->outputs; i++) { /* a constant may be an output */
@@ -168,6 +170,7 @@ void mcc_close(mcc_net *net) {
     mcc_shared *shared = net->shared;
     free(net);
     if (atomic_fetch_sub(&shared->users, 1) != 1) return;
+    for (uint32_t i = 0; shared->decoded && i < shared->tensors; i++) mcc_aligned_free(shared->decoded[i].values);
     mcc_pool_free(&shared->state);
     mcc_pool_free(&shared->graph);
     mcc_map_close(&shared->map);
@@ -224,7 +227,7 @@ size_t mcc_profile(const mcc_net *net, const mcc_node_profile **nodes) {
 
 void mcc_describe(const mcc_net *net, mcc_facts *facts) {
     const mcc_shared *s = net->shared;
-    *facts = (mcc_facts){s->arena_bytes, s->state.bytes, net->exec.threads, s->isa, s->note, s->note_bytes};
+    *facts = (mcc_facts){s->arena_bytes, s->state.bytes + s->decoded_bytes, net->exec.threads, s->isa, s->note, s->note_bytes};
 }
 
 mcc_status mcc_limit_isa(const char *list) {

@@ -83,6 +83,9 @@ const float *mcc_floats(const mcc_node *node, const char *key, size_t *count);
 /* A constant's dense values (decoded on first call and kept); tensor->data is set too. NULL and a
  * status through *status (MCC_BAD_FILE, MCC_NO_MEMORY) when the blob is not well formed. */
 const void *mcc_dense(mcc_net *net, mcc_tensor *constant, mcc_status *status);
+/* The same for a weight that prepare packs and `run` never reads: the decoded values are gone when prepare has returned,
+ * unless somebody asked for them by mcc_dense. */
+const void *mcc_dense_to_pack(mcc_net *net, mcc_tensor *constant, mcc_status *status);
 
 /* The palette (codebook) view of a constant whose storage is MCC_PALETTE. `index` holds one entry per
  * element, packed little-endian at `bits` (1, 2, 4 or 8 bits: 3 is widened to 4, 5..7 to 8 when decoded),

@@ -55,6 +55,9 @@ unsigned mcc_cores(void);
 
 /* --- the net ----------------------------------------------------------------------------------- */
 
+/* A constant's values that mcc_dense or mcc_dense_to_pack decoded; `kept` when they live as long as the net. */
+typedef struct mcc_decoded { void *values; bool kept; } mcc_decoded;
+
 /* All that clones share; immutable once mcc_open* has returned. */
 typedef struct mcc_shared {
     _Atomic uint32_t users;
@@ -66,6 +69,8 @@ typedef struct mcc_shared {
     const char *note;
     size_t note_bytes;
     mcc_palette *palette; /* per tensor; made when bits > 0 */
+    mcc_decoded *decoded; /* per tensor */
+    size_t decoded_bytes;
     char isa[128];
 } mcc_shared;
 
@@ -80,6 +85,9 @@ struct mcc_net {
     int profiling;
     mcc_node_profile *profile;
 };
+
+/* Frees a constant's decoded values that are not kept. */
+void mcc_dense_drop(mcc_net *net, mcc_tensor *constant);
 
 /* Parses and checks the whole file in shared->map; fills `net` (tensors, nodes) and shared. */
 mcc_status mcc_file_parse(mcc_net *net);

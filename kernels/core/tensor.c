@@ -122,16 +122,35 @@ static mcc_status dense_coded(const mcc_tensor *t, uint8_t *dense) {
     return used && used == t->blob_bytes ? MCC_OK : bad(t, "entropy code is damaged");
 }
 
-const void *mcc_dense(mcc_net *net, mcc_tensor *t, mcc_status *status) {
+const void *mcc_dense_to_pack(mcc_net *net, mcc_tensor *t, mcc_status *status) {
     *status = MCC_OK;
     if (t->data || !t->constant) return t->data;
-    uint8_t *dense = mcc_pool_alloc(&net->shared->state, t->bytes);
+    uint8_t *dense = mcc_aligned_alloc(t->bytes);
     if (!dense) *status = mcc_fail(MCC_NO_MEMORY, "constant '%s': %zu bytes", t->name, t->bytes);
     else if (t->storage == MCC_PALETTE) *status = dense_palette(t, dense);
     else if (t->storage == MCC_BITMASK) *status = dense_bitmask(t, dense);
     else *status = dense_coded(t, dense);
-    if (*status != MCC_OK) return NULL;
+    if (*status != MCC_OK) {
+        mcc_aligned_free(dense);
+        return NULL;
+    }
+    net->shared->decoded[t - net->tensor].values = dense;
+    net->shared->decoded_bytes += t->bytes;
     return t->data = dense;
+}
+
+const void *mcc_dense(mcc_net *net, mcc_tensor *t, mcc_status *status) {
+    const void *values = mcc_dense_to_pack(net, t, status);
+    if (values && t->constant) net->shared->decoded[t - net->tensor].kept = true;
+    return values;
+}
+
+void mcc_dense_drop(mcc_net *net, mcc_tensor *t) {
+    mcc_decoded *d = &net->shared->decoded[t - net->tensor];
+    if (!d->values || d->kept) return;
+    mcc_aligned_free(d->values);
+    net->shared->decoded_bytes -= t->bytes;
+    t->data = d->values = NULL;
 }
 
 mcc_status mcc_palette_of(mcc_net *net, mcc_tensor *t, mcc_palette *out) {

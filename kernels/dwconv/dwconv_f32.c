@@ -90,7 +90,7 @@ mcc_status mcc_dwconv_f32_prepare(mcc_net *net, mcc_node *node, const mcc_layer 
     const size_t ct = s->taps->ct, taps_count = layer->k, blocks = (v->o + ct - 1) / ct;
     s->block = ct * (taps_count + 1);
     mcc_status status;
-    if (!mcc_dense(net, layer->w, &status)) return status;
+    if (!mcc_dense_to_pack(net, layer->w, &status)) return status;
     float *packed = mcc_net_alloc(net, blocks * s->block * sizeof(float)), *fill = mcc_net_alloc(net, v->o * sizeof(float));
     if (!packed || !fill) return MCC_NO_MEMORY;
     for (size_t c = 0; c < v->o; c++) {

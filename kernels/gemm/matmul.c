@@ -121,7 +121,7 @@ mcc_status mcc_prepare_matmul(mcc_net *net, mcc_node *node) {
     if (!b->constant) return node->workspace = bytes, MCC_OK;
     float *packed = mcc_net_alloc(net, bytes);
     if (!packed) return MCC_NO_MEMORY;
-    const void *dense = b->count ? mcc_dense(net, b, &status) : packed;
+    const void *dense = b->count ? mcc_dense_to_pack(net, b, &status) : packed;
     if (!dense) return status;
     pack(s, dense, b->type, packed, 0, (g->n + g->set.nr - 1) / g->set.nr * s->b_batch);
     g->w = packed;

@@ -32,7 +32,7 @@ static mcc_status shapes(mcc_net *net, mcc_node *node, state *s, const int8_t **
     MCC_NEED(y->dim[y->rank - 1] == n, "y has another number of columns than the weight has rows");
     for (uint32_t i = 0; i + 1 < x->rank; i++) MCC_NEED(x->dim[i] == y->dim[i], "x and y differ in their leading axes");
     if (x->constant && x->count && !mcc_dense(net, x, &status)) return status;
-    if (!(*w = mcc_dense(net, weight, &status))) return status;
+    if (!(*w = mcc_dense_to_pack(net, weight, &status))) return status;
     s->m = y->count ? y->count / n : 0;
     s->gemm.k = k, s->gemm.n = n, s->gemm.taps = 1;
     node->macs = (uint64_t)y->count * k;

@@ -125,7 +125,7 @@ mcc_status mcc_sparse_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, 
     mcc_status status;
     if (layer->window || !w->constant || w->type != MCC_F32 || !w->count || !layer->m || layer->k > 65536 ||
         w->count > UINT32_MAX || (layer->b && (!layer->b->constant || layer->b->type != MCC_F32))) return MCC_OK;
-    const float *dense = mcc_dense(net, layer->w, &status), *bias = layer->b ? mcc_dense(net, layer->b, &status) : NULL;
+    const float *dense = mcc_dense_to_pack(net, layer->w, &status), *bias = layer->b ? mcc_dense(net, layer->b, &status) : NULL;
     if (!dense || (layer->b && !bias)) return status;
     size_t nonzeros = 0;
     for (size_t i = 0; i < w->count; i++) nonzeros += dense[i] != 0;

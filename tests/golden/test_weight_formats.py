@@ -8,6 +8,7 @@ import torch
 from mcc.kernels import Session
 from mcc.passes.graph import Graph, Node, Value, constant
 from mcc.passes.lower import lower
+from mcc.passes.lower.emit import to_bytes
 from mcc.passes.ops.run import run
 
 ISAS = (None, "avx2", "c")
@@ -67,3 +68,33 @@ def test_sparse(kind, shape, rows, tmp_path):
     weight = rng.standard_normal(shape) * (rng.random(shape) < 0.08)
     size = check(layer(kind, weight, rows, 3, {"sparse": True}), tmp_path / "m.mcc", "sparse")
     assert size < np.count_nonzero(weight) * 4 + weight.size / 8 + 4 * shape[0] + 700
+
+
+@pytest.mark.parametrize("shape, group", [((24, 1, 3, 3), 24), ((16, 4, 3, 3), 2)])
+def test_decoded_weights_go_when_they_are_packed(shape, group, tmp_path):
+    """Palettes of grouped convolutions: as much memory as for a weight that is stored raw."""
+    rng = np.random.default_rng(5)
+    books = rng.standard_normal(16)[rng.integers(0, 16, shape)], rng.standard_normal(shape)
+    sizes, held = [], []
+    for weight in books:
+        graph = layer("conv", weight, 1, 5, {"codebook": {"bits": 4, "groups": 1}} if weight is books[0] else None)
+        graph.inputs[0].shape = (1, shape[1] * group, 7, 9)
+        graph.nodes[0].attrs["group"] = group
+        lower(graph, tmp_path / "m.mcc")
+        sizes.append((tmp_path / "m.mcc").stat().st_size)
+        held.append(Session(tmp_path / "m.mcc").facts["weight_bytes"])
+    assert sizes[0] < sizes[1] and held[0] == held[1]
+
+
+def test_decoded_int8_weights_go_when_they_are_packed():
+    rng = np.random.default_rng(5)
+    weight = rng.integers(-3, 4, (48, 200)).astype(np.int8)
+    x, y = Value("x", "float32", (3, 200)), Value("y", "float32", (3, 48))
+    x.meta["offset"], y.meta["offset"] = 0, 4096
+    node = Node("dqlinear", [x, constant("w", weight), constant("s", np.full(48, 0.1, np.float32))], [y])
+    files = [to_bytes(Graph([x], [y], [node], meta={"arena": 8192}), entropy=e) for e in (True, False)]
+    coded, raw = map(Session, files)
+    assert len(files[0]) < len(files[1]) and coded.facts["weight_bytes"] == raw.facts["weight_bytes"]
+    given = {"x": rng.standard_normal((3, 200)).astype(np.float32)}
+    first = coded.run(given)["y"]
+    assert first.any() and first.tobytes() == raw.run(given)["y"].tobytes() == coded.clone().run(given)["y"].tobytes()
