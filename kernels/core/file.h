@@ -10,10 +10,12 @@
  *     16  u32    sections
  *     20  u32    CRC-32 (zlib) of the header and section table, with this field 0
  *     24  per section: u32 kind, u32 CRC-32 of its bytes, u64 offset, u64 bytes
- *   section kinds: 1 graph (required), 2 data (required), 3 note (JSON, UTF-8; optional). Unknown kinds
- *   are skipped (a later mcc may add prepacked weights and tuning there). Sections do not overlap.
+ *   section kinds: 1 graph (required), 2 data (required), 3 note (JSON, UTF-8; optional), each at most once.
+ *   Unknown kinds are skipped (a later mcc may add prepacked weights and tuning there). At most 64 sections;
+ *   they lie behind the table, do not overlap, and every byte of the file outside of them is zero.
  *
- *   graph: strings  uv count (>= 1; string 0 is ""), each: uv length, UTF-8 (no NUL)
+ *   graph: strings  uv count (>= 1; string 0 is ""), each: uv length, well-formed UTF-8 (RFC 3629: no overlong
+ *                     forms, no surrogates) without NUL
  *          tensors  uv count, each: str name, u8 type, u8 kind, uv rank (<= 8), uv dim...
  *                     kind 0 activation: uv offset / 64 in the arena
  *                     kind 1 constant:   u8 storage, uv offset in the data section, uv bytes
@@ -23,8 +25,10 @@
  *                     uv attributes, each: str key, u8 kind, value
  *                     kind 0 int: sv; 1 float: f32; 2 string: str; 3 ints: uv n, sv...; 4 floats: uv n, f32...
  *          arena    uv bytes (a multiple of 64)
- *          Every tensor a node reads is a constant, an input, or an output of an earlier node.
- *          Ends exactly at the section's end.
+ *          Every tensor a node reads is a constant, an input, or an output of an earlier node; a tensor gets its
+ *          value once. An output may take exactly the place of an input of its node (begin where it begins), but
+ *          not overlap it partly; outputs of one node lie apart. Activations lie inside the arena; the arena and
+ *          every tensor have at most 2^34 bytes. Ends exactly at the section's end.
  *
  *   data: the constants' blobs, by storage:
  *     0 RAW      the values, row-major. Blobs of 64 bytes or more start at multiples of 64 in the *file*
@@ -36,6 +40,8 @@
  *                the mask (one bit per element, packed like indices of 1 bit, or a rANS stream of 0/1),
  *                then the nonzero values in order (unaligned)
  *     3 CODED    a rANS stream of the bytes of the RAW form (8-bit types only)
+ *     A constant that is not RAW expands at most 4096 times plus 64 MiB, so that a small file cannot ask for
+ *     much memory: dense bytes / 4096, rounded down, <= blob bytes + 16384.
  */
 #ifndef MCC_CORE_FILE_H
 #define MCC_CORE_FILE_H

@@ -7,6 +7,7 @@
 #include "check.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,7 @@
 
 static size_t passed, failed, skipped;
 static bool failing; /* the kernel being checked has failed */
+static char current[160]; /* its name, for the signal handler; else the last one checked */
 
 bool check_failed(void) { return failing; }
 
@@ -39,11 +41,13 @@ void check_fail(const char *name, const char *format, ...) {
 
 void check_skip(const char *name, const char *why) {
     printf("  skip %s (%s)\n", name, why);
+    fflush(stdout);
     skipped++;
 }
 
 bool check_can(const char *name, uint32_t isa) {
     failing = false;
+    snprintf(current, sizeof current, "%s", name);
     if ((isa & mcc_isa()) == isa) return true;
     char words[128];
     mcc_isa_text(isa & ~mcc_isa(), words, sizeof words);
@@ -64,6 +68,7 @@ void check_ok(const char *name, size_t cases) {
         }
     }
     failing = false;
+    snprintf(current, sizeof current, "what comes after %s", name);
     fflush(stdout);
 }
 
@@ -182,6 +187,52 @@ bool check_close(float got, float want, float tolerance, float scale) {
     return fabsf(got - want) <= tolerance * (fabsf(want) + scale);
 }
 
+/* --- signals ----------------------------------------------------------------------------------- */
+
+/* A store past a guard page ends here. Only write and _exit are allowed; sanitizers have handlers of their own. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { CATCH = 0 };
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+enum { CATCH = 0 };
+#else
+enum { CATCH = 1 };
+#endif
+#else
+enum { CATCH = 1 };
+#endif
+
+static char seed_text[32];
+
+static void put(const char *text) {
+    size_t n = 0;
+    while (text[n]) n++;
+    if (write(STDOUT_FILENO, text, n) < 0) _exit(1);
+}
+
+static void caught(int number, siginfo_t *info, void *context) {
+    (void)context;
+    put("  FAIL ");
+    put(*current ? current : "the first kernel");
+    put(number == SIGSEGV ? ": signal SIGSEGV" : number == SIGBUS ? ": signal SIGBUS" : ": signal SIGILL");
+    char at[2 * sizeof(uintptr_t) + 1];
+    uintptr_t address = (uintptr_t)info->si_addr;
+    for (size_t i = sizeof at - 1; i-- > 0; address >>= 4) at[i] = "0123456789abcdef"[address & 15];
+    at[sizeof at - 1] = 0;
+    put(" at 0x"), put(at), put(", seed "), put(seed_text), put("\n");
+    _exit(1);
+}
+
+static void catch_signals(void) {
+    static char space[64 << 10]; /* a stack overflow leaves no other room */
+    const stack_t stack = {.ss_sp = space, .ss_size = sizeof space};
+    struct sigaction action = {.sa_sigaction = caught, .sa_flags = SA_SIGINFO | SA_ONSTACK | (int)SA_RESETHAND};
+    const int numbers[] = {SIGSEGV, SIGBUS, SIGILL};
+    sigaltstack(&stack, NULL);
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) sigaction(numbers[i], &action, NULL);
+}
+
 /* --- main -------------------------------------------------------------------------------------- */
 
 #ifdef MCC_SUBSET /* families left out are absent (core/ops.h) */
@@ -208,6 +259,9 @@ int main(int argc, char **argv) {
     char isa[128];
     mcc_isa_text(mcc_isa(), isa, sizeof isa);
     printf("seed %lu, isa %s\n", seed, isa);
+    fflush(stdout);
+    snprintf(seed_text, sizeof seed_text, "%lu", seed);
+    if (CATCH) catch_signals();
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         if (!families[i].run || !wanted(families[i].name, argc, argv)) continue;
         printf("%s\n", families[i].name);

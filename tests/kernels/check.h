@@ -18,7 +18,8 @@
 
 /* --- results ----------------------------------------------------------------------------------- */
 
-/* False, after printing `skip <name>`, when this CPU (under the current limit) lacks one of `isa`'s bits. */
+/* Begins the check of a kernel: a signal from here on is reported as its failure.
+ * False, after printing `skip <name>`, when this CPU (under the current limit) lacks one of `isa`'s bits. */
 bool check_can(const char *name, uint32_t isa);
 void check_skip(const char *name, const char *why);
 /* Counts and prints one kernel as passed, unless it has failed already or a guard byte was touched. Frees all. */
