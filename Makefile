@@ -1,4 +1,5 @@
-# Targets: setup test demo check check-arm64 check-asan check-ubsan check-tsan fuzz-open ext lib mcc-run lint bench deps clean
+# Targets: setup test demo check check-arm64 check-asan check-ubsan check-tsan check-sanitizers fuzz-open ext lib mcc-run lint
+#          bench deps clean
 #
 #   make check                                   the C kernel checker, seed from the clock; make check seed=7 family=gemm
 #   make lib CC=... CFLAGS=... out=build/phone   the engine for another machine
@@ -8,6 +9,7 @@ out     ?= build/host
 CC      ?= cc
 CFLAGS  ?= -O3 -g
 LDFLAGS ?=
+STRIP   ?= $(if $(filter Linux,$(shell uname -s)),-s)
 RUN     ?=
 PYTHON  ?= python3
 VENV    ?= .venv
@@ -32,7 +34,8 @@ check_obj = $(check_src:%.c=$(out)/obj/%.o)
 # Every product is made under a name of its own and renamed, so that two makes at once do no harm.
 compile = mkdir -p $(@D) && $(CC) $(FLAGS) $(1) -MMD -MP -MT $@ -MF $@.$$$$.d -c $< -o $@.$$$$ && mv -f $@.$$$$.d $(@:.o=.d) && mv -f $@.$$$$ $@
 
-.PHONY: default setup test demo check check-arm64 check-asan check-ubsan check-tsan fuzz-open ext lib mcc-run lint bench deps clean FORCE
+.PHONY: default setup test demo check check-arm64 check-asan check-ubsan check-tsan check-sanitizers fuzz-open ext lib mcc-run \
+        lint bench deps clean FORCE
 default: lib mcc-run
 
 # --- the engine ------------------------------------------------------------------------------------
@@ -51,7 +54,7 @@ lib: $(out)/libmcc.a $(out)/libmcc.so
 $(out)/libmcc.a: $(obj)
 	@rm -f $@.tmp; $(AR) rcs $@.tmp $(obj) && mv -f $@.tmp $@
 $(out)/libmcc.so: $(obj)
-	@$(CC) $(FLAGS) -shared $(no_undefined) $(LDFLAGS) $(obj) -o $@.$$$$ -lm -pthread && mv -f $@.$$$$ $@
+	@$(CC) $(FLAGS) -shared $(STRIP) $(no_undefined) $(LDFLAGS) $(obj) -o $@.$$$$ -lm -pthread && mv -f $@.$$$$ $@
 
 mcc-run: $(out)/mcc-run
 $(out)/mcc-run: $(obj) $(out)/obj/kernels/mcc_run.o
@@ -73,7 +76,7 @@ $(out)/obj/kernels/_core.o: kernels/_core.c $(out)/flags
 	@$(call compile,-DPy_LIMITED_API=0x030A0000 -I$(py_include))
 # After libmcc.so, which cannot be linked while a symbol is missing: a working extension is never replaced by a broken one.
 kernels/_core.abi3.so: $(obj) $(out)/obj/kernels/_core.o $(out)/libmcc.so
-	@$(CC) $(FLAGS) -shared $(LDFLAGS) $(filter %.o,$^) -o $@.$$$$ -lm -pthread && mv -f $@.$$$$ $@
+	@$(CC) $(FLAGS) -shared $(STRIP) $(LDFLAGS) $(filter %.o,$^) -o $@.$$$$ -lm -pthread && mv -f $@.$$$$ $@
 
 # --- sanitizers and arm64: the same checker, built another way -----------------------------------------
 
@@ -84,6 +87,15 @@ check-ubsan:
 	$(call sanitize,ubsan,undefined -fno-sanitize-recover=all)
 check-tsan:
 	$(call sanitize,tsan,thread)
+
+# The quick round that CI makes: all families under address and undefined, those whose checks start threads under thread.
+round = $(MAKE) --no-print-directory -j$(jobs) check out=build/sanitize-$(1) LDFLAGS="-fsanitize=$(2)" $(3) \
+        CFLAGS="-O1 -g1 -fno-omit-frame-pointer -fno-sanitize-recover=all -fsanitize=$(2)"
+check-sanitizers:
+	@mkdir -p build; for s in address,undefined thread; do \
+	   echo 'int main(void) { return 0; }' | $(CC) -x c - -fsanitize=$$s -o build/sanitize-try 2>/dev/null && build/sanitize-try || \
+	   { echo "skip check-sanitizers: $(CC) cannot build and run with -fsanitize=$$s"; test "$(CI)" != true; exit; }; done; \
+	$(call round,address,address$(comma)undefined) && $(call round,thread,thread,FAMILIES="gemm conv dwconv eltwise" family="core conv")
 
 # Damaged files: tests/unit/test_fuzz_file.py makes the seeds and runs it.
 fuzz_flags = out=build/fuzz CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all" \
@@ -125,6 +137,8 @@ setup: $(VENV)/.installed
 test: setup
 	@$(MAKE) --no-print-directory -j$(jobs) $(out)/mcc-check && $(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory -j$(jobs) check-arm64
+	@if [ "$(CI)" = true ]; then $(MAKE) --no-print-directory check-sanitizers; \
+	 else echo "skip check-sanitizers: runs when CI=true, or by its name"; fi
 	OMP_NUM_THREADS=1 $(py) -m pytest -n $(jobs) $(PYTEST_FLAGS)
 
 demo: setup
@@ -137,9 +151,10 @@ lint: setup
 	$(py) -m ruff check cli passes kernels tests setup.py
 	@mkdir -p build/types/mcc; for d in cli passes kernels; do ln -sfn ../../../$$d build/types/mcc/$$d; done
 	cd build/types && $(abspath $(py)) -m mypy --config-file ../../setup.cfg mcc
-	@$(MAKE) --no-print-directory -j$(jobs) out=build/lint WERROR=-Werror lib mcc-run build/lint/mcc-check
-	@if command -v clang >/dev/null; then $(MAKE) --no-print-directory -j$(jobs) out=build/lint-clang CC=clang WERROR=-Werror lib; \
-	 else echo "skip clang: not found"; fi
+	@$(call strict,lint,$(CC))
+	@if command -v clang >/dev/null; then $(call strict,lint-clang,clang); else echo "skip clang: not found"; fi
+	@if command -v $(CC_arm64) >/dev/null; then $(call strict,lint-arm64,$(CC_arm64)); else echo "skip $(CC_arm64): not found"; fi
+strict = $(MAKE) --no-print-directory -j$(jobs) out=build/$(1) CC=$(2) WERROR=-Werror lib mcc-run build/$(1)/mcc-check
 
 DEPS = gcc libc6-dev make python3-dev python3-venv gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 deps:
