@@ -22,7 +22,8 @@ def parameters(graph: Graph) -> list[Value]:
             if v is None or v.data is None or i in NOT_PARAMETERS.get(node.op, ()):
                 continue
             number = v.data.dtype.kind == "f" or v.dtype in ("int8", "uint8", "int32") and (
-                node.op.startswith(("dequantize", "q", "nhwc_q", "dq", "nhwc_dq", "matmul_integer", "conv_integer")))
+                node.op.startswith(("dequantize", "q", "nhwc_q", "dq", "nhwc_dq", "matmul_integer", "conv_integer"))
+                or node.op == "gather" and i == 0 and v.dtype != "int32")  # a quantized embedding table
             if number and v.data.ndim > 0:
                 found[v] = None
     return list(found)
