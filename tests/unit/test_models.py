@@ -24,8 +24,10 @@ def test_macs_are_those_of_the_paper(name):
         module = model.make().eval()
     inputs = {k: v.to("meta") for k, v in model.inputs().items()}
     got = bench.macs(module, inputs) / 1e6
-    slack = max(0.5, 0.002 * model.macs) if model.macs > 5 else 0.01
-    assert got == pytest.approx(model.macs, abs=slack) if model.macs else got > 0
+    if model.macs is None:
+        assert got > 0
+    else:
+        assert got == pytest.approx(model.macs, abs=max(0.5, 0.002 * model.macs) if model.macs > 5 else 0.01)
 
 
 @pytest.mark.parametrize(("name", "millions"), [("mobilenet_v1", 4.23), ("mobilenet_v2", 3.50), ("mobilenet_v3_small", 2.54),
