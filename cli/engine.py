@@ -104,4 +104,14 @@ def for_recipe(recipe):
         return {"bytes": os.path.getsize(path), "latency_ms": spent["median"], "arena_bytes": opened.facts["arena_bytes"],
                 "weight_bytes": opened.facts["weight_bytes"]}
 
-    return Engine(measure, lambda path, batches: evaluate(path, batches, threads), f"{version()}-{threads}")
+    def race(paths) -> list[float]:
+        opened = [session(p, threads) for p in paths]
+        inputs = [filled(o.inputs) for o in opened]
+        taken: list[list[float]] = [[] for _ in paths]
+        end = time.perf_counter() + 1.0
+        while time.perf_counter() < end or len(taken[0]) < 5:
+            for o, x, spent in zip(opened, inputs, taken):
+                spent += times(lambda o=o, x=x: o.run(x), seconds=0.02, least=1, most=50, warm=1)
+        return [quantiles(spent)["median"] for spent in taken]
+
+    return Engine(measure, lambda path, batches: evaluate(path, batches, threads), f"{version()}-{threads}", race)

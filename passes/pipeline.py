@@ -33,11 +33,13 @@ class Engine:
     measure(graph, path)     lowers the graph to `path`; returns {"bytes", "latency_ms", "arena_bytes"...}
     evaluate(path, batches)  runs a .mcc file on {input: array} batches; yields lists of output arrays
     version                  changes when the engine does, so that old timings are not taken for new ones
+    race(paths)              median milliseconds of each .mcc file, run in turn A B A B: the figures that are compared
     """
 
     measure: Callable[[Graph, Path], dict]
     evaluate: Callable | None = None
     version: str = ""
+    race: Callable[[list[Path]], list[float]] | None = None
 
 
 def lower_only(recipe: Recipe) -> Engine:
@@ -123,6 +125,8 @@ class _Run:
         part = out / ".model.part"
         shutil.copyfile(path, part)
         os.replace(part, out / "model.mcc")
+        if self.engine.race is not None:
+            first["latency_ms"], final["latency_ms"] = self.engine.race([out / "original.mcc", out / "model.mcc"])
         final |= {"path": str(out / "model.mcc"), "ratio": first["bytes"] / final["bytes"],
                   "seconds": round(time.monotonic() - started, 3)}
         if first.get("latency_ms") and final.get("latency_ms"):

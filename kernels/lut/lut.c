@@ -75,37 +75,65 @@ static void vector_panels(void *arg, size_t begin, size_t end, unsigned thread) 
     }
 }
 
-/* A panel is expanded once, in the workspace of its slot, then all rows pass by it. */
-enum { SLOTS = 8 };
+/* Panels are expanded by blocks that stay in the second-level cache, all threads together; then all rows pass by them. */
+#define BLOCK_BYTES ((size_t)256 << 10)
 
-static void slots(void *arg, size_t begin, size_t end, unsigned thread) {
-    const job *j = arg;
-    const state *s = j->s;
-    const size_t nr = s->set.nr, mr = s->set.mr, floats = nr * (s->depth + 1), taps = s->sliding ? s->runs.taps : 1;
+typedef struct block { const job *j; size_t first, panels, groups; } block; /* groups: parts of a tile's panels */
+
+static size_t panel_floats(const state *s) { return s->set.nr * (s->depth + 1); }
+static size_t block_panels(const state *s) {
+    const size_t fit = BLOCK_BYTES / sizeof(float) / panel_floats(s);
+    return fit < 1 ? 1 : fit < s->panels ? fit : s->panels;
+}
+
+static void expand_panels(void *arg, size_t begin, size_t end, unsigned thread) {
+    const block *k = arg;
+    const state *s = k->j->s;
+    const size_t nr = s->set.nr;
     (void)thread;
-    for (size_t slot = begin; slot < end; slot++) {
-        float *panel = j->space + slot * floats;
-        for (size_t p = slot; p < s->panels; p += SLOTS) {
-            const size_t column = p * nr, n = s->n - column < nr ? s->n - column : nr;
-            memcpy(panel, s->bias + column, nr * sizeof *panel);
-            s->kernel->expand(s->bits, nr * s->depth, s->index + p * s->panel_bytes, book_of(s, p), panel + nr);
-            for (size_t row = 0; row < s->m; row += mr) {
-                const size_t rows = s->m - row < mr ? s->m - row : mr;
-                const mcc_gemm_kernel *g = s->set.serve[rows];
-                _Alignas(64) char scratch[MCC_WINDOW_SCRATCH];
-                const void *of[MCC_GEMM_TABLE];
-                if (s->sliding) {
-                    mcc_window_rows(&s->window, &s->runs, j->x, sizeof(float), 0, row, rows, g->mr, s->fill, scratch, of);
-                } else {
-                    for (size_t i = 0; i < g->mr; i++) of[i] = j->x + (row + (i < rows ? i : rows - 1)) * s->depth;
-                }
-                float *y = j->y + row * s->n + column;
-                const float *residual = j->residual ? j->residual + row * s->n + column : NULL;
-                ((mcc_gemm_f32_fn *)g->fn)(rows, n, s->sliding ? s->runs.k : s->depth, taps, (const float *const *)of, panel, y,
-                                           s->n, residual, s->post.lo, s->post.hi);
-                mcc_epilogue_after(&s->post, y, rows, n, s->n);
-            }
+    for (size_t i = begin; i < end; i++) {
+        const size_t p = k->first + i;
+        float *panel = k->j->space + i * panel_floats(s);
+        memcpy(panel, s->bias + p * nr, nr * sizeof *panel);
+        s->kernel->expand(s->bits, nr * s->depth, s->index + p * s->panel_bytes, book_of(s, p), panel + nr);
+    }
+}
+
+static void tiles(void *arg, size_t begin, size_t end, unsigned thread) {
+    const block *k = arg;
+    const job *j = k->j;
+    const state *s = j->s;
+    const size_t nr = s->set.nr, mr = s->set.mr, taps = s->sliding ? s->runs.taps : 1, run = s->sliding ? s->runs.k : s->depth;
+    (void)thread;
+    for (size_t u = begin; u < end; u++) {
+        const size_t row = u / k->groups * mr, rows = s->m - row < mr ? s->m - row : mr, part = u % k->groups;
+        const mcc_gemm_kernel *g = s->set.serve[rows];
+        _Alignas(64) char scratch[MCC_WINDOW_SCRATCH];
+        const void *of[MCC_GEMM_TABLE];
+        if (s->sliding) {
+            mcc_window_rows(&s->window, &s->runs, j->x, sizeof(float), 0, row, rows, g->mr, s->fill, scratch, of);
+        } else {
+            for (size_t i = 0; i < g->mr; i++) of[i] = j->x + (row + (i < rows ? i : rows - 1)) * s->depth;
         }
+        for (size_t i = k->panels * part / k->groups; i < k->panels * (part + 1) / k->groups; i++) {
+            const size_t column = (k->first + i) * nr, n = s->n - column < nr ? s->n - column : nr;
+            float *y = j->y + row * s->n + column;
+            ((mcc_gemm_f32_fn *)g->fn)(rows, n, run, taps, (const float *const *)of, j->space + i * panel_floats(s), y, s->n,
+                                       j->residual ? j->residual + row * s->n + column : NULL, s->post.lo, s->post.hi);
+            mcc_epilogue_after(&s->post, y, rows, n, s->n);
+        }
+    }
+}
+
+static void run_blocks(const job *j, mcc_exec *exec) {
+    const state *s = j->s;
+    const size_t count = (s->m + s->set.mr - 1) / s->set.mr, work = s->set.mr * s->set.nr * (s->depth + 1);
+    for (size_t first = 0; first < s->panels; first += block_panels(s)) {
+        const size_t left = s->panels - first, panels = left < block_panels(s) ? left : block_panels(s);
+        /* With few rows, threads share a tile's panels. */
+        block k = {j, first, panels, count < 4 * mcc_threads(exec) ? panels : 1};
+        mcc_parallel(exec, panels, 1 + 16384 / panel_floats(s), expand_panels, &k);
+        mcc_parallel(exec, count * k.groups, 1 + 65536 / (work * (panels / k.groups)), tiles, &k);
     }
 }
 
@@ -114,7 +142,7 @@ static void run(const mcc_node *node, mcc_exec *exec) {
     const mcc_tensor *residual = mcc_in(node, 3);
     const job j = {s, node->in[0]->data, residual ? residual->data : NULL, node->out[0]->data, mcc_workspace(exec)};
     if (s->m == 1 && !s->sliding) mcc_parallel(exec, s->panels, 1 + 16384 / (s->panel_bytes + 1), vector_panels, (void *)(uintptr_t)&j);
-    else mcc_parallel(exec, SLOTS, 1, slots, (void *)(uintptr_t)&j);
+    else run_blocks(&j, exec);
 }
 
 static unsigned code_at(const mcc_palette *p, size_t i) {
@@ -171,7 +199,7 @@ mcc_status mcc_lut_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, boo
     }
     s->index = index, s->books = books, s->bias = bias, s->fill = fill;
     pack(s, &p, index);
-    if (s->m > 1 || s->sliding) node->workspace = s->set.nr * (s->depth + 1) * sizeof(float) * SLOTS;
+    if (s->m > 1 || s->sliding) node->workspace = block_panels(s) * panel_floats(s) * sizeof(float);
     node->state = s;
     node->kernel = s->kernel->name;
     node->macs = (uint64_t)layer->m * layer->n * layer->k;
