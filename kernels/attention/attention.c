@@ -108,7 +108,7 @@ mcc_status mcc_prepare_attention(mcc_net *net, mcc_node *node) {
     const int64_t mode = mcc_int(node, "qk_matmul_output_mode", 0);
     MCC_NEED(mode >= 0 && mode <= 3, "attention: qk_matmul_output_mode is not 0 to 3");
     a->line = (a->total + 15) / 16 * 16;
-    node->workspace = (size_t)MCC_PLAN_THREADS * ROWS * a->line * sizeof(float);
+    node->workspace_each = ROWS * a->line * sizeof(float);
     const mcc_attention_kernel *qk = mcc_attention_pick("qk");
     a->qk = qk->qk;
     a->pv = mcc_attention_pick("pv")->pv;
@@ -236,7 +236,7 @@ static void present_work(void *arg, size_t begin, size_t end, unsigned thread) {
 
 void mcc_run_attention(const mcc_node *node, mcc_exec *exec) {
     const attention *a = node->state;
-    job j = {a, node, mcc_workspace(exec)};
+    job j = {a, node, mcc_workspace_each(node, exec)};
     const size_t each = ROWS * a->total * (a->d + a->dv) + 1;
     if (node->outputs > 1 && a->n) mcc_parallel(exec, a->n * a->kv_heads, 1, present_work, &j);
     mcc_parallel(exec, a->n * a->heads * ((a->s + ROWS - 1) / ROWS), each < 32768 ? 32768 / each + 1 : 1, work, &j);

@@ -19,7 +19,7 @@ static void run(const mcc_node *node, mcc_exec *exec) {
     const mcc_window *v = &s->rows.window;
     const mcc_gemm_f32_job job = {.gemm = &s->gemm, .batch = v->group, .m = y->count / v->o, .w = s->gemm.w, .c = y->data,
                                   .c_stride = v->o, .residual = residual ? residual->data : NULL, .place = mcc_conv_place,
-                                  .arg = &rows, .tables = mcc_workspace(exec)};
+                                  .arg = &rows, .tables = mcc_workspace_each(node, exec)};
     mcc_gemm_f32_run(exec, &job);
 }
 
@@ -55,7 +55,7 @@ static mcc_status prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer) 
     s->rows.w_group = per_group;
     s->rows.fill = fill;
     g->w = packed;
-    node->workspace = tables;
+    node->workspace_each = tables;
     node->kernel = g->set.serve[layer->m < g->set.mr ? layer->m : 0]->name;
     node->macs = (uint64_t)layer->m * v->o * layer->k;
     return MCC_OK;

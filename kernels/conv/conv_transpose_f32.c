@@ -69,7 +69,7 @@ void mcc_run_nhwc_conv_transpose(const mcc_node *node, mcc_exec *exec) {
                              .w_group = (g->n + g->set.nr - 1) / g->set.nr * g->panel, .x = node->in[0]->data};
             const mcc_gemm_f32_job job = {.gemm = g, .batch = s->n * p.rows_y * s->group, .m = (s->x.out - qx - 1) / s->x.stride + 1,
                                           .w = g->w, .c = y->data, .c_stride = s->x.stride * s->o, .place = place, .arg = &p,
-                                          .tables = mcc_workspace(exec)};
+                                          .tables = mcc_workspace_each(node, exec)};
             mcc_gemm_f32_run(exec, &job);
         }
     }
@@ -173,7 +173,7 @@ mcc_status mcc_prepare_nhwc_conv_transpose(mcc_net *net, mcc_node *node) {
             MCC_TRY(pack(net, s, g, qy, qx, w, b));
             const size_t tables = mcc_gemm_table_bytes(g->taps, g->set.mr);
             if (tables == SIZE_MAX) return MCC_NO_MEMORY;
-            if (tables > node->workspace) node->workspace = tables;
+            if (tables > node->workspace_each) node->workspace_each = tables;
             node->kernel = g->set.serve[0]->name;
         }
     }

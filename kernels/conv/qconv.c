@@ -30,15 +30,15 @@ static mcc_status pack(mcc_net *net, mcc_node *node, state *s, const int8_t *w, 
     s->rows.fill = fill;
     const size_t tables = mcc_gemm_table_bytes(s->rows.runs.taps, s->gemm.set.mr);
     if (tables == SIZE_MAX) return MCC_NO_MEMORY;
-    node->workspace = tables;
+    node->workspace_each = tables;
     node->kernel = s->gemm.set.serve[s->m < s->gemm.set.mr ? s->m : 0]->name;
     return MCC_OK;
 }
 
-static void job_of(const state *s, const mcc_conv_rows *rows, mcc_exec *exec, mcc_qjob *job) {
+static void job_of(const mcc_node *node, const state *s, const mcc_conv_rows *rows, mcc_exec *exec, mcc_qjob *job) {
     const mcc_window *v = &rows->window;
     *job = (mcc_qjob){.gemm = &s->gemm, .batch = v->group, .m = s->m, .c_stride = v->o, .place = mcc_conv_place, .arg = rows,
-                      .tables = mcc_workspace(exec)};
+                      .tables = mcc_workspace_each(node, exec)};
 }
 
 static mcc_status begin(mcc_net *net, mcc_node *node, mcc_type type, state **out, const int8_t **w) {
@@ -66,7 +66,7 @@ static void run_static(const mcc_node *node, mcc_exec *exec) {
     mcc_conv_rows rows = s->rows;
     rows.x = node->in[0]->data;
     mcc_qjob job;
-    job_of(s, &rows, exec, &job);
+    job_of(node, s, &rows, exec, &job);
     mcc_qtail_job(node, &s->tail, &job);
     mcc_qgemm_run(exec, &job);
 }
@@ -93,9 +93,8 @@ void mcc_run_nhwc_qconv(const mcc_node *node, mcc_exec *exec) {
 
 /* --- dynamic ---------------------------------------------------------------------------------------------------- */
 
-/* Workspace: the gemm's tables, a scale per image, the codes. */
-static size_t scales_at(const state *s) { return (mcc_gemm_table_bytes(s->rows.runs.taps, s->gemm.set.mr) + 63) / 64 * 64; }
-static size_t codes_at(const state *s) { return scales_at(s) + (s->rows.window.n * sizeof(float) + 63) / 64 * 64; }
+/* Workspace: a scale per image, the codes. */
+static size_t codes_at(const state *s) { return (s->rows.window.n * sizeof(float) + 63) / 64 * 64; }
 
 mcc_status mcc_prepare_nhwc_dqconv(mcc_net *net, mcc_node *node) {
     MCC_NEED(mcc_arity(node, 3, 5, 1), "takes x, weight, scale, optional bias and residual, gives one output");
@@ -123,12 +122,12 @@ void mcc_run_nhwc_dqconv(const mcc_node *node, mcc_exec *exec) {
     if (!s->m) return;
     const mcc_window *v = &s->rows.window;
     uint8_t *space = mcc_workspace(exec);
-    images r = {node->in[0]->data, v->h * v->w * v->c, (float *)(void *)(space + scales_at(s)), (int8_t *)space + codes_at(s)};
+    images r = {node->in[0]->data, v->h * v->w * v->c, (float *)(void *)space, (int8_t *)space + codes_at(s)};
     mcc_parallel(exec, v->n, 1, quantize_images, &r);
     mcc_conv_rows rows = s->rows;
     rows.x = r.codes;
     mcc_qjob job;
-    job_of(s, &rows, exec, &job);
+    job_of(node, s, &rows, exec, &job);
     job.row_scale = r.scale, job.rows_per_scale = v->oh * v->ow;
     mcc_dynamic_job(node, &s->tail, &job);
     mcc_qgemm_run(exec, &job);

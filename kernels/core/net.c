@@ -26,6 +26,19 @@ static void fill_port(mcc_port *port, const mcc_tensor *t) {
     *port = (mcc_port){t->name, t->type, t->rank, t->dim, t->bytes, t->data};
 }
 
+/* What the hungriest node needs with so many threads. */
+static mcc_status new_workspace(const mcc_net *net, unsigned threads, void **out) {
+    size_t most = 0;
+    for (uint32_t i = 0; i < net->shared->nodes; i++) {
+        const mcc_node *n = &net->node[i];
+        if (n->workspace > MCC_MAX_BYTES || n->workspace_each > MCC_MAX_BYTES / MCC_MAX_THREADS)
+            return mcc_fail(MCC_NO_MEMORY, "the workspace of node '%s' (%s)", n->name, n->op->name);
+        const size_t bytes = (n->workspace + 63) / 64 * 64 + n->workspace_each * threads;
+        if (bytes > most) most = bytes;
+    }
+    return (*out = mcc_aligned_alloc(most)) ? MCC_OK : mcc_fail(MCC_NO_MEMORY, "%zu bytes of workspace", most);
+}
+
 static mcc_status make_ports(mcc_net *net) {
     const mcc_shared *shared = net->shared;
     net->input = mcc_pool_array(&net->own, shared->inputs, sizeof *net->input);
@@ -38,10 +51,8 @@ static mcc_status make_ports(mcc_net *net) {
         const mcc_node *n = &net->node[i];
         net->profile[i] = (mcc_node_profile){n->name, n->op->name, n->kernel ? n->kernel : "", 0, n->macs};
     }
-    if (!(net->exec.workspace = mcc_aligned_alloc(shared->workspace_bytes)))
-        return mcc_fail(MCC_NO_MEMORY, "%zu bytes of workspace", shared->workspace_bytes);
     net->exec.threads = 1;
-    return MCC_OK;
+    return new_workspace(net, 1, &net->exec.workspace);
 }
 
 static mcc_status prepare(mcc_net *net) {
@@ -53,7 +64,6 @@ static mcc_status prepare(mcc_net *net) {
         if (status != MCC_OK) return *mcc_why() ? status : mcc_fail(status, "node '%s' (%s)", n->name, n->op->name);
         for (uint32_t k = 0; k < n->inputs; k++)
             if (n->in[k]) mcc_dense_drop(net, n->in[k]);
-        if (n->workspace > shared->workspace_bytes) shared->workspace_bytes = n->workspace;
     }
     for (uint32_t i = 0; i < shared->outputs; i++) { /* a constant may be an output */
         mcc_tensor *t = &net->tensor[shared->output[i]];
@@ -210,11 +220,16 @@ mcc_status mcc_set_threads(mcc_net *net, unsigned threads) {
     if (!net || threads > MCC_MAX_THREADS) return mcc_fail(MCC_BAD_ARGUMENT, "threads: 0 (all cores) to %d", MCC_MAX_THREADS);
     if (!threads) threads = mcc_cores();
     if (threads == net->exec.threads) return MCC_OK;
+    void *workspace;
+    MCC_TRY(new_workspace(net, threads, &workspace));
     mcc_workers *workers = NULL;
-    if (threads > 1 && !(workers = mcc_workers_start(threads))) return mcc_fail(MCC_NO_MEMORY, "%u threads", threads);
+    if (threads > 1 && !(workers = mcc_workers_start(threads))) {
+        mcc_aligned_free(workspace);
+        return mcc_fail(MCC_NO_MEMORY, "%u threads", threads);
+    }
     mcc_workers_stop(net->exec.workers);
-    net->exec.workers = workers;
-    net->exec.threads = threads;
+    mcc_aligned_free(net->exec.workspace);
+    net->exec = (mcc_exec){workers, threads, workspace};
     return MCC_OK;
 }
 

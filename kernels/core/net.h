@@ -49,7 +49,8 @@ typedef struct mcc_node {
     void *state;                 /* made by prepare; freed with the net */
     const char *kernel;          /* the micro-kernel's name, for profiles; a static string, or NULL */
     uint64_t macs;               /* multiply-accumulates of one run that are really done, for profiles */
-    size_t workspace;            /* bytes that `run` may use through mcc_workspace */
+    size_t workspace;            /* bytes that `run` may use through mcc_workspace, and */
+    size_t workspace_each;       /* through mcc_workspace_each, this many times the number of threads */
 } mcc_node;
 
 typedef struct mcc_exec mcc_exec; /* one run: thread pool and workspace */
@@ -114,8 +115,7 @@ unsigned mcc_threads(const mcc_exec *exec);
 
 /* At least node->workspace bytes, 64-byte aligned, contents undefined. */
 void *mcc_workspace(mcc_exec *exec);
-
-/* The thread count to plan workspace for, at prepare: the most the net will ever run with. */
-#define MCC_PLAN_THREADS MCC_MAX_THREADS
+/* At least mcc_threads(exec) * node->workspace_each bytes, behind those, 64-byte aligned as well. */
+void *mcc_workspace_each(const mcc_node *node, mcc_exec *exec);
 
 #endif

@@ -65,7 +65,7 @@ typedef struct mcc_shared {
     mcc_pool graph, state; /* the parsed file; what prepare made */
     uint32_t tensors, nodes, inputs, outputs;
     uint32_t *input, *output; /* tensor numbers */
-    size_t arena_bytes, workspace_bytes;
+    size_t arena_bytes;
     const char *note;
     size_t note_bytes;
     mcc_palette *palette; /* per tensor; made when bits > 0 */

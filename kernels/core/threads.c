@@ -118,6 +118,10 @@ unsigned mcc_threads(const mcc_exec *exec) { return exec->threads; }
 
 void *mcc_workspace(mcc_exec *exec) { return exec->workspace; }
 
+void *mcc_workspace_each(const mcc_node *node, mcc_exec *exec) {
+    return (char *)exec->workspace + (node->workspace + 63) / 64 * 64;
+}
+
 mcc_workers *mcc_workers_start(unsigned threads) {
     mcc_workers *w = calloc(1, sizeof *w);
     if (!w) return NULL;

@@ -108,6 +108,6 @@ void mcc_dwconv_rows(mcc_exec *exec, const mcc_dwconv_walk *w) {
 
 size_t mcc_dwconv_table_bytes(const mcc_window *v) {
     if (v->kh <= TABLE / v->kw) return 0;
-    const size_t most = SIZE_MAX / 2 / sizeof(void *) / MCC_PLAN_THREADS;
-    return v->kh > most / v->kw ? SIZE_MAX : v->kh * v->kw * sizeof(void *) * MCC_PLAN_THREADS;
+    const size_t most = SIZE_MAX / 2 / sizeof(void *);
+    return v->kh > most / v->kw ? SIZE_MAX : v->kh * v->kw * sizeof(void *);
 }

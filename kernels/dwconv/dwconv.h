@@ -44,7 +44,7 @@ typedef struct mcc_dwconv_walk {
     void (*row)(void *arg, size_t p, size_t count, const void *x);
     void (*after)(void *arg, size_t p, size_t count); /* or NULL */
     void *arg;
-    void **tables; /* workspace of mcc_dwconv_table_bytes, or NULL */
+    void **tables; /* mcc_workspace_each of mcc_dwconv_table_bytes, or NULL */
 } mcc_dwconv_walk;
 void mcc_dwconv_rows(mcc_exec *exec, const mcc_dwconv_walk *walk);
 /* SIZE_MAX when that overflows. */

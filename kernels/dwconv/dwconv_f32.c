@@ -9,7 +9,7 @@
 typedef struct dwconv {
     mcc_layer_state head;
     mcc_window window; /* of the spread image */
-    size_t multiplier, tables, block; /* tables: bytes of workspace before the spread image; block: floats of packed weights per CT */
+    size_t multiplier, block; /* block: floats of packed weights per CT */
     const mcc_dwconv_kernel *taps, *row;
     const float *w, *fill;
     mcc_epilogue post;
@@ -55,9 +55,9 @@ static void run(const mcc_node *node, mcc_exec *exec) {
     if (!y->count) return;
     job j = {.s = s, .y = y->data, .residual = residual ? residual->data : NULL};
     mcc_dwconv_walk walk = {.window = s->window, .elem = sizeof(float), .x = node->in[0]->data, .fill = s->fill, .has_row = s->row != NULL,
-                            .taps = taps, .row = row, .after = s->post.after ? after : NULL, .arg = &j, .tables = mcc_workspace(exec)};
+                            .taps = taps, .row = row, .after = s->post.after ? after : NULL, .arg = &j, .tables = mcc_workspace_each(node, exec)};
     if (s->multiplier > 1) {
-        float *wide = (float *)((char *)mcc_workspace(exec) + s->tables);
+        float *wide = mcc_workspace(exec);
         spreading by = {node->in[0]->data, wide, s->window.c / s->multiplier, s->multiplier};
         mcc_parallel(exec, s->window.n * s->window.h * s->window.w, 64, spread, &by);
         walk.x = wide;
@@ -80,12 +80,10 @@ mcc_status mcc_dwconv_f32_prepare(mcc_net *net, mcc_node *node, const mcc_layer 
     s->multiplier = v->o / v->c;
     s->window.c = s->window.group = v->o;
     mcc_dwconv_pick(MCC_F32, v, &s->taps, &s->row);
-    s->tables = mcc_dwconv_table_bytes(v);
-    if (s->tables == SIZE_MAX) return MCC_NO_MEMORY;
-    s->tables = (s->tables + 63) / 64 * 64;
+    if ((node->workspace_each = mcc_dwconv_table_bytes(v)) == SIZE_MAX) return MCC_NO_MEMORY;
     size_t wide = 0;
     if (s->multiplier > 1 && (!mcc_times(layer->x->bytes, s->multiplier, &wide) || wide > SIZE_MAX / 2)) return MCC_NO_MEMORY;
-    node->workspace = s->tables + wide;
+    node->workspace = wide;
 
     const size_t ct = s->taps->ct, taps_count = layer->k, blocks = (v->o + ct - 1) / ct;
     s->block = ct * (taps_count + 1);

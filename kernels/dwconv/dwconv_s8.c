@@ -109,7 +109,7 @@ static void pixels(void *arg, size_t begin, size_t end, unsigned thread) {
 static void run(const mcc_node *node, mcc_exec *exec) {
     const state *s = node->state;
     const mcc_window *v = &s->window;
-    job j = {s, node, mcc_workspace(exec)};
+    job j = {s, node, mcc_workspace_each(node, exec)};
     mcc_parallel(exec, v->n * v->oh * v->ow, 1 + 4096 / (v->c * s->runs.taps + 1), pixels, &j);
 }
 
@@ -128,7 +128,7 @@ mcc_status mcc_dwconv_s8_prepare(mcc_net *net, mcc_node *node, const mcc_window 
     memset(fill, (uint8_t)(int8_t)x_zero, v->c);
     mcc_dwconv_s8_pack(s->kernel, weights, v->c, s->runs.taps, w, tail->bias, tail->scale, x_zero);
     s->weights = weights, s->fill = fill;
-    if (s->runs.taps + 1 > SMALL) node->workspace = (s->runs.taps + 1) * sizeof(void *) * MCC_PLAN_THREADS;
+    if (s->runs.taps + 1 > SMALL) node->workspace_each = (s->runs.taps + 1) * sizeof(void *);
     node->kernel = s->kernel->name;
     return MCC_OK;
 }

@@ -173,8 +173,8 @@ void mcc_gemm_blocks(mcc_exec *exec, const mcc_gemm_walk *w, mcc_gemm_block_fn f
 
 size_t mcc_gemm_table_bytes(size_t taps, size_t mr) {
     if (taps <= MCC_GEMM_TABLE / mr) return 0;
-    if (taps > SIZE_MAX / 2 / mr / sizeof(void *) / MCC_PLAN_THREADS) return SIZE_MAX;
-    return taps * mr * sizeof(void *) * MCC_PLAN_THREADS;
+    if (taps > SIZE_MAX / 2 / mr / sizeof(void *)) return SIZE_MAX;
+    return taps * mr * sizeof(void *);
 }
 
 /* --- float32 -------------------------------------------------------------------------------------------------- */

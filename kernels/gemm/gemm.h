@@ -88,10 +88,10 @@ void mcc_gemm_blocks(mcc_exec *exec, const mcc_gemm_walk *walk, mcc_gemm_block_f
 typedef void (*mcc_gemm_place_fn)(const void *arg, size_t batch, size_t row, size_t rows, size_t mr, void *scratch,
                                   const void **table, size_t *w, size_t *c);
 
-/* Tables up to this many pointers live on the stack, larger ones in workspace (mcc_gemm_table_bytes). */
+/* Tables up to this many pointers live on the stack, larger ones in workspace_each (mcc_gemm_table_bytes). */
 #define MCC_GEMM_TABLE 1024
 #define MCC_GEMM_SCRATCH 16384 /* bytes; = MCC_WINDOW_SCRATCH */
-/* Workspace that a node with such tables asks for: 0 for small ones; SIZE_MAX when that overflows. */
+/* The workspace_each of a node with such tables: 0 for small ones; SIZE_MAX when that overflows. */
 size_t mcc_gemm_table_bytes(size_t taps, size_t mr);
 
 /* A float32 product, prepared: immutable. */
@@ -111,7 +111,7 @@ typedef struct mcc_gemm_f32_job {
     const float *residual;  /* like c, or NULL */
     mcc_gemm_place_fn place;
     const void *arg;
-    void **tables;          /* workspace for large tables, or NULL */
+    void **tables;          /* mcc_workspace_each: large tables, or NULL */
 } mcc_gemm_f32_job;
 void mcc_gemm_f32_run(mcc_exec *exec, const mcc_gemm_f32_job *job);
 

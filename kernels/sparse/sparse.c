@@ -106,7 +106,7 @@ static void blocks(void *arg, size_t begin, size_t end, unsigned thread) {
 static void run(const mcc_node *node, mcc_exec *exec) {
     const state *s = node->state;
     const mcc_tensor *residual = mcc_in(node, 3);
-    const job j = {s, node->in[0]->data, residual ? residual->data : NULL, node->out[0]->data, mcc_workspace(exec)};
+    const job j = {s, node->in[0]->data, residual ? residual->data : NULL, node->out[0]->data, mcc_workspace_each(node, exec)};
     if (s->kernel->dot) mcc_parallel(exec, s->m * PARTS, s->m < 4 ? 1 : PARTS, dots, (void *)(uintptr_t)&j);
     else mcc_parallel(exec, (s->m + s->kernel->v - 1) / s->kernel->v, 1, blocks, (void *)(uintptr_t)&j);
 }
@@ -149,8 +149,8 @@ mcc_status mcc_sparse_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, 
     *s = (state){.head.run = run, .kernel = mcc_sparse_pick(layer->m < 16), .post = layer->post, .m = layer->m,
                  .sparse = {layer->n, layer->k, start, index, value, bias ? bias : zeros}};
     if (s->kernel->rows) {
-        if (space_of(s) > SIZE_MAX / 8 / MCC_PLAN_THREADS) return MCC_NO_MEMORY;
-        node->workspace = space_of(s) * sizeof(float) * MCC_PLAN_THREADS;
+        if (space_of(s) > SIZE_MAX / 8) return MCC_NO_MEMORY;
+        node->workspace_each = space_of(s) * sizeof(float);
     }
     node->state = s;
     node->kernel = s->kernel->name;
