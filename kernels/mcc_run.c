@@ -1,11 +1,4 @@
-/* mcc_run.c: run a .mcc model on a device, without Python.
- *
- *     mcc-run MODEL.mcc [--input NAME=FILE]... [--output NAME=FILE]... [--threads N] [--runs N] [--isa "WORDS"]
- *                       [--ops] [--json]
- *
- * FILE.npy is numpy's format, anything else is the bare values, little-endian, row-major. With one input the name
- * may be left out (--input x.npy). Inputs that are not given are zeros. Prints times and facts; outputs are
- * written only where asked for. Exit codes as for mcc: 2 for wrong arguments or files, 4 when out of memory. */
+/* mcc_run.c: run a .mcc model on a device, without Python; `usage` below says how. */
 #define _POSIX_C_SOURCE 200809L
 #include <stdbool.h>
 #include <stdio.h>
@@ -24,12 +17,28 @@ typedef struct options {
     file_arg input[MAX_FILES], output[MAX_FILES];
     size_t inputs, outputs;
     unsigned threads, runs;
-    bool json, ops;
+    bool json, ops, help;
 } options;
 
 static const char usage[] =
     "usage: mcc-run MODEL.mcc [--input [NAME=]FILE]... [--output [NAME=]FILE]... [--threads N] [--runs N]\n"
     "               [--isa \"WORDS\"] [--ops] [--json]\n";
+
+static const char details[] =
+    "\n"
+    "Runs the model once, then N times more, and prints times and facts.\n"
+    "  --input, --output  FILE.npy is numpy's format, anything else the bare values, little-endian, row-major. The name may be\n"
+    "                     left out where there is only one. Inputs that are not given are zeros; outputs are written where\n"
+    "                     asked for.\n"
+    "  --threads N        1 (default) to 64; 0: all cores\n"
+    "  --runs N           timed runs after the first one; default 0: the first is all there is\n"
+    "  --isa \"WORDS\"      keep only these instruction sets (\"avx2\", \"c\")\n"
+    "  --ops              time every node; the rows are those of the last run\n"
+    "  --json             {\"schema\", \"model\", \"isa\", \"threads\", \"latency_ms\": {\"median\", \"p10\", \"p90\", \"min\", \"runs\"} of\n"
+    "                     the N runs, or of the first when N is 0, \"cold_start_ms\" from the start of the process to the first\n"
+    "                     result, and of that \"open_ms\" and \"first_run_ms\", \"peak_rss_bytes\" (0: unknown),\n"
+    "                     \"arena_bytes\", \"weight_bytes\", \"ops\"}\n"
+    "Exit codes: 0 done, 2 wrong arguments or files, 4 out of memory.\n";
 
 /* --- .npy ---------------------------------------------------------------------------------------- */
 
@@ -135,11 +144,12 @@ static bool add_file(file_arg *files, size_t *count, const char *text) {
 }
 
 static bool parse(int argc, char **argv, options *o) {
-    o->threads = o->runs = 1;
+    o->threads = 1;
     for (int i = 1; i < argc; i++) {
         const char *a = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(a, "--json") == 0) { o->json = true; continue; }
         if (strcmp(a, "--ops") == 0) { o->ops = true; continue; }
+        if (strcmp(a, "--help") == 0) return o->help = true;
         if (a[0] != '-') {
             if (o->model) return false;
             o->model = a;
@@ -150,7 +160,7 @@ static bool parse(int argc, char **argv, options *o) {
         if (strcmp(a, "--input") == 0) { if (!add_file(o->input, &o->inputs, value)) return false; }
         else if (strcmp(a, "--output") == 0) { if (!add_file(o->output, &o->outputs, value)) return false; }
         else if (strcmp(a, "--threads") == 0) { if (!number(value, 64, &o->threads)) return false; }
-        else if (strcmp(a, "--runs") == 0) { if (!number(value, 1000000, &o->runs) || !o->runs) return false; }
+        else if (strcmp(a, "--runs") == 0) { if (!number(value, 1000000, &o->runs)) return false; }
         else if (strcmp(a, "--isa") == 0) o->isa = value;
         else return false;
     }
@@ -180,33 +190,65 @@ static double now_ms(void) {
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
+/* What has passed since the process began: its CPU time so far. Starting a process is all work and no waiting, and no clock
+ * says better: the start time that Linux tells is in hundredths of a second. */
+static double since_start_ms(void) {
+    struct timespec t;
+    if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t)) return 0;
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+/* Linux only: getrusage would tell of the parent too, whose pages a new process had before it became this one. */
+static size_t peak_rss_bytes(void) {
+    FILE *f = fopen("/proc/self/status", "r");
+    char line[256];
+    unsigned long long kb = 0;
+    while (f && fgets(line, sizeof line, f) && sscanf(line, "VmHWM: %llu", &kb) != 1) {}
+    if (f) fclose(f);
+    return (size_t)kb << 10;
+}
+
 static int ascending(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
-/* Inputs are written before every run: the engine may have reused their place. */
-typedef struct saved { void *bytes; const mcc_port *port; } saved;
+typedef struct times {
+    double started, open, first, cold; /* started: by now_ms, when main began, less what the process had taken before */
+    double *run;                       /* of `runs` runs, ascending */
+    size_t runs;
+} times;
 
-static int measure(mcc_net *net, unsigned runs, double *ms) {
+/* Inputs are written before every run: the engine may have reused their place. */
+static bool save_inputs(const mcc_net *net, void **saved) {
     const size_t count = mcc_inputs(net);
-    saved *inputs = calloc(count + 1, sizeof *inputs);
-    int bad = inputs ? 0 : NO_MEMORY;
-    for (size_t i = 0; !bad && i < count; i++) {
-        inputs[i].port = mcc_input(net, i);
-        if (!(inputs[i].bytes = malloc(inputs[i].port->bytes + 1))) bad = NO_MEMORY;
-        else memcpy(inputs[i].bytes, inputs[i].port->data, inputs[i].port->bytes);
+    for (size_t i = 0; i < count; i++) {
+        const mcc_port *p = mcc_input(net, i);
+        if (!(saved[i] = malloc(p->bytes + 1))) return false;
+        memcpy(saved[i], p->data, p->bytes);
     }
-    for (unsigned r = 0; !bad && r < runs; r++) {
-        for (size_t i = 0; i < count; i++) memcpy(inputs[i].port->data, inputs[i].bytes, inputs[i].port->bytes);
+    return true;
+}
+
+static int measure(mcc_net *net, unsigned more, times *t) {
+    const size_t inputs = mcc_inputs(net);
+    void **saved = calloc(inputs + 1, sizeof *saved);
+    t->run = calloc((size_t)more + 1, sizeof *t->run);
+    const bool good = saved && t->run && (!more || save_inputs(net, saved));
+    for (unsigned r = 0; good && r <= more; r++) {
+        for (size_t i = 0; r && i < inputs; i++) memcpy(mcc_input(net, i)->data, saved[i], mcc_input(net, i)->bytes);
         const double before = now_ms();
         mcc_run(net);
-        ms[r] = now_ms() - before;
+        const double after = now_ms();
+        if (!r) t->first = after - before, t->cold = after - t->started;
+        t->run[r ? r - 1 : 0] = after - before;
     }
-    for (size_t i = 0; inputs && i < count; i++) free(inputs[i].bytes);
-    free(inputs);
-    qsort(ms, runs, sizeof *ms, ascending);
-    return bad;
+    t->runs = more ? more : 1;
+    for (size_t i = 0; saved && i < inputs; i++) free(saved[i]);
+    free(saved);
+    if (!good) return NO_MEMORY;
+    qsort(t->run, t->runs, sizeof *t->run, ascending);
+    return 0;
 }
 
 /* Names come from the file: quote what JSON wants quoted. */
@@ -220,24 +262,30 @@ static void put_json(const char *text) {
     putchar('"');
 }
 
-static void report(const mcc_net *net, const options *o, const double *ms, double open_ms) {
+static void report(const mcc_net *net, const options *o, const times *t) {
     mcc_facts f;
     mcc_describe(net, &f);
-    const double median = ms[o->runs / 2], p10 = ms[o->runs / 10], p90 = ms[o->runs - 1 - o->runs / 10];
+    const double median = t->run[t->runs / 2], p10 = t->run[t->runs / 10], p90 = t->run[t->runs - 1 - t->runs / 10];
+    const size_t peak = peak_rss_bytes();
     const mcc_node_profile *nodes;
     const size_t count = mcc_profile(net, &nodes);
     if (!o->json) {
-        printf("median %.4f ms (p10 %.4f, p90 %.4f, %u runs, %u threads), open %.2f ms, activations %zu bytes, weights made at "
-               "open %zu bytes, isa %s\n", median, p10, p90, o->runs, f.threads, open_ms, f.arena_bytes, f.weight_bytes, f.isa);
+        printf("median %.4f ms (p10 %.4f, p90 %.4f, %zu run%s, %u threads), isa %s\n", median, p10, p90, t->runs,
+               t->runs == 1 ? "" : "s", f.threads, f.isa);
+        printf("start to first result %.2f ms (open %.2f, first run %.2f)\n", t->cold, t->open, t->first);
+        printf("activations %zu bytes, weights made at open %zu bytes, peak resident %zu bytes\n", f.arena_bytes, f.weight_bytes,
+               peak);
         for (size_t i = 0; o->ops && i < count; i++)
-            printf("%9.4f ms %12llu macs  %s (%s%s%s)\n", nodes[i].ms, (unsigned long long)nodes[i].macs, nodes[i].name, nodes[i].op,
-                   *nodes[i].kernel ? ", " : "", nodes[i].kernel);
+            printf("%9.4f ms %12llu macs  %s (%s%s%s)\n", nodes[i].ms, (unsigned long long)nodes[i].macs, nodes[i].name,
+                   nodes[i].op, *nodes[i].kernel ? ", " : "", nodes[i].kernel);
         return;
     }
     printf("{\"schema\":1,\"model\":");
     put_json(o->model);
-    printf(",\"isa\":\"%s\",\"threads\":%u,\"latency_ms\":{\"median\":%.6f,\"p10\":%.6f,\"p90\":%.6f,\"runs\":%u},\"cold_start_ms\":%.4f,"
-           "\"arena_bytes\":%zu,\"weight_bytes\":%zu", f.isa, f.threads, median, p10, p90, o->runs, open_ms, f.arena_bytes, f.weight_bytes);
+    printf(",\"isa\":\"%s\",\"threads\":%u,\"latency_ms\":{\"median\":%.6f,\"p10\":%.6f,\"p90\":%.6f,\"min\":%.6f,\"runs\":%zu}",
+           f.isa, f.threads, median, p10, p90, t->run[0], t->runs);
+    printf(",\"cold_start_ms\":%.4f,\"open_ms\":%.4f,\"first_run_ms\":%.4f", t->cold, t->open, t->first);
+    printf(",\"peak_rss_bytes\":%zu,\"arena_bytes\":%zu,\"weight_bytes\":%zu", peak, f.arena_bytes, f.weight_bytes);
     if (o->ops) {
         printf(",\"ops\":[");
         for (size_t i = 0; i < count; i++) {
@@ -251,7 +299,7 @@ static void report(const mcc_net *net, const options *o, const double *ms, doubl
     printf("}\n");
 }
 
-static int run(const options *o, mcc_net *net, double open_ms) {
+static int run(const options *o, mcc_net *net, times *t) {
     if (mcc_set_threads(net, o->threads) != MCC_OK) return complain("--threads", mcc_why());
     for (size_t i = 0; i < o->inputs; i++) {
         const mcc_port *p = find(net, &o->input[i], true);
@@ -259,14 +307,11 @@ static int run(const options *o, mcc_net *net, double open_ms) {
         if (wrong) return wrong;
     }
     mcc_set_profile(net, o->ops);
-    double *ms = calloc(o->runs, sizeof *ms);
-    if (!ms || measure(net, o->runs, ms)) {
-        free(ms);
+    if (measure(net, o->runs, t)) {
         fprintf(stderr, "mcc-run: out of memory\n");
         return NO_MEMORY;
     }
-    report(net, o, ms, open_ms);
-    free(ms);
+    report(net, o, t);
     for (size_t i = 0; i < o->outputs; i++) {
         const mcc_port *p = find(net, &o->output[i], false);
         const int wrong = p ? write_values(o->output[i].path, p) : WRONG;
@@ -276,12 +321,18 @@ static int run(const options *o, mcc_net *net, double open_ms) {
 }
 
 int main(int argc, char **argv) {
+    const double before_main = since_start_ms(), started = now_ms();
     static options o;
     if (!parse(argc, argv, &o)) {
         fputs(usage, stderr);
         return WRONG;
     }
+    if (o.help) {
+        printf("%s%s", usage, details);
+        return 0;
+    }
     if (o.isa && mcc_limit_isa(o.isa) != MCC_OK) return complain("--isa", mcc_why());
+    times t = {.started = started - before_main};
     const double before = now_ms();
     mcc_net *net;
     const mcc_status status = mcc_open(o.model, &net);
@@ -289,7 +340,9 @@ int main(int argc, char **argv) {
         fprintf(stderr, "mcc-run: %s: %s%s%s\n", o.model, mcc_status_text(status), *mcc_why() ? ": " : "", mcc_why());
         return status == MCC_NO_MEMORY ? NO_MEMORY : WRONG;
     }
-    const int result = run(&o, net, now_ms() - before);
+    t.open = now_ms() - before;
+    const int result = run(&o, net, &t);
+    free(t.run);
     mcc_close(net);
     return result;
 }

@@ -60,11 +60,19 @@ def test_json(program, model):
     plain, ops = (json.loads(run(program, model, "--json", "--runs", 5, "--isa", "c", *more).stdout) for more in ([], ["--ops"]))
     assert plain["schema"] == 1 and plain["model"] == str(model) and plain["isa"] == "c" and plain["threads"] == 1
     ms = plain["latency_ms"]
-    assert ms["runs"] == 5 and 0 < ms["p10"] <= ms["median"] <= ms["p90"] and plain["cold_start_ms"] > 0
+    assert ms["runs"] == 5 and 0 < ms["min"] <= ms["p10"] <= ms["median"] <= ms["p90"]
+    assert plain["cold_start_ms"] >= plain["open_ms"] + plain["first_run_ms"] > 0
+    assert plain["peak_rss_bytes"] > plain["weight_bytes"] or not Path("/proc/self/status").exists()
     assert plain["arena_bytes"] == 256 and plain["weight_bytes"] > 0 and "ops" not in plain
     assert [(o["name"], o["op"], o["macs"]) for o in ops["ops"]] == [('a "layer"', "linear", 30), ("copy", "identity", 0)]
     assert ops["ops"][0]["kernel"].endswith("_c") and all(o["ms"] >= 0 for o in ops["ops"])
     assert json.loads(run(program, model, "--json", "--threads", 0).stdout)["isa"] == isa()
+
+
+def test_help(program):
+    said = run(program, "--help")
+    assert said.returncode == 0 and said.stdout.startswith("usage: mcc-run") and not said.stderr
+    assert all(word in said.stdout for word in ("--runs", "--threads", "cold_start_ms", "peak_rss_bytes"))
 
 
 WRONG = [
@@ -72,7 +80,7 @@ WRONG = [
     (["MODEL", "MODEL"], "usage: mcc-run"),
     (["MODEL", "--colour", "red"], "usage: mcc-run"),
     (["MODEL", "--runs"], "usage: mcc-run"),
-    (["MODEL", "--runs", "0"], "usage: mcc-run"),
+    (["MODEL", "--runs", "-1"], "usage: mcc-run"),
     (["MODEL", "--threads", "65"], "usage: mcc-run"),
     (["MODEL", "--threads", "-1"], "usage: mcc-run"),
     (["MODEL", "--isa", "mmx"], "--isa: unknown ISA word 'mmx'"),
