@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Lock
+from time import perf_counter
 from typing import Any
 
 try:
@@ -18,7 +19,7 @@ try:
 except ImportError as error:  # not built, or built by another Python
     raise ImportError(f"mcc's engine is not built ({error}); run `make ext`, or reinstall mcc") from error
 
-__all__ = ["EngineError", "Kernel", "Port", "Session", "isa", "kernels", "ops"]
+__all__ = ["EngineError", "Kernel", "Port", "Session", "isa", "kernels", "ops", "peak"]
 
 # ONNX's numbers of element types. bfloat16 is float32 for the caller: numpy has no such type.
 _DTYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
@@ -52,19 +53,23 @@ class Session:
     model    a path, or the file's bytes
     threads  1 to 64, or 0 for all cores
     isa      keep only these ISA words ("avx2", "c"...), to test or compare kernels; None for all the CPU has
+    kernel   where a layer could be served by this micro-kernel (a name of kernels()) and others, it is
 
     Raises EngineError (damaged, other version, unsupported op: one line that says where and why), OSError,
     MemoryError, or ValueError for a bad argument. Calls of `run` from several threads wait for each other;
     `clone` gives each thread its own session, sharing the weights.
     """
 
-    def __init__(self, model: str | os.PathLike | bytes, threads: int = 1, isa: str | None = None):
+    def __init__(self, model: str | os.PathLike | bytes, threads: int = 1, isa: str | None = None,
+                 kernel: str | None = None):
         with _opening:
-            _core.limit_isa(isa)
             try:
+                _core.limit_isa(isa)
+                _core.limit_kernel(kernel)
                 net = _core.open_bytes(bytes(model)) if isinstance(model, (bytes, bytearray, memoryview)) else _core.open(model)
             finally:
                 _core.limit_isa(None)
+                _core.limit_kernel(None)
         if threads != 1:
             net.set_threads(_thread_count(threads))
         self._bind(net)
@@ -118,12 +123,31 @@ class Session:
                     samples.append(self._net.profile())
             finally:
                 self._net.set_profile(False)
-        rows = []
-        for node in zip(*samples[1:]):
-            name, op, kernel, _, macs = node[0]
-            times = sorted(row[3] for row in node)
-            rows.append({"name": name, "op": op, "kernel": kernel, "ms": times[len(times) // 2], "macs": macs})
-        return rows
+        return _rows(samples[1:])
+
+    def times(self, inputs: Mapping[str, Any], seconds: float = 0.5, least: int = 5, most: int = 100_000, warm: int = 1,
+              ops: bool = False) -> tuple[list[float], list[dict]]:
+        """Milliseconds of repeated runs on inputs written once: at least `least`, then until `seconds` are over or there
+        are `most`. With `ops` also what `profile` gives, of these same runs."""
+        arrays = self._check(inputs)
+        with self._lock:
+            for (_, view), array in zip(self._in, arrays):
+                view[...] = array
+            run, clock, spent, samples = self._net.run, perf_counter, [], []
+            for _ in range(warm):
+                run()
+            self._net.set_profile(ops)
+            try:
+                end = clock() + seconds
+                while len(spent) < least or (len(spent) < most and clock() < end):
+                    start = clock()
+                    run()
+                    spent.append((clock() - start) * 1e3)
+                    if ops:
+                        samples.append(self._net.profile())
+            finally:
+                self._net.set_profile(False)
+        return spent, _rows(samples)
 
     @property
     def facts(self) -> dict:
@@ -169,6 +193,22 @@ def ops() -> list[str]:
 def isa() -> str:
     """The ISA words of this CPU, best last: "c avx2 avx512"."""
     return _core.isa()
+
+
+def peak(what: str) -> float:
+    """What one thread of this machine does at most, measured in some 30 ms: "f32" and "s8" in 10^9 multiplications and
+    additions a second from registers, "copy" in 10^9 bytes a second read and written in memory."""
+    return _core.peak(what)
+
+
+def _rows(samples: list[list[tuple]]) -> list[dict]:
+    """Per node the median of its times in `samples`."""
+    rows = []
+    for node in zip(*samples):
+        name, op, kernel, _, macs = node[0]
+        times = sorted(row[3] for row in node)
+        rows.append({"name": name, "op": op, "kernel": kernel, "ms": times[len(times) // 2], "macs": macs})
+    return rows
 
 
 def _thread_count(threads: int) -> int:

@@ -9,6 +9,7 @@
 
 #include "core/isa.h"
 #include "core/ops.h"
+#include "core/peak.h"
 #include "core/registry.h"
 #include "core/state.h"
 
@@ -207,6 +208,28 @@ static PyObject *core_limit_isa(PyObject *module, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+/* limit_kernel(name: str | None) */
+static PyObject *core_limit_kernel(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *name;
+    if (!PyArg_ParseTuple(args, "z:limit_kernel", &name)) return NULL;
+    const mcc_status status = mcc_limit_kernel(name);
+    if (status != MCC_OK) return fail(status, "kernel");
+    Py_RETURN_NONE;
+}
+
+/* peak(what: str) -> 10^9 operations or bytes a second of one thread */
+static PyObject *core_peak(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *what;
+    if (!PyArg_ParseTuple(args, "s:peak", &what)) return NULL;
+    double rate;
+    Py_BEGIN_ALLOW_THREADS
+    rate = mcc_peak(what);
+    Py_END_ALLOW_THREADS
+    return PyFloat_FromDouble(rate);
+}
+
 static PyObject *core_isa(PyObject *module, PyObject *none) {
     (void)module, (void)none;
     char text[128];
@@ -269,6 +292,8 @@ static PyMethodDef core_methods[] = {
     {"open", core_open, METH_VARARGS, NULL},
     {"open_bytes", core_open_bytes, METH_VARARGS, NULL},
     {"limit_isa", core_limit_isa, METH_VARARGS, NULL},
+    {"limit_kernel", core_limit_kernel, METH_VARARGS, NULL},
+    {"peak", core_peak, METH_VARARGS, NULL},
     {"isa", core_isa, METH_NOARGS, NULL},
     {"kernels", core_kernels, METH_NOARGS, NULL},
     {"ops", core_ops, METH_NOARGS, NULL},

@@ -95,6 +95,9 @@ const char *mcc_why(void);
 /* For tests and benchmarks: keep only these ISA words ("avx2", "c", ...; NULL lifts the limit) for nets
  * opened from now on. MCC_BAD_ARGUMENT when a word is unknown. */
 mcc_status mcc_limit_isa(const char *words);
+/* Likewise: of the micro-kernels that could serve a layer take the one of this name (NULL lifts the limit).
+ * MCC_BAD_ARGUMENT when there is none or this CPU cannot run it. */
+mcc_status mcc_limit_kernel(const char *name);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

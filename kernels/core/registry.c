@@ -1,6 +1,12 @@
 /* registry.c: walks the families' own tables. */
 #include "registry.h"
 
+#include <stdatomic.h>
+#include <string.h>
+
+#include "isa.h"
+#include "state.h"
+
 typedef struct family {
     const char *name;
     bool (*kernel)(size_t i, mcc_kernel_info *info);
@@ -21,4 +27,26 @@ bool mcc_kernel_at(size_t i, const char **name, mcc_kernel_info *info) {
         i -= k;
     }
     return false;
+}
+
+static const char *_Atomic forced;
+
+bool mcc_kernel_forced(const char *name) {
+    const char *wanted = atomic_load_explicit(&forced, memory_order_relaxed);
+    return wanted && strcmp(name, wanted) == 0;
+}
+
+mcc_status mcc_limit_kernel(const char *name) {
+    mcc_why_clear();
+    atomic_store_explicit(&forced, NULL, memory_order_relaxed);
+    if (!name) return MCC_OK;
+    const char *family;
+    mcc_kernel_info info;
+    for (size_t i = 0; mcc_kernel_at(i, &family, &info); i++) {
+        if (strcmp(info.name, name) != 0) continue;
+        if ((info.isa & mcc_isa()) != info.isa) return mcc_fail(MCC_BAD_ARGUMENT, "this CPU cannot run kernel '%s'", name);
+        atomic_store_explicit(&forced, info.name, memory_order_relaxed);
+        return MCC_OK;
+    }
+    return mcc_fail(MCC_BAD_ARGUMENT, "unknown kernel '%s'", name);
 }

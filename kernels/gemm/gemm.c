@@ -40,15 +40,20 @@ static size_t cost(const mcc_gemm_kernel *g, size_t n) {
 void mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set) {
     const uint32_t have = mcc_isa();
     const mcc_gemm_kernel *best = NULL, *end = table + COUNT;
+    size_t tallest = MCC_GEMM_MAX_MR;
     for (const mcc_gemm_kernel *g = table; g < end; g++) {
         if (g->type != type || (g->isa & have) != g->isa) continue;
+        if (mcc_kernel_forced(g->name)) {
+            best = g, tallest = g->mr;
+            break;
+        }
         if (!best || (g->isa == best->isa && n < ((size_t)1 << 40) && cost(g, n) < cost(best, n))) best = g;
     }
     /* The C lines need nothing, so there is a best one for every type that has lines. */
     memset(set, 0, sizeof *set);
     set->nr = best->nr, set->kr = best->kr;
     for (const mcc_gemm_kernel *g = table; g < end; g++) {
-        if (g->type != type || g->isa != best->isa || g->nr != best->nr || g->kr != best->kr) continue;
+        if (g->type != type || g->isa != best->isa || g->nr != best->nr || g->kr != best->kr || g->mr > tallest) continue;
         if (g->mr > set->mr) set->mr = g->mr, set->serve[0] = g;
         for (size_t m = 1; m <= g->mr; m++)
             if (!set->serve[m] || g->mr < set->serve[m]->mr) set->serve[m] = g;

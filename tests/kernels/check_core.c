@@ -304,7 +304,7 @@ static void check_attributes(void) {
         mcc_close(net);
     }
     build_free(b);
-    check_ok(name, 6);
+    check_ok(name, 8);
 }
 
 static mcc_status open_copy(const uint8_t *bytes, size_t size) {
@@ -390,7 +390,13 @@ static void check_isa(void) {
     mcc_limit_isa(NULL);
     mcc_isa_text(have, small, sizeof small);
     EXPECT(name, strcmp(small, "c") == 0, "a small buffer: %s", small);
+    EXPECT(name, mcc_limit_kernel("nonsense") == MCC_BAD_ARGUMENT && *mcc_why(), "accepted a kernel that is not there");
     mcc_kernel_info info;
+    for (size_t i = 0; mcc_kernel_at(i, &family, &info); i++) {
+        const bool runs = (info.isa & have) == info.isa;
+        EXPECT(name, (mcc_limit_kernel(info.name) == MCC_OK) == runs && mcc_kernel_forced(info.name) == runs, "force %s", info.name);
+    }
+    EXPECT(name, mcc_limit_kernel(NULL) == MCC_OK && !mcc_kernel_forced("gemm_f32_4x4c1_c"), "lift the kernel");
     for (size_t i = 0; mcc_kernel_at(i, &family, &info); i++)
         EXPECT(name, family && info.name && *info.name, "kernel %zu has no name", i);
     check_ok(name, 6);
