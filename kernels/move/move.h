@@ -4,7 +4,7 @@
  *   table copy    y[i0, i1, ...] = x[table0[i0], table1[i1], ...], or a fill value        pad, tile, nearest resize
  *   block copy    whole slices along an axis                                              concat, split, gather
  *
- * and the transpose of a tile has kernels (move.def). Blocks are moved with memmove: in a damaged file the places of input and
+ * and the transpose of a tile and the interleaving of two rows have kernels (move.def). Blocks are moved with memmove: in a damaged file the places of input and
  * output may overlap, and then the result is wrong but nothing else happens. */
 #ifndef MCC_MOVE_H
 #define MCC_MOVE_H
@@ -14,18 +14,27 @@
 /* y[i * y_stride + j] = x[i + j * x_stride] for i < rows, j < columns; strides in elements of 8, 16, 32 or 64 bits. */
 typedef void (*mcc_transpose_fn)(size_t rows, size_t columns, const void *x, size_t x_stride, void *y, size_t y_stride);
 
+/* y[r * y_stride + 2 i] = a[r * a_stride + i], y[r * y_stride + 2 i + 1] = b[r * b_stride + i] for r < rows, i < n. */
+typedef void (*mcc_interleave_fn)(size_t rows, size_t n, const void *a, size_t a_stride, const void *b, size_t b_stride,
+                                  void *y, size_t y_stride);
+
 typedef struct mcc_move_kernel {
     const char *name, *what;
     uint32_t isa;
-    mcc_transpose_fn transpose;
+    mcc_transpose_fn transpose;   /* one of the two, the other is NULL */
+    mcc_interleave_fn interleave;
 } mcc_move_kernel;
 
 #define TRANSPOSE(type, what, isa) void mcc_move_##type##_##what##_##isa(size_t, size_t, const void *, size_t, void *, size_t);
+#define INTERLEAVE(type, isa) void mcc_move_##type##_interleave_##isa(size_t, size_t, const void *, size_t, const void *, size_t, void *, size_t);
 #include "move.def"
 #undef TRANSPOSE
+#undef INTERLEAVE
 
 const mcc_move_kernel *mcc_move_kernels(size_t *count);
-const mcc_move_kernel *mcc_move_pick(size_t element_bytes); /* NULL for sizes other than 1, 2, 4, 8 */
+/* Elements of 1, 2, 4 or 8 bytes. */
+mcc_transpose_fn mcc_move_transpose(size_t element_bytes, const char **name);
+mcc_interleave_fn mcc_move_interleave(size_t element_bytes, const char **name);
 
 /* --- strided copy --- */
 

@@ -1,4 +1,5 @@
-/* move_avx2.c: transposes of 8x8 (32 bits) and 16x8 (8 bits) tiles; what is left over goes element by element. */
+/* move_avx2.c: transposes of 8x8 (32 bits) and 16x8 (8 bits) tiles, interleaving by 8 or 16 pairs; what is left over goes
+ * element by element. */
 #if defined(__x86_64__)
 #include <immintrin.h>
 
@@ -56,5 +57,36 @@ MCC_FN(avx2) void mcc_move_x8_transpose_avx2(size_t rows, size_t columns, const 
         }
     for (size_t i = 0; i < rows; i++)
         for (size_t j = i < r16 ? c8 : 0; j < columns; j++) y[i * ys + j] = x[i + j * xs];
+}
+
+MCC_FN(avx2) void mcc_move_x32_interleave_avx2(size_t rows, size_t n, const void *a_, size_t a_stride, const void *b_,
+                                               size_t b_stride, void *y_, size_t y_stride) {
+    for (size_t r = 0, i; r < rows; r++) {
+        const uint32_t *a = (const uint32_t *)a_ + r * a_stride, *b = (const uint32_t *)b_ + r * b_stride;
+        uint32_t *y = (uint32_t *)y_ + r * y_stride;
+        for (i = 0; i + 8 <= n; i += 8) {
+            const __m256i va = _mm256_loadu_si256((const __m256i *)(const void *)(a + i));
+            const __m256i vb = _mm256_loadu_si256((const __m256i *)(const void *)(b + i));
+            const __m256i low = _mm256_unpacklo_epi32(va, vb), high = _mm256_unpackhi_epi32(va, vb);
+            _mm256_storeu_si256((__m256i *)(void *)(y + 2 * i), _mm256_permute2x128_si256(low, high, 0x20));
+            _mm256_storeu_si256((__m256i *)(void *)(y + 2 * i + 8), _mm256_permute2x128_si256(low, high, 0x31));
+        }
+        for (; i < n; i++) y[2 * i] = a[i], y[2 * i + 1] = b[i];
+    }
+}
+
+MCC_FN(avx2) void mcc_move_x8_interleave_avx2(size_t rows, size_t n, const void *a_, size_t a_stride, const void *b_,
+                                              size_t b_stride, void *y_, size_t y_stride) {
+    for (size_t r = 0, i; r < rows; r++) {
+        const uint8_t *a = (const uint8_t *)a_ + r * a_stride, *b = (const uint8_t *)b_ + r * b_stride;
+        uint8_t *y = (uint8_t *)y_ + r * y_stride;
+        for (i = 0; i + 16 <= n; i += 16) {
+            const __m128i va = _mm_loadu_si128((const __m128i *)(const void *)(a + i));
+            const __m128i vb = _mm_loadu_si128((const __m128i *)(const void *)(b + i));
+            _mm_storeu_si128((__m128i *)(void *)(y + 2 * i), _mm_unpacklo_epi8(va, vb));
+            _mm_storeu_si128((__m128i *)(void *)(y + 2 * i + 16), _mm_unpackhi_epi8(va, vb));
+        }
+        for (; i < n; i++) y[2 * i] = a[i], y[2 * i + 1] = b[i];
+    }
 }
 #endif

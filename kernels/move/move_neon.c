@@ -1,4 +1,4 @@
-/* move_neon.c: the transpose of 4x4 tiles of 32 bits; what is left over goes element by element. */
+/* move_neon.c: the transpose of 4x4 tiles of 32 bits, and interleaving stores; what is left over goes element by element. */
 #if defined(__aarch64__)
 #include <arm_neon.h>
 
@@ -22,4 +22,17 @@ void mcc_move_x32_transpose_neon(size_t rows, size_t columns, const void *from, 
     for (size_t i = 0; i < rows; i++)
         for (size_t j = i < r4 ? c4 : 0; j < columns; j++) y[i * ys + j] = x[i + j * xs];
 }
+
+#define INTERLEAVED(bits, lanes, load, pair) \
+    void mcc_move_x##bits##_interleave_neon(size_t rows, size_t n, const void *a_, size_t a_stride, const void *b_, size_t b_stride, \
+                                            void *y_, size_t y_stride) { \
+        for (size_t r = 0, i; r < rows; r++) { \
+            const uint##bits##_t *a = (const uint##bits##_t *)a_ + r * a_stride, *b = (const uint##bits##_t *)b_ + r * b_stride; \
+            uint##bits##_t *y = (uint##bits##_t *)y_ + r * y_stride; \
+            for (i = 0; i + lanes <= n; i += lanes) pair(y + 2 * i, ((uint##bits##x##lanes##x2_t){{load(a + i), load(b + i)}})); \
+            for (; i < n; i++) y[2 * i] = a[i], y[2 * i + 1] = b[i]; \
+        } \
+    }
+INTERLEAVED(32, 4, vld1q_u32, vst2q_u32)
+INTERLEAVED(8, 16, vld1q_u8, vst2q_u8)
 #endif

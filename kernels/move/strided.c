@@ -24,9 +24,7 @@ void mcc_strided_plan(mcc_node *node, mcc_strided *s) {
     for (uint32_t d = 0; d + 1 < n; d++)
         if (s->stride[d] == 1) s->across = (int)d;
     if (s->across < 0) return;
-    const mcc_move_kernel *k = mcc_move_pick(s->bytes);
-    s->transpose = k->transpose;
-    node->kernel = k->name;
+    s->transpose = mcc_move_transpose(s->bytes, &node->kernel);
 }
 
 typedef struct job {

@@ -117,6 +117,14 @@ def nhwc_avg_pool(x, kernel, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1)
     return _windows(x, kernel, strides, pads, dilations, 0.0).sum(-1) / count
 
 
+@op("channel_shuffle", example=lambda r: ([r(2, 3, 8), r(2, 3, 4)], {"groups": 2, "sizes": [6, 6]}))
+def channel_shuffle(*xs, groups, sizes):
+    """Along the last axis: joined, as [groups, c / groups] turned to [c / groups, groups], split into `sizes`."""
+    y = torch.cat(xs, -1)
+    y = y.reshape(*y.shape[:-1], groups, y.shape[-1] // groups).transpose(-1, -2).reshape(y.shape)
+    return tuple(y.split([int(n) for n in sizes], -1))
+
+
 @op("nhwc_depth_to_space", example=lambda r: ([r(1, 2, 3, 8)], {"blocksize": 2, "mode": "CRD"}))
 def nhwc_depth_to_space(x, blocksize, mode="DCR"):
     """x [N,H,W,C], y [N,H*b,W*b,C/b^2]; mode says how channels are split, as in ONNX DepthToSpace."""

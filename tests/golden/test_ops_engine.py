@@ -223,6 +223,10 @@ def move_cases():
         yield "tile", [normal(2, 3, 4, dtype=dtype), np.array([2, 1, 3])], {}
         yield "tile", [normal(2, 3, dtype=dtype), np.array([1, 1])], {}
         yield "concat", [normal(2, 3, 4, dtype=dtype), normal(2, 1, 4, dtype=dtype), normal(2, 0, 4, dtype=dtype)], {"axis": -2}
+        yield "channel_shuffle", [normal(7, 5, 58, dtype=dtype)] * 2, {"groups": 2, "sizes": [58, 0, 58]}
+        yield "channel_shuffle", [normal(9, 24, dtype=dtype)], {"groups": 3, "sizes": [24]}
+        yield "channel_shuffle", [normal(4, 2, 5, dtype=dtype), normal(4, 2, 0, dtype=dtype), normal(4, 2, 7, dtype=dtype)], {
+            "groups": 2, "sizes": [3, 9]}
         for mode in ("constant", "reflect", "edge", "wrap"):
             yield "pad", [normal(2, 5, 6, dtype=dtype), np.array([0, 2, -1, 0, 3, 4]), np.array(3, dtype)], {"mode": mode}
             yield "pad", [normal(2, 5, 6, dtype=dtype), np.array([1, 0, 0, 1, -2, 0]), None], {"mode": mode}

@@ -75,9 +75,26 @@ def test_every_stage_keeps_the_numbers(name, stage):
 def test_transposes_cancel():
     nodes = lower(trunk()).nodes
     moves = [n for n in nodes if n.op == "transpose"]
-    # the image comes in as NCHW; the shuffle itself is work; nothing else moves
-    assert [list(n.attrs["perm"]) for n in moves] == [[0, 2, 3, 1], [0, 1, 2, 4, 3]]
+    # the image comes in as NCHW; the shuffle is an op of its own; nothing else moves
+    assert [list(n.attrs["perm"]) for n in moves] == [[0, 2, 3, 1]]
+    assert [(n.attrs["groups"], len(n.inputs), n.attrs["sizes"]) for n in nodes if n.op == "channel_shuffle"] == [(2, 1, [8])]
     assert not {"batch_norm", "sigmoid", "flatten", "global_average_pool"} & {n.op for n in nodes}
+
+
+def test_concat_and_split_join_the_shuffle():
+    s = Sketch()
+    x = s.input("x", 2, 8, 6, 5)
+    a, b = s("split", x, [4, 4], outputs=2, axis=1)
+    for _ in range(2):
+        y = s("concat", a, s("conv", b, s.weight(f"w{len(s.nodes)}", 4, 4, 1, 1)), axis=1)
+        y = s("reshape", s("transpose", s("reshape", y, [2, 2, 4, 6, 5]), perm=[0, 2, 1, 3, 4]), [2, 8, 6, 5])
+        a, b = s("split", y, [4, 4], outputs=2, axis=1)
+    graph = s.graph(a, b)
+    lowered = lower(graph)
+    assert [(len(n.inputs), len(n.outputs)) for n in lowered.nodes if n.op == "channel_shuffle"] == [(2, 2)] * 2
+    assert not any(n.op == "concat" for n in lowered.nodes)
+    for got, want in zip(outputs(lowered), outputs(graph), strict=True):
+        np.testing.assert_allclose(got, want, atol=2e-5, rtol=1e-4)
 
 
 def test_residual_and_activation_join_the_layer():
