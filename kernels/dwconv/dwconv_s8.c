@@ -1,4 +1,4 @@
-/* dwconv_s8.c: the table of int8 depthwise kernels, packing, and the walk over output pixels. */
+/* dwconv_s8.c: the table of int8 depthwise kernels, packing, and the walks over output rows and pixels. */
 #include "dwconv_s8.h"
 
 #include <string.h>
@@ -9,20 +9,40 @@
 #include "../core/registry.h"
 
 static const mcc_dwconv_s8_kernel table[] = {
+#define DWROW_S8(kh, kw, stride, vc, half, va, vt, offset, isa)
 #define DWCONV_S8(nc, layout, isa) {"dwconv_s8_" #nc "_" #isa, MCC_ISA_##isa, nc, MCC_DW_##layout, mcc_dwconv_s8_##nc##_##isa},
 #include "dwconv_s8.def"
 #undef DWCONV_S8
+#undef DWROW_S8
 };
 #define COUNT (sizeof table / sizeof *table)
+
+static const mcc_dwconv_s8_row row_table[] = {
+#define DWCONV_S8(nc, layout, isa)
+#define DWROW_S8(kh, kw, stride, vc, half, va, vt, offset, isa)                                                           \
+    {"dwconv_s8_" #kh "x" #kw "s" #stride "_" #isa, MCC_ISA_##isa, kh, kw, stride, vc, half, va, vt, offset,              \
+     mcc_dwconv_s8_##kh##x##kw##s##stride##_##isa},
+#include "dwconv_s8.def"
+#undef DWCONV_S8
+#undef DWROW_S8
+    {NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL} /* an ISA may have none */
+};
+#define ROW_COUNT (sizeof row_table / sizeof *row_table - 1)
 
 const mcc_dwconv_s8_kernel *mcc_dwconv_s8_kernels(size_t *count) {
     *count = COUNT;
     return table;
 }
 
+const mcc_dwconv_s8_row *mcc_dwconv_s8_rows(size_t *count) {
+    *count = ROW_COUNT;
+    return row_table;
+}
+
 bool mcc_kernels_dwconv_s8(size_t i, mcc_kernel_info *info) {
-    if (i >= COUNT) return false;
-    *info = (mcc_kernel_info){.name = table[i].name, .isa = table[i].isa};
+    if (i >= ROW_COUNT + COUNT) return false;
+    if (i < ROW_COUNT) *info = (mcc_kernel_info){.name = row_table[i].name, .isa = row_table[i].isa};
+    else *info = (mcc_kernel_info){.name = table[i - ROW_COUNT].name, .isa = table[i - ROW_COUNT].isa};
     return true;
 }
 
@@ -74,11 +94,62 @@ void mcc_dwconv_s8_pack(const mcc_dwconv_s8_kernel *k, void *out, size_t n, size
     }
 }
 
+/* --- rows: packing ------------------------------------------------------------------------------------------------- */
+
+const mcc_dwconv_s8_row *mcc_dwconv_s8_row_pick(const mcc_window *v) {
+    const uint32_t have = mcc_isa();
+    if (v->dh != 1 || v->dw != 1 || v->sh != v->sw) return NULL;
+    for (const mcc_dwconv_s8_row *k = row_table; k < row_table + ROW_COUNT; k++)
+        if ((k->isa & have) == k->isa && k->kh == v->kh && k->kw == v->kw && k->stride == v->sh) return k;
+    return NULL;
+}
+
+/* Channels of the block that begins at channel c of n, and the bytes of that block. */
+static size_t width_at(const mcc_dwconv_s8_row *k, size_t n, size_t c) { return k->half && n - c < k->vc ? k->half : k->vc; }
+static size_t row_block_bytes(const mcc_dwconv_s8_row *k, size_t width) {
+    return width * (8 + (size_t)k->kw * ((k->kh + k->vt - 1u) / k->vt) * 4);
+}
+
+size_t mcc_dwconv_s8_row_bytes(const mcc_dwconv_s8_row *k, size_t n) {
+    if (n > SIZE_MAX / 4096) return SIZE_MAX;
+    size_t bytes = 0;
+    for (size_t c = 0, width; c < n; c += width) bytes += row_block_bytes(k, width = width_at(k, n, c));
+    return bytes;
+}
+
+void mcc_dwconv_s8_row_pack(const mcc_dwconv_s8_row *k, void *out, size_t n, const int8_t *w, const int32_t *bias,
+                            const float *scale, int32_t x_zero) {
+    const size_t taps = (size_t)k->kh * k->kw, vt = k->vt, groups = (k->kh + vt - 1) / vt;
+    uint8_t *block = out;
+    for (size_t first = 0, width; first < n; first += width, block += row_block_bytes(k, width)) {
+        width = width_at(k, n, first);
+        const size_t lanes = width / (4u * k->va);
+        memset(block, 0, row_block_bytes(k, width));
+        int32_t *b = (int32_t *)(void *)block;
+        float *s = (float *)(void *)(b + width);
+        for (size_t at = 0; at < width; at++) {
+            const size_t c = first + at % (4 * lanes) / 4 * 4 * k->va + at / (4 * lanes) * 4 + at % 4;
+            if (c >= n) continue;
+            int64_t sum = 0;
+            for (size_t t = 0; t < taps; t++) {
+                const int8_t v = w[c * taps + t];
+                const size_t ky = t / k->kw, to = ((t % k->kw * groups + ky / vt) * width + at) * vt + ky % vt;
+                sum += v;
+                if (vt == 4) ((int8_t *)(void *)(s + width))[to] = v;
+                else ((int16_t *)(void *)(s + width))[to] = v;
+            }
+            b[at] = (int32_t)(uint32_t)((bias ? bias[c] : 0) - sum * (x_zero + k->offset));
+            s[at] = scale ? scale[c] : 1.0f;
+        }
+    }
+}
+
 /* --- the op ---------------------------------------------------------------------------------------------------- */
 
 typedef struct state {
     mcc_layer_state head;
     const mcc_dwconv_s8_kernel *kernel;
+    const mcc_dwconv_s8_row *row; /* or NULL: then by pixels */
     mcc_window window;
     mcc_runs runs;
     const void *weights, *fill;
@@ -106,10 +177,45 @@ static void pixels(void *arg, size_t begin, size_t end, unsigned thread) {
     }
 }
 
+/* Output row `line` (of all images) as a row kernel sees it. */
+static void see(const mcc_window *v, const int8_t *x, const int8_t *fill, size_t line, mcc_dwconv_s8_in *in) {
+    const int64_t top = (int64_t)(line % v->oh * v->sh) - v->top, end = (int64_t)v->w + v->left;
+    in->fill = fill;
+    in->first = v->left > 0 ? (size_t)v->left : 0;
+    in->inside = end > (int64_t)in->first ? (size_t)(end - (int64_t)in->first) : 0;
+    const size_t skip = v->left < 0 ? (size_t)-v->left * v->c : 0; /* a crop */
+    for (size_t ky = 0; ky < v->kh; ky++) {
+        const int64_t y = top + (int64_t)ky;
+        const bool there = y >= 0 && y < (int64_t)v->h && in->inside;
+        in->x[ky] = there ? x + (line / v->oh * v->h + (size_t)y) * v->w * v->c + skip : fill;
+        in->step[ky] = there ? v->c : 0;
+    }
+}
+
+static void lines(void *arg, size_t begin, size_t end, unsigned thread) {
+    const job *j = arg;
+    const state *s = j->s;
+    const mcc_window *v = &s->window;
+    const mcc_tensor *residual = mcc_in(j->node, 4), *table = mcc_in(j->node, 5);
+    int8_t *y = j->node->out[0]->data;
+    const size_t size = v->ow * v->c;
+    (void)thread;
+    for (size_t line = begin; line < end; line++) {
+        mcc_dwconv_s8_in in;
+        see(v, j->node->in[0]->data, s->fill, line, &in);
+        s->row->fn(v->ow, v->c, &in, s->weights, y + line * size, residual ? (const int8_t *)residual->data + line * size : NULL, &s->requant);
+        if (table) mcc_table_s8(y + line * size, size, table->data);
+    }
+}
+
 static void run(const mcc_node *node, mcc_exec *exec) {
     const state *s = node->state;
     const mcc_window *v = &s->window;
     job j = {s, node, mcc_workspace_each(node, exec)};
+    if (s->row) {
+        mcc_parallel(exec, v->n * v->oh, 1 + 4096 / (v->ow * v->c), lines, &j);
+        return;
+    }
     mcc_parallel(exec, v->n * v->oh * v->ow, 1 + 4096 / (v->c * s->runs.taps + 1), pixels, &j);
 }
 
@@ -121,13 +227,19 @@ mcc_status mcc_dwconv_s8_prepare(mcc_net *net, mcc_node *node, const mcc_window 
     s->runs = (mcc_runs){.taps = v->kh * v->kw, .k = v->c};
     /* The window's rows are whole pixels here: all channels of one cell. */
     s->window.group = 1;
-    const size_t bytes = mcc_dwconv_s8_bytes(s->kernel, v->c, s->runs.taps);
+    s->row = mcc_dwconv_s8_row_pick(v);
+    const size_t bytes = s->row ? mcc_dwconv_s8_row_bytes(s->row, v->c) : mcc_dwconv_s8_bytes(s->kernel, v->c, s->runs.taps);
     if (bytes == SIZE_MAX) return MCC_NO_MEMORY;
     void *weights = mcc_net_alloc(net, bytes), *fill = mcc_net_alloc(net, v->c + 1);
     if (!weights || !fill) return MCC_NO_MEMORY;
     memset(fill, (uint8_t)(int8_t)x_zero, v->c);
-    mcc_dwconv_s8_pack(s->kernel, weights, v->c, s->runs.taps, w, tail->bias, tail->scale, x_zero);
     s->weights = weights, s->fill = fill;
+    if (s->row) {
+        mcc_dwconv_s8_row_pack(s->row, weights, v->c, w, tail->bias, tail->scale, x_zero);
+        node->kernel = s->row->name;
+        return MCC_OK;
+    }
+    mcc_dwconv_s8_pack(s->kernel, weights, v->c, s->runs.taps, w, tail->bias, tail->scale, x_zero);
     if (s->runs.taps + 1 > SMALL) node->workspace_each = (s->runs.taps + 1) * sizeof(void *);
     node->kernel = s->kernel->name;
     return MCC_OK;

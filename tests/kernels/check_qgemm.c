@@ -139,6 +139,48 @@ static void check_depthwise(const mcc_dwconv_s8_kernel *k, size_t n, size_t taps
     check_free_all(k->name);
 }
 
+/* A run of a row: a part of the columns and some rows are pads. */
+static void check_depthwise_row(const mcc_dwconv_s8_row *k, size_t pixels, size_t n, size_t before, size_t after, int style) {
+    const size_t kh = k->kh, kw = k->kw, columns = (pixels - 1) * k->stride + kw, taps = kh * kw, count = pixels * n;
+    int8_t *w = check_alloc(n * taps), *residual = style == 1 ? check_alloc_end(count) : NULL, *y = check_alloc_end(count), *fill = check_alloc_end(n);
+    int32_t *raw = style == 2 ? check_alloc_end(count * sizeof *raw) : NULL, *bias = check_alloc(n * sizeof *bias);
+    float *scale = check_alloc(n * sizeof *scale);
+    check_fill_s8(w, n * taps);
+    check_fill_s32(bias, n, 100000);
+    fill_scale(scale, n, taps + 1);
+    if (residual) check_fill_s8(residual, count);
+    const int32_t x_zero = check_int(-128, 127);
+    memset(fill, x_zero, n);
+    void *weights = check_alloc(mcc_dwconv_s8_row_bytes(k, n));
+    mcc_dwconv_s8_row_pack(k, weights, n, w, bias, scale, x_zero);
+    mcc_dwconv_s8_in in = {.fill = fill, .first = before, .inside = columns > before + after ? columns - before - after : 0};
+    for (size_t ky = 0; ky < kh; ky++) {
+        if (!in.inside || check_int(0, 5) == 0) {
+            in.x[ky] = fill;
+            continue;
+        }
+        in.step[ky] = n + 3;
+        int8_t *x = check_alloc_end((in.inside - 1) * (n + 3) + n);
+        check_fill_s8(x, (in.inside - 1) * (n + 3) + n);
+        in.x[ky] = x;
+    }
+    const mcc_requant q = random_requant();
+    k->fn(pixels, n, &in, weights, raw ? (void *)raw : (void *)y, residual, raw ? NULL : &q);
+    for (size_t i = 0; i < count && !check_failed(); i++) {
+        const size_t p = i / n, c = i % n;
+        int32_t acc = bias[c];
+        for (size_t t = 0; t < taps; t++) {
+            const size_t ky = t / kw, from = p * k->stride + t % kw - before;
+            acc += ((from < in.inside ? in.x[ky] + from * in.step[ky] : fill)[c] - x_zero) * w[c * taps + t];
+        }
+        const int want = raw ? acc : requant(acc, scale[c], residual ? residual + i : NULL, &q), got = raw ? raw[i] : y[i];
+        if (got != want)
+            check_fail(k->name, "%zu pixels of %zu channels, pads %zu %zu, style %d: pixel %zu channel %zu: %d, want %d", pixels, n, before,
+                       after, style, p, c, got, want);
+    }
+    check_free_all(k->name);
+}
+
 /* --- rows ------------------------------------------------------------------------------------------------------------ */
 
 static void check_row(const mcc_qrow_kernel *k, size_t n, size_t a_step, size_t b_step) {
@@ -175,6 +217,17 @@ void check_qgemm(void) {
         for (size_t n = 1; n <= 2 * d->nc + 3; n++)
             for (size_t t = 0; t < sizeof taps / sizeof *taps && !check_failed(); t++, cases++) check_depthwise(d, n, taps[t], n % 2);
         check_ok(d->name, cases);
+    }
+
+    const mcc_dwconv_s8_row *o = mcc_dwconv_s8_rows(&count);
+    for (; count--; o++) {
+        if (!check_can(o->name, o->isa)) continue;
+        size_t cases = 0;
+        for (size_t n = 1; n <= 2u * o->vc + 3; n += o->vc > 16 && n % 32 > 2 && n % 32 < 29 ? 3 : 1)
+            for (size_t pixels = 1; pixels <= 11 && !check_failed(); pixels++, cases += 3)
+                for (int style = 0; style < 3; style++)
+                    check_depthwise_row(o, pixels, n, (size_t)check_int(0, o->kh), (size_t)check_int(0, 3), style);
+        check_ok(o->name, cases);
     }
 
     const mcc_qrow_kernel *r = mcc_qrow_kernels(&count);
