@@ -1,44 +1,67 @@
 /* qconv.c: the int8 convolutions: nhwc_qconv (static scales), nhwc_dqconv (images quantized as they come) and
- * nhwc_conv_integer (ONNX ConvInteger). Products over windows like conv_f32.c; depthwise has its own kernels. */
+ * nhwc_conv_integer (ONNX ConvInteger). Products over windows like conv_f32.c; depthwise has its own kernels. Kernels
+ * that want rows shifted to uint8 read a padded copy of the image (qimage.h). */
 #include <string.h>
 
 #include "../core/element.h"
 #include "../gemm/qgemm.h"
 #include "conv.h"
 #include "qconv.h"
+#include "qimage.h"
 
 typedef struct state {
     mcc_layer_state head;
     mcc_qgemm gemm;
     mcc_qtail tail;
-    mcc_conv_rows rows;
-    size_t m;
+    mcc_qimage image;   /* the copy that is read instead of x; no bytes: none is made */
+    mcc_conv_rows rows; /* of x, or of the copy */
+    bool plain;         /* row i of the product is pixel i of x */
+    size_t m, tile, images, size; /* size: elements of an image of x */
 } state;
 
-/* Packs the weight and makes the table's fill row of x_zero. */
-static mcc_status pack(mcc_net *net, mcc_node *node, state *s, const int8_t *w, const int32_t *bias, const float *scale, int32_t x_zero) {
-    const mcc_window *v = &s->rows.window;
-    mcc_gemm_set set;
-    mcc_gemm_pick(MCC_S8, v->o / v->group, &set);
-    s->rows.runs = mcc_window_runs(v, 1, set.mr);
+/* Packs the weight and asks for workspace, `front` bytes of it for the caller. */
+static mcc_status pack(mcc_net *net, mcc_node *node, state *s, const int8_t *w, const int32_t *bias, const float *scale, int32_t x_zero,
+                       size_t front) {
+    mcc_window *v = &s->rows.window;
+    const size_t n = v->o / v->group;
+    mcc_gemm_set set, last;
+    mcc_gemm_s8_pick(n, &set, &last);
     s->rows.elem = 1;
+    s->plain = mcc_window_is_plain(v);
+    const bool shift = mcc_gemm_s8_offset(&set) != 0;
+    if (s->plain || shift) {
+        s->rows.runs = (mcc_runs){.taps = v->kh * v->kw, .k = v->c / v->group};
+        if (!s->plain && !mcc_qimage_of(v, (int8_t)x_zero, &s->image)) return MCC_NO_MEMORY;
+        if (s->image.padded && v->kw > 1 && v->dw == 1 && v->group == 1)
+            s->rows.runs = (mcc_runs){.merged = true, .taps = v->kh, .k = v->kw * v->c};
+    } else {
+        s->rows.runs = mcc_window_runs(v, 1, set.mr);
+        s->tile = set.mr;
+    }
     if (!(v->c / v->group)) s->rows.runs.taps = s->rows.runs.k = 0;
-    MCC_TRY(mcc_qgemm_pack(net, &s->gemm, v->group, v->o / v->group, s->rows.runs.k, s->rows.runs.taps, w, bias, scale, x_zero));
-    void *fill = mcc_net_alloc(net, s->rows.runs.k + 1);
+    const mcc_runs *runs = &s->rows.runs;
+    MCC_TRY(mcc_qgemm_pack(net, &s->gemm, v->group, n, runs->k, runs->taps, w, bias, scale, x_zero));
+    int8_t *fill = mcc_net_alloc(net, runs->k + 4);
     if (!fill) return MCC_NO_MEMORY;
-    memset(fill, (uint8_t)(int8_t)x_zero, s->rows.runs.k + 1);
+    memset(fill, (uint8_t)(int8_t)(shift ? x_zero ^ -128 : x_zero), runs->k + 4);
     s->rows.fill = fill;
-    const size_t tables = mcc_gemm_table_bytes(s->rows.runs.taps, s->gemm.set.mr);
-    if (tables == SIZE_MAX) return MCC_NO_MEMORY;
-    node->workspace_each = tables;
+    if (s->image.padded) *v = s->image.window;
+    node->workspace_each = mcc_qgemm_space(&s->gemm, s->m, !s->plain);
+    if (node->workspace_each == SIZE_MAX || s->image.bytes > SIZE_MAX - front) return MCC_NO_MEMORY;
+    node->workspace = front + s->image.bytes;
     node->kernel = s->gemm.set.serve[s->m < s->gemm.set.mr ? s->m : 0]->name;
     return MCC_OK;
 }
 
-static void job_of(const mcc_node *node, const state *s, const mcc_conv_rows *rows, mcc_exec *exec, mcc_qjob *job) {
+/* The job, but for its way out. `copy`: workspace for the image. */
+static void job_of(const mcc_node *node, const state *s, const int8_t *x, int8_t *copy, mcc_conv_rows *rows, mcc_exec *exec, mcc_qjob *job) {
+    *rows = s->rows;
     const mcc_window *v = &rows->window;
-    *job = (mcc_qjob){.gemm = &s->gemm, .batch = v->group, .m = s->m, .c_stride = v->o, .place = mcc_conv_place, .arg = rows,
-                      .tables = mcc_workspace_each(node, exec)};
+    rows->x = s->image.bytes ? copy : x;
+    if (s->image.bytes) mcc_qimage_copy(exec, &s->image, x, copy);
+    *job = (mcc_qjob){.gemm = &s->gemm, .batch = v->group, .m = s->m, .c_stride = v->o, .x = x, .x_step = v->c, .x_part = v->c / v->group,
+                      .place = s->plain ? NULL : mcc_conv_place, .arg = rows, .tile = s->tile,
+                      .space = mcc_workspace_each(node, exec), .space_each = node->workspace_each};
 }
 
 static mcc_status begin(mcc_net *net, mcc_node *node, mcc_type type, state **out, const int8_t **w) {
@@ -53,6 +76,7 @@ static mcc_status begin(mcc_net *net, mcc_node *node, mcc_type type, state **out
     if (!(*w = mcc_dense_to_pack(net, weight, &status))) return status;
     const size_t count = node->out[0]->count;
     s->m = count ? count / s->rows.window.o : 0;
+    s->images = x->dim[0], s->size = s->images ? x->count / s->images : 0;
     node->macs = count ? (uint64_t)count * (weight->count / s->rows.window.o) : 0;
     *out = s;
     return MCC_OK;
@@ -63,10 +87,9 @@ static mcc_status begin(mcc_net *net, mcc_node *node, mcc_type type, state **out
 static void run_static(const mcc_node *node, mcc_exec *exec) {
     const state *s = node->state;
     if (!s->m) return;
-    mcc_conv_rows rows = s->rows;
-    rows.x = node->in[0]->data;
+    mcc_conv_rows rows;
     mcc_qjob job;
-    job_of(node, s, &rows, exec, &job);
+    job_of(node, s, node->in[0]->data, mcc_workspace(exec), &rows, exec, &job);
     mcc_qtail_job(node, &s->tail, &job);
     mcc_qgemm_run(exec, &job);
 }
@@ -84,7 +107,7 @@ mcc_status mcc_prepare_nhwc_qconv(mcc_net *net, mcc_node *node) {
     if (!s->m) return MCC_OK;
     if (v->group > 1 && v->group == v->c && v->o == v->c && s->tail.out == MCC_Q_S8)
         return mcc_dwconv_s8_prepare(net, node, v, &s->tail, w, (int32_t)x_zero);
-    return pack(net, node, s, w, s->tail.bias, s->tail.scale, (int32_t)x_zero);
+    return pack(net, node, s, w, s->tail.bias, s->tail.scale, (int32_t)x_zero, 0);
 }
 
 void mcc_run_nhwc_qconv(const mcc_node *node, mcc_exec *exec) {
@@ -93,8 +116,9 @@ void mcc_run_nhwc_qconv(const mcc_node *node, mcc_exec *exec) {
 
 /* --- dynamic ---------------------------------------------------------------------------------------------------- */
 
-/* Workspace: a scale per image, the codes. */
-static size_t codes_at(const state *s) { return (s->rows.window.n * sizeof(float) + 63) / 64 * 64; }
+/* Workspace: a scale per image, the codes, the copy. */
+static size_t codes_at(const state *s) { return (s->images * sizeof(float) + 63) / 64 * 64; }
+static size_t copy_at(const state *s) { return codes_at(s) + (s->images * s->size + 63) / 64 * 64; }
 
 mcc_status mcc_prepare_nhwc_dqconv(mcc_net *net, mcc_node *node) {
     MCC_NEED(mcc_arity(node, 3, 5, 1), "takes x, weight, scale, optional bias and residual, gives one output");
@@ -104,9 +128,7 @@ mcc_status mcc_prepare_nhwc_dqconv(mcc_net *net, mcc_node *node) {
     MCC_NEED(node->out[0]->type == MCC_F32, "y is float32");
     MCC_TRY(mcc_dynamic_read(net, node, s->rows.window.o, &s->tail));
     if (!s->m) return MCC_OK;
-    MCC_TRY(pack(net, node, s, w, NULL, NULL, 0));
-    node->workspace = codes_at(s) + node->in[0]->count;
-    return MCC_OK;
+    return pack(net, node, s, w, NULL, NULL, 0, copy_at(s));
 }
 
 typedef struct images { const float *x; size_t size; float *scale; int8_t *codes; } images;
@@ -120,15 +142,13 @@ static void quantize_images(void *arg, size_t begin, size_t end, unsigned thread
 void mcc_run_nhwc_dqconv(const mcc_node *node, mcc_exec *exec) {
     const state *s = node->state;
     if (!s->m) return;
-    const mcc_window *v = &s->rows.window;
     uint8_t *space = mcc_workspace(exec);
-    images r = {node->in[0]->data, v->h * v->w * v->c, (float *)(void *)space, (int8_t *)space + codes_at(s)};
-    mcc_parallel(exec, v->n, 1, quantize_images, &r);
-    mcc_conv_rows rows = s->rows;
-    rows.x = r.codes;
+    images r = {node->in[0]->data, s->size, (float *)(void *)space, (int8_t *)space + codes_at(s)};
+    mcc_parallel(exec, s->images, 1, quantize_images, &r);
+    mcc_conv_rows rows;
     mcc_qjob job;
-    job_of(node, s, &rows, exec, &job);
-    job.row_scale = r.scale, job.rows_per_scale = v->oh * v->ow;
+    job_of(node, s, r.codes, (int8_t *)space + copy_at(s), &rows, exec, &job);
+    job.row_scale = r.scale, job.rows_per_scale = s->m / s->images;
     mcc_dynamic_job(node, &s->tail, &job);
     mcc_qgemm_run(exec, &job);
 }

@@ -31,10 +31,14 @@ typedef struct mcc_requant {
  * then w[taps][ceil(k / KR)][NR][KR] int8, zero where k ends inside a group of KR.
  *      acc[i][j] = bias[j] + sum over t < taps, q < k of rows[t * MR + i][q] * w[t][q][j]
  * With q: c is int8, c[i * c_stride + j] = requantized acc; residual is int8, like c, or NULL.
- * Without: c is int32 and gets acc. Reads exactly k bytes of each row, writes exactly m x n of c.
- * The VNNI kernels multiply rows read as uint8 = int8 + 128; mcc_gemm_s8_offset says so to the packing. */
+ * Without: c is int32 and gets acc. Writes exactly m x n of c. Kernels may ask for memory `ahead` bytes past each of
+ * the panel's to be brought near.
+ *
+ * The VNNI kernels multiply rows of uint8 = int8 + 128 (mcc_gemm_s8_offset) and read ceil(k / KR) * KR bytes of each;
+ * what stands past k meets weights of 0. All others read exactly k bytes of int8. Position p of a panel holds column
+ * mcc_gemm_s8_column(set, p). */
 typedef void mcc_gemm_s8_fn(size_t m, size_t n, size_t k, size_t taps, const int8_t *const *rows, const void *panel,
-                            void *c, size_t c_stride, const int8_t *residual, const mcc_requant *q);
+                            void *c, size_t c_stride, const int8_t *residual, const mcc_requant *q, size_t ahead);
 
 typedef struct mcc_gemm_kernel {
     const char *name;

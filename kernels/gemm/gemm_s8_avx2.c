@@ -12,7 +12,7 @@
 #define INLINE FN static inline __attribute__((always_inline))
 #define ARGS                                                                                                          \
     size_t m, size_t n, size_t k, size_t taps, const int8_t *const *rows, const void *panel, void *c, size_t c_stride, \
-        const int8_t *residual, const mcc_requant *q
+        const int8_t *residual, const mcc_requant *q, size_t ahead
 
 #define BLOCK 256 /* k of one stack block: 6 rows are 3 KB */
 
@@ -83,6 +83,7 @@ INLINE void put(void *c, size_t at, const int8_t *residual, __m256i acc, const f
 
 #define TILE(MR, NR, V)                                                                      \
     FN void mcc_gemm_s8_##MR##x##NR##c2_avx2(ARGS) {                                         \
+        (void)ahead;                                                                         \
         const int32_t *bias = panel;                                                         \
         const float *scale = (const float *)(bias + NR);                                     \
         const int8_t *w = (const int8_t *)(scale + NR);                                      \

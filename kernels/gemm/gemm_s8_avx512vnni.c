@@ -1,5 +1,10 @@
-/* gemm_s8_avx512vnni.c: int8 gemm on VPDPBUSD, which multiplies uint8 by int8, four k at a time. Rows are read as
- * uint8 = int8 + 128: the flip of the sign bit rides on the broadcast load (vpxord with an embedded broadcast). */
+/* gemm_s8_avx512vnni.c: int8 gemm on VPDPBUSD, which multiplies uint8 by int8, four k at a time. Rows come as uint8 =
+ * int8 + 128 (gemm.h), so that a step is nothing but broadcast loads and products: 24 to 28 accumulators, the weights of
+ * the step in registers.
+ *
+ * Sums become bytes by VPACKSSDW and VPACKSSWB, which work within 128-bit lanes. The columns of a panel stand in the
+ * order that makes the packed bytes right (mcc_gemm_s8_column): of V vectors, lane l of vector v is 4 columns from
+ * 4 * (V * l + v). */
 #if defined(__x86_64__)
 #include <immintrin.h>
 #include <string.h>
@@ -12,102 +17,178 @@
 #define INLINE FN static inline __attribute__((always_inline))
 #define ARGS                                                                                                          \
     size_t m, size_t n, size_t k, size_t taps, const int8_t *const *rows, const void *panel, void *c, size_t c_stride, \
-        const int8_t *residual, const mcc_requant *q
+        const int8_t *residual, const mcc_requant *q, size_t ahead
 
-INLINE __m512i four(const int8_t *p, __m512i flip) {
+INLINE __m512i four(const int8_t *p) {
     int32_t x;
     memcpy(&x, p, 4);
-    return _mm512_xor_si512(_mm512_set1_epi32(x), flip);
+    return _mm512_set1_epi32(x);
 }
 
-/* The last k & 3 bytes; what is past them meets weights of 0. */
-INLINE __m512i rest(const int8_t *p, size_t count, __m512i flip) {
-    uint32_t x = 0;
-    for (size_t i = 0; i < count; i++) x |= (uint32_t)(uint8_t)p[i] << (8 * i);
-    return _mm512_xor_si512(_mm512_set1_epi32((int32_t)x), flip);
+/* How sums become bytes. The upper bound is applied in float, where it also tames what int32 does not hold; what is
+ * below int32 converts to the least int32, so the lower bound can wait for the bytes. NaN ends at the lower bound. */
+typedef struct finish {
+    const float *scale;
+    __m512 hi, r_scale;
+    __m512i zero, lo, r_zero;
+    __m512i compress, expand; /* int32 of V-wide lanes to the front, and back */
+    __mmask64 some;
+} finish;
+
+INLINE finish finish_of(const mcc_requant *q, const float *scale, size_t n, int V) {
+    const __m512i i = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512i compress3 = _mm512_set_epi32(0, 0, 0, 0, 14, 13, 12, 10, 9, 8, 6, 5, 4, 2, 1, 0);
+    const __m512i compress2 = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 13, 12, 9, 8, 5, 4, 1, 0);
+    const __m512i compress1 = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12, 8, 4, 0);
+    const __m512i expand3 = _mm512_set_epi32(0, 11, 10, 9, 0, 8, 7, 6, 0, 5, 4, 3, 0, 2, 1, 0);
+    const __m512i expand2 = _mm512_set_epi32(0, 0, 7, 6, 0, 0, 5, 4, 0, 0, 3, 2, 0, 0, 1, 0);
+    const __m512i expand1 = _mm512_set_epi32(0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0);
+    return (finish){.scale = scale, .hi = _mm512_set1_ps(q->hi), .r_scale = _mm512_set1_ps(q->r_scale),
+                    .zero = _mm512_set1_epi16((short)q->zero), .lo = _mm512_set1_epi8((char)((int32_t)q->lo + q->zero)),
+                    .r_zero = _mm512_set1_epi32(q->r_zero), .some = n >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << n) - 1,
+                    .compress = V == 4 ? i : V == 3 ? compress3 : V == 2 ? compress2 : compress1,
+                    .expand = V == 4 ? i : V == 3 ? expand3 : V == 2 ? expand2 : expand1};
 }
 
-INLINE void put(void *c, size_t at, const int8_t *residual, __m512i acc, const float *scale, size_t n, const mcc_requant *q) {
-    const __mmask16 some = (__mmask16)(n >= 16 ? 0xFFFF : (1u << n) - 1);
-    if (!q) {
-        _mm512_mask_storeu_epi32((int32_t *)c + at, some, acc);
-        return;
+/* Vector v before `zero` is added; r: NULL, or the row's residual, expanded. */
+INLINE __m512i code(const finish *f, int v, __m512i acc, const __m512i *r) {
+    __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), _mm512_loadu_ps(f->scale + 16 * v));
+    if (r) { /* bytes 4 * v + 0, 1, 2, 3 of each lane */
+        const __m512i at = _mm512_add_epi8(_mm512_set4_epi32(0x03808080, 0x02808080, 0x01808080, (int)0x00808080),
+                                           _mm512_set1_epi32(v << 26));
+        const __m512i wide = _mm512_srai_epi32(_mm512_shuffle_epi8(*r, at), 24);
+        y = _mm512_add_ps(y, _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(wide, f->r_zero)), f->r_scale));
     }
-    __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), _mm512_loadu_ps(scale));
+    return _mm512_cvtps_epi32(_mm512_min_ps(f->hi, y));
+}
+
+/* One row of V vectors. */
+INLINE void put(const finish *f, int V, int8_t *c, const int8_t *residual, __m512i a0, __m512i a1, __m512i a2, __m512i a3) {
+    __m512i r = f->lo;
+    const __m512i *with = NULL;
     if (residual) {
-        const __m512i r = _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(some, residual + at));
-        const __m512 shifted = _mm512_cvtepi32_ps(_mm512_sub_epi32(r, _mm512_set1_epi32(q->r_zero)));
-        y = _mm512_add_ps(y, _mm512_mul_ps(shifted, _mm512_set1_ps(q->r_scale)));
+        r = _mm512_maskz_loadu_epi8(f->some, residual);
+        if (V < 4) r = _mm512_permutexvar_epi32(f->expand, r);
+        with = &r;
     }
-    y = _mm512_min_ps(_mm512_max_ps(y, _mm512_set1_ps(q->lo)), _mm512_set1_ps(q->hi));
-    const __m512i code = _mm512_add_epi32(_mm512_cvtps_epi32(y), _mm512_set1_epi32(q->zero));
-    _mm_mask_storeu_epi8((int8_t *)c + at, some, _mm512_cvtepi32_epi8(code));
+    const __m512i c0 = code(f, 0, a0, with), c1 = V > 1 ? code(f, 1, a1, with) : c0;
+    const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(c0, c1), f->zero);
+    __m512i high = low;
+    if (V > 2) {
+        const __m512i c2 = code(f, 2, a2, with), c3 = V > 3 ? code(f, 3, a3, with) : c2;
+        high = _mm512_adds_epi16(_mm512_packs_epi32(c2, c3), f->zero);
+    }
+    __m512i y = _mm512_max_epi8(_mm512_packs_epi16(low, high), f->lo);
+    if (V < 4) y = _mm512_permutexvar_epi32(f->compress, y);
+    _mm512_mask_storeu_epi8(c, f->some, y);
+}
+
+/* Vector v of a row of V, to where its columns stand. */
+INLINE void spread(int32_t *c, int V, int v, __m512i a) {
+    _mm_storeu_si128((__m128i *)(void *)(c + 4 * v), _mm512_castsi512_si128(a));
+    _mm_storeu_si128((__m128i *)(void *)(c + 4 * (V + v)), _mm512_extracti32x4_epi32(a, 1));
+    _mm_storeu_si128((__m128i *)(void *)(c + 4 * (2 * V + v)), _mm512_extracti32x4_epi32(a, 2));
+    _mm_storeu_si128((__m128i *)(void *)(c + 4 * (3 * V + v)), _mm512_extracti32x4_epi32(a, 3));
+}
+
+/* The sums of a row as they are. */
+INLINE void put_raw(int32_t *c, size_t n, int V, __m512i a0, __m512i a1, __m512i a2, __m512i a3) {
+    int32_t line[64], *out = n == 16 * (size_t)V ? c : line;
+    spread(out, V, 0, a0);
+    if (V > 1) spread(out, V, 1, a1);
+    if (V > 2) spread(out, V, 2, a2);
+    if (V > 3) spread(out, V, 3, a3);
+    if (out == line) memcpy(c, line, n * sizeof *c);
 }
 
 #define POINT(i) const int8_t *const p##i = rows[i];
+#define BIAS(v) const __m512i b##v = _mm512_loadu_si512(bias + 16 * v);
+#define LOAD(v) const __m512i w##v = _mm512_loadu_si512(w + 64 * v);
+#define DOT(s, i, v) s##i = _mm512_dpbusd_epi32(s##i, x, w##v);
 #define INIT1(i) __m512i a##i = b0;
-#define INIT2(i) __m512i a##i = b0, e##i = b1;
-#define INIT4(i) __m512i a##i = b0, e##i = b1, f##i = b2, g##i = b3;
-#define DOT1(i, x) a##i = _mm512_dpbusd_epi32(a##i, x, w0);
-#define DOT2(i, x) DOT1(i, x) e##i = _mm512_dpbusd_epi32(e##i, x, w1);
-#define DOT4(i, x) DOT2(i, x) f##i = _mm512_dpbusd_epi32(f##i, x, w2); g##i = _mm512_dpbusd_epi32(g##i, x, w3);
-#define STEP1(i) { const __m512i x = four(p##i + d, flip); DOT1(i, x) }
-#define STEP2(i) { const __m512i x = four(p##i + d, flip); DOT2(i, x) }
-#define STEP4(i) { const __m512i x = four(p##i + d, flip); DOT4(i, x) }
-#define REST1(i) { const __m512i x = rest(p##i + d, k - d, flip); DOT1(i, x) }
-#define REST2(i) { const __m512i x = rest(p##i + d, k - d, flip); DOT2(i, x) }
-#define REST4(i) { const __m512i x = rest(p##i + d, k - d, flip); DOT4(i, x) }
-#define LOAD1 const __m512i w0 = _mm512_loadu_si512(w);
-#define LOAD2 LOAD1 const __m512i w1 = _mm512_loadu_si512(w + 64);
-#define LOAD4 LOAD2 const __m512i w2 = _mm512_loadu_si512(w + 128), w3 = _mm512_loadu_si512(w + 192);
-#define BIAS1 const __m512i b0 = _mm512_loadu_si512(bias);
-#define BIAS2 BIAS1 const __m512i b1 = _mm512_loadu_si512(bias + 16);
-#define BIAS4 BIAS2 const __m512i b2 = _mm512_loadu_si512(bias + 32), b3 = _mm512_loadu_si512(bias + 48);
-#define PUT1(i) if (i < m) { put(c, i * c_stride, residual, a##i, scale, n, q); }
-#define PUT2(i)                                                                                   \
-    if (i < m) {                                                                                  \
-        put(c, i * c_stride, residual, a##i, scale, n, q);                                        \
-        if (n > 16) put(c, i * c_stride + 16, residual, e##i, scale + 16, n - 16, q);             \
-    }
-#define PUT4(i)                                                                                   \
-    PUT2(i)                                                                                       \
-    if (i < m) {                                                                                  \
-        if (n > 32) put(c, i * c_stride + 32, residual, f##i, scale + 32, n - 32, q);             \
-        if (n > 48) put(c, i * c_stride + 48, residual, g##i, scale + 48, n - 48, q);             \
+#define INIT2(i) INIT1(i) __m512i e##i = b1;
+#define INIT3(i) INIT2(i) __m512i f##i = b2;
+#define INIT4(i) INIT3(i) __m512i g##i = b3;
+#define DOT1(i) DOT(a, i, 0)
+#define DOT2(i) DOT1(i) DOT(e, i, 1)
+#define DOT3(i) DOT2(i) DOT(f, i, 2)
+#define DOT4(i) DOT3(i) DOT(g, i, 3)
+#define STEP1(i) { const __m512i x = four(p##i + d); DOT1(i) }
+#define STEP2(i) { const __m512i x = four(p##i + d); DOT2(i) }
+#define STEP3(i) { const __m512i x = four(p##i + d); DOT3(i) }
+#define STEP4(i) { const __m512i x = four(p##i + d); DOT4(i) }
+#define ALL1(X) X(0)
+#define ALL2(X) ALL1(X) X(1)
+#define ALL3(X) ALL2(X) X(2)
+#define ALL4(X) ALL3(X) X(3)
+#define PUT1(i) PUT(i, 1, a##i, a##i, a##i, a##i)
+#define PUT2(i) PUT(i, 2, a##i, e##i, a##i, a##i)
+#define PUT3(i) PUT(i, 3, a##i, e##i, f##i, a##i)
+#define PUT4(i) PUT(i, 4, a##i, e##i, f##i, g##i)
+#define PUT(i, V, ...) if (i < m) put(&finish, V, out + i * c_stride, NULL, __VA_ARGS__);
+#define ADD1(i) ADD(i, 1, a##i, a##i, a##i, a##i)
+#define ADD2(i) ADD(i, 2, a##i, e##i, a##i, a##i)
+#define ADD3(i) ADD(i, 3, a##i, e##i, f##i, a##i)
+#define ADD4(i) ADD(i, 4, a##i, e##i, f##i, g##i)
+#define ADD(i, V, ...) if (i < m) put(&finish, V, out + i * c_stride, residual + i * c_stride, __VA_ARGS__);
+#define RAW1(i) RAW(i, 1, a##i, a##i, a##i, a##i)
+#define RAW2(i) RAW(i, 2, a##i, e##i, a##i, a##i)
+#define RAW3(i) RAW(i, 3, a##i, e##i, f##i, a##i)
+#define RAW4(i) RAW(i, 4, a##i, e##i, f##i, g##i)
+#define RAW(i, V, ...) if (i < m) put_raw((int32_t *)c + i * c_stride, n, V, __VA_ARGS__);
+
+/* Every step asks for one line of what comes `ahead`: a panel that is new to the second-level cache arrives while the
+ * last one is in use. */
+#define TILE(MR, NR, V)                                                                \
+    FN void mcc_gemm_s8_##MR##x##NR##c4_avx512vnni(ARGS) {                             \
+        const int32_t *bias = panel;                                                   \
+        const float *scale = (const float *)(bias + NR);                               \
+        const int8_t *w = (const int8_t *)(scale + NR);                                \
+        ALL##V(BIAS)                                                                   \
+        GEMM_ROWS(MR, INIT##V)                                                         \
+        for (; taps; taps--, rows += MR) {                                             \
+            GEMM_ROWS(MR, POINT)                                                       \
+            for (size_t d = 0; d < k; d += 4, w += 4 * NR) {                           \
+                _mm_prefetch((const char *)w + ahead, _MM_HINT_T1);                    \
+                ALL##V(LOAD)                                                           \
+                GEMM_ROWS(MR, STEP##V)                                                 \
+            }                                                                          \
+        }                                                                              \
+        if (!q) {                                                                      \
+            GEMM_ROWS(MR, RAW##V)                                                      \
+            return;                                                                    \
+        }                                                                              \
+        int8_t *out = c;                                                               \
+        const finish finish = finish_of(q, scale, n, V);                               \
+        if (residual) {                                                                \
+            GEMM_ROWS(MR, ADD##V)                                                      \
+        } else {                                                                       \
+            GEMM_ROWS(MR, PUT##V)                                                      \
+        }                                                                              \
     }
 
-#define TILE(MR, NR, V)                                                            \
-    FN void mcc_gemm_s8_##MR##x##NR##c4_avx512vnni(ARGS) {                         \
-        const int32_t *bias = panel;                                               \
-        const float *scale = (const float *)(bias + NR);                           \
-        const int8_t *w = (const int8_t *)(scale + NR);                            \
-        const __m512i flip = _mm512_set1_epi8((char)0x80);                         \
-        BIAS##V                                                                    \
-        GEMM_ROWS(MR, INIT##V)                                                     \
-        for (; taps; taps--, rows += MR) {                                         \
-            GEMM_ROWS(MR, POINT)                                                   \
-            size_t d = 0;                                                          \
-            for (; d + 4 <= k; d += 4, w += 4 * NR) {                              \
-                LOAD##V                                                            \
-                GEMM_ROWS(MR, STEP##V)                                             \
-            }                                                                      \
-            if (d < k) {                                                           \
-                LOAD##V                                                            \
-                GEMM_ROWS(MR, REST##V)                                             \
-                w += 4 * NR;                                                       \
-            }                                                                      \
-        }                                                                          \
-        GEMM_ROWS(MR, PUT##V)                                                      \
-    }
-
+TILE(7, 64, 4)
 TILE(6, 64, 4)
-TILE(3, 64, 4)
+TILE(4, 64, 4)
+TILE(2, 64, 4)
 TILE(1, 64, 4)
+TILE(9, 48, 3)
+TILE(8, 48, 3)
+TILE(6, 48, 3)
+TILE(4, 48, 3)
+TILE(2, 48, 3)
+TILE(1, 48, 3)
+TILE(14, 32, 2)
 TILE(12, 32, 2)
+TILE(10, 32, 2)
+TILE(8, 32, 2)
 TILE(6, 32, 2)
-TILE(3, 32, 2)
+TILE(4, 32, 2)
+TILE(2, 32, 2)
 TILE(1, 32, 2)
 TILE(12, 16, 1)
-TILE(6, 16, 1)
+TILE(8, 16, 1)
+TILE(4, 16, 1)
+TILE(2, 16, 1)
 TILE(1, 16, 1)
 #endif

@@ -27,6 +27,7 @@ static void tile(size_t mr, size_t nr, size_t m, size_t n, size_t k, size_t taps
 }
 
 void mcc_gemm_s8_4x8c1_c(size_t m, size_t n, size_t k, size_t taps, const int8_t *const *rows, const void *panel, void *c,
-                         size_t c_stride, const int8_t *residual, const mcc_requant *q) {
+                         size_t c_stride, const int8_t *residual, const mcc_requant *q, size_t ahead) {
+    (void)ahead;
     tile(4, 8, m, n, k, taps, rows, panel, c, c_stride, residual, q);
 }

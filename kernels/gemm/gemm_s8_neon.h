@@ -10,7 +10,7 @@
 
 #define ARGS                                                                                                          \
     size_t m, size_t n, size_t k, size_t taps, const int8_t *const *rows, const void *panel, void *c, size_t c_stride, \
-        const int8_t *residual, const mcc_requant *q
+        const int8_t *residual, const mcc_requant *q, size_t ahead
 #define ALWAYS static inline __attribute__((always_inline, unused))
 
 ALWAYS int32x4_t requant4(int32x4_t acc, const float *scale, const int32x4_t *residual, const mcc_requant *q) {

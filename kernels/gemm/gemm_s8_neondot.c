@@ -28,6 +28,7 @@
 
 #define TILE(MR)                                                                               \
     FN void mcc_gemm_s8_##MR##x8c4_neondot(ARGS) {                                             \
+        (void)ahead;                                                                           \
         const int32_t *bias = panel;                                                           \
         const float *scale = (const float *)(bias + 8);                                        \
         const int8_t *w = (const int8_t *)(scale + 8);                                         \

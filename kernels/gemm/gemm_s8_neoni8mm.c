@@ -45,6 +45,7 @@ FN ALWAYS int8x16_t two_rest(const int8_t *a, const int8_t *b, size_t count) {
 
 #define TILE(MR, PAIRS)                                                                        \
     FN void mcc_gemm_s8_##MR##x8c8_neoni8mm(ARGS) {                                            \
+        (void)ahead;                                                                           \
         const int32_t *bias = panel;                                                           \
         const float *scale = (const float *)(bias + 8);                                        \
         const int8_t *w = (const int8_t *)(scale + 8);                                         \

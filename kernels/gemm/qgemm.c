@@ -1,4 +1,4 @@
-/* qgemm.c: packing of int8 weights, and the walk with its ways out. */
+/* qgemm.c: which int8 kernels, packing of their weights, and what the integer ops share. */
 #include "qgemm.h"
 
 #include <math.h>
@@ -6,108 +6,104 @@
 
 #include "../core/element.h"
 #include "../core/isa.h"
-#include "qfinish.h"
 
 int32_t mcc_gemm_s8_offset(const mcc_gemm_set *set) {
     return set->serve[0]->isa == MCC_ISA_avx512vnni ? 128 : 0;
 }
 
+size_t mcc_gemm_s8_column(const mcc_gemm_set *set, size_t p) {
+    if (set->serve[0]->isa != MCC_ISA_avx512vnni) return p;
+    const size_t vectors = set->nr / 16, v = p / 16, lane = p / 4 % 4;
+    return 4 * (vectors * lane + v) + p % 4;
+}
+
+/* --- which ------------------------------------------------------------------------------------------------------ */
+
+static void set_of(const mcc_gemm_kernel *like, mcc_gemm_set *set) {
+    size_t count;
+    const mcc_gemm_kernel *g = mcc_gemm_kernels(&count);
+    memset(set, 0, sizeof *set);
+    set->nr = like->nr, set->kr = like->kr;
+    for (; count--; g++) {
+        if (g->type != MCC_S8 || g->isa != like->isa || g->nr != like->nr || g->kr != like->kr) continue;
+        if (g->mr > set->mr) set->mr = g->mr, set->serve[0] = g;
+        for (size_t m = 1; m <= g->mr; m++)
+            if (!set->serve[m] || g->mr < set->serve[m]->mr) set->serve[m] = g;
+    }
+}
+
+/* What a panel costs, for comparison: its columns, a little for each panel, and more where it is narrow. */
+static size_t cost(const mcc_gemm_kernel *g) { return (g->nr + 2u) * 64 + 2048 / g->nr; }
+
+void mcc_gemm_s8_pick(size_t n, mcc_gemm_set *set, mcc_gemm_set *last) {
+    size_t count, least = SIZE_MAX;
+    const mcc_gemm_kernel *table = mcc_gemm_kernels(&count), *end = table + count, *first = NULL, *main = NULL, *rest = NULL;
+    const uint32_t have = mcc_isa();
+    for (const mcc_gemm_kernel *g = table; g < end && !first; g++)
+        if (g->type == MCC_S8 && (g->isa & have) == g->isa) first = g; /* the C line needs nothing */
+    for (const mcc_gemm_kernel *g = first; g < end; g++) {
+        if (g->type != MCC_S8 || g->isa != first->isa) continue;
+        const size_t full = n / g->nr, over = n % g->nr;
+        for (const mcc_gemm_kernel *r = first; r < end; r++) {
+            if (r->type != MCC_S8 || r->isa != first->isa || r->kr != g->kr) continue;
+            if (over ? r->nr < over || r->nr > g->nr : r->nr != g->nr) continue;
+            const size_t total = (full < SIZE_MAX / 65536 ? full : SIZE_MAX / 65536) * cost(g) + (over ? cost(r) : 0);
+            if (total < least) least = total, main = g, rest = r;
+        }
+    }
+    set_of(main, set);
+    set_of(rest, last);
+}
+
+/* --- packing ------------------------------------------------------------------------------------------------------ */
+
 static size_t depth_of(const mcc_qgemm *g) {
     return g->taps * ((g->k + g->set.kr - 1) / g->set.kr) * g->set.kr;
 }
 
-/* One panel: columns first..first + width of a weight whose columns are taps * k int8. */
-static void pack_panel(const mcc_qgemm *g, uint8_t *out, size_t width, const int8_t *w, const int32_t *bias, const float *scale,
-                       int32_t x_zero) {
-    const size_t nr = g->set.nr, kr = g->set.kr, groups = (g->k + kr - 1) / kr, depth = g->taps * g->k;
-    const int32_t shift = x_zero + mcc_gemm_s8_offset(&g->set);
+/* One panel: `width` columns of a weight whose columns are taps * k int8. */
+static void pack_panel(const mcc_qgemm *g, const mcc_gemm_set *set, uint8_t *out, size_t width, const int8_t *w, const int32_t *bias,
+                       const float *scale, int32_t x_zero) {
+    const size_t nr = set->nr, kr = set->kr, depth = g->taps * g->k, tap = (g->k + kr - 1) / kr * kr * nr;
+    const int32_t shift = x_zero + mcc_gemm_s8_offset(set);
     int32_t *b = (int32_t *)(void *)out;
     float *s = (float *)(void *)(b + nr);
-    int8_t *packed = (int8_t *)(s + nr);
-    memset(out, 0, g->panel);
-    for (size_t j = 0; j < width; j++) {
+    memset(out, 0, nr * (sizeof *b + sizeof *s) + nr * depth_of(g));
+    for (size_t p = 0; p < nr; p++) {
+        const size_t j = mcc_gemm_s8_column(set, p);
+        if (j >= width) continue;
         int64_t sum = 0;
-        for (size_t d = 0; d < depth; d++) sum += w[j * depth + d];
+        const int8_t *from = w + j * depth;
+        for (size_t d = 0; d < depth; d++) sum += from[d];
         /* Wraps as the kernels' sums do; the true result fits. */
-        b[j] = (int32_t)(uint32_t)((bias ? bias[j] : 0) - sum * shift);
-        s[j] = scale ? scale[j] : 1.0f;
-        for (size_t t = 0; t < g->taps; t++)
-            for (size_t d = 0; d < g->k; d++)
-                packed[((t * groups + d / kr) * nr + j) * kr + d % kr] = w[j * depth + t * g->k + d];
+        b[p] = (int32_t)(uint32_t)((bias ? bias[j] : 0) - sum * shift);
+        s[p] = scale ? scale[j] : 1.0f;
+        int8_t *packed = (int8_t *)(s + nr) + p * kr;
+        for (size_t t = 0; t < g->taps; t++, packed += tap, from += g->k)
+            for (size_t d = 0; d < g->k; d += kr) memcpy(packed + d * nr, from + d, g->k - d < kr ? g->k - d : kr);
     }
 }
 
 mcc_status mcc_qgemm_pack(mcc_net *net, mcc_qgemm *g, size_t groups, size_t n, size_t k, size_t taps, const int8_t *w,
                           const int32_t *bias, const float *scale, int32_t x_zero) {
     g->n = n, g->k = k, g->taps = taps;
-    mcc_gemm_pick(MCC_S8, n, &g->set);
-    const size_t panels = (n + g->set.nr - 1) / g->set.nr;
-    if (k > SIZE_MAX / 64 || (taps && depth_of(g) / taps < k) || depth_of(g) > SIZE_MAX / 1024 / (panels + 1) / (groups + 1)) return MCC_NO_MEMORY;
-    g->panel = g->set.nr * (depth_of(g) + sizeof(int32_t) + sizeof(float));
-    g->group_bytes = panels * g->panel;
+    mcc_gemm_s8_pick(n, &g->set, &g->last);
+    const size_t nr = g->set.nr, column = sizeof(int32_t) + sizeof(float);
+    g->panels = n / nr + (n % nr != 0);
+    if (k > SIZE_MAX / 64 || (taps && depth_of(g) / taps < k) || depth_of(g) > SIZE_MAX / 1024 / (g->panels + 1) / (groups + 1)) return MCC_NO_MEMORY;
+    g->panel = nr * (depth_of(g) + column);
+    g->group_bytes = g->panels ? (g->panels - 1) * g->panel + g->last.nr * (depth_of(g) + column) : 0;
     uint8_t *out = mcc_net_alloc(net, groups * g->group_bytes);
     if (!out) return MCC_NO_MEMORY;
     g->w = out;
     for (size_t group = 0; group < groups; group++)
-        for (size_t j = 0; j < n; j += g->set.nr, out += g->panel) {
-            const size_t at = group * n + j;
-            pack_panel(g, out, n - j < g->set.nr ? n - j : g->set.nr, w + at * taps * k, bias ? bias + at : NULL,
-                       scale ? scale + at : NULL, x_zero);
+        for (size_t p = 0; p < g->panels; p++) {
+            const size_t j = p * nr, at = group * n + j;
+            const mcc_gemm_set *set = p + 1 < g->panels ? &g->set : &g->last;
+            pack_panel(g, set, out + group * g->group_bytes + p * g->panel, n - j < set->nr ? n - j : set->nr, w + at * taps * k,
+                       bias ? bias + at : NULL, scale ? scale + at : NULL, x_zero);
         }
     return MCC_OK;
-}
-
-void mcc_table_s8(int8_t *y, size_t count, const int8_t *table) {
-    for (size_t i = 0; i < count; i++) y[i] = table[y[i] + 128];
-}
-
-/* --- the walk ------------------------------------------------------------------------------------------------- */
-
-static void block(void *arg, size_t batch, size_t row, size_t rows, size_t column, size_t columns, unsigned thread) {
-    const mcc_qjob *job = arg;
-    const mcc_qgemm *g = job->gemm;
-    const mcc_gemm_kernel *kernel = g->set.serve[rows];
-    mcc_gemm_s8_fn *fn = (mcc_gemm_s8_fn *)kernel->fn;
-    _Alignas(64) char scratch[MCC_GEMM_SCRATCH];
-    const void *small[MCC_GEMM_TABLE];
-    const void **table = g->taps <= MCC_GEMM_TABLE / g->set.mr
-                             ? small : (const void **)job->tables + thread * g->taps * g->set.mr;
-    size_t unused = 0, c = 0;
-    job->place(job->arg, batch, row, rows, kernel->mr, scratch, table, &unused, &c);
-
-    const uint8_t *panel = g->w + batch * g->group_bytes + column / g->set.nr * g->panel;
-    _Alignas(64) int32_t acc[MCC_GEMM_MAX_MR * 64]; /* NR of the widest kernel */
-    for (size_t j = column; j < column + columns; j += g->set.nr, panel += g->panel) {
-        const size_t n = column + columns - j < g->set.nr ? column + columns - j : g->set.nr;
-        if (job->out == MCC_Q_S8) {
-            fn(rows, n, g->k, g->taps, (const int8_t *const *)table, panel, (int8_t *)job->c + c + j, job->c_stride,
-               job->residual_s8 ? job->residual_s8 + c + j : NULL, &job->requant);
-            continue;
-        }
-        if (job->out == MCC_Q_S32) {
-            fn(rows, n, g->k, g->taps, (const int8_t *const *)table, panel, (int32_t *)job->c + c + j, job->c_stride, NULL, NULL);
-            continue;
-        }
-        fn(rows, n, g->k, g->taps, (const int8_t *const *)table, panel, acc, g->set.nr, NULL, NULL);
-        for (size_t i = 0; i < rows; i++) {
-            const size_t at = c + i * job->c_stride + j, channel = batch * g->n + j;
-            mcc_qfinish(n, acc + i * g->set.nr, (float *)job->c + at, job->scale + channel,
-                        job->out == MCC_Q_DYN ? job->row_scale + (row + i) / job->rows_per_scale : NULL,
-                        job->bias ? job->bias + channel : NULL, job->residual ? job->residual + at : NULL, job->post.lo,
-                        job->post.hi);
-        }
-    }
-    if (job->out == MCC_Q_S8 && job->table)
-        for (size_t i = 0; i < rows; i++) mcc_table_s8((int8_t *)job->c + c + i * job->c_stride + column, columns, job->table);
-    if (job->out == MCC_Q_F32 || job->out == MCC_Q_DYN)
-        mcc_epilogue_after(&job->post, (float *)job->c + c + column, rows, columns, job->c_stride);
-}
-
-void mcc_qgemm_run(mcc_exec *exec, const mcc_qjob *job) {
-    const mcc_qgemm *g = job->gemm;
-    const mcc_gemm_walk walk = {.batch = job->batch, .m = job->m, .n = g->n, .mr = g->set.mr, .nr = g->set.nr,
-                                .column_bytes = depth_of(g) + 8};
-    mcc_gemm_blocks(exec, &walk, block, (void *)(uintptr_t)job);
 }
 
 /* --- attributes and operands that all integer ops share ------------------------------------------------------------ */

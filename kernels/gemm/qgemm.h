@@ -4,15 +4,22 @@
 
 #include "gemm.h"
 
-/* What the kernels of this set add to each row element: 0 or 128. */
+/* What the kernels of this set want added to each row element: 0, or 128 (rows are then uint8, copied somewhere). */
 int32_t mcc_gemm_s8_offset(const mcc_gemm_set *set);
+/* The column of a panel at position p < NR. */
+size_t mcc_gemm_s8_column(const mcc_gemm_set *set, size_t p);
+/* The kernels for n columns: `set` for all panels but the last, `last` for that one; both of one ISA and KR. */
+void mcc_gemm_s8_pick(size_t n, mcc_gemm_set *set, mcc_gemm_set *last);
+
+/* y = x + 128 as uint8, in the bits of int8. For sets with an offset only. y may be x. */
+void mcc_qgemm_shift(size_t n, const int8_t *x, int8_t *y);
 
 /* An int8 product, prepared: immutable. */
 typedef struct mcc_qgemm {
-    mcc_gemm_set set;
-    size_t n, k, taps, panel; /* panel: bytes from one to the next */
-    const uint8_t *w;         /* packed, groups one after another */
-    size_t group_bytes;       /* packed bytes of one group */
+    mcc_gemm_set set, last;
+    size_t n, k, taps, panels, panel; /* panel: bytes from one to the next */
+    const uint8_t *w;                 /* packed, groups one after another */
+    size_t group_bytes;               /* packed bytes of one group */
 } mcc_qgemm;
 
 /* Packs `groups` weights of n columns each: element (g, j, d), d < taps * k, stands at ((g * n + j) * taps * k + d), int8.
@@ -40,11 +47,20 @@ typedef struct mcc_qjob {
     const float *row_scale, *residual; /* DYN */
     size_t rows_per_scale;
     mcc_epilogue post;
-    mcc_gemm_place_fn place;           /* its w is ignored: groups stand group_bytes apart */
+    /* Rows: row i of part b is k bytes at x + b * x_part + i * x_step, which the walk shifts where the kernels want
+     * that; or, with `place`, wherever it says, shifted already (w and c that it gives are ignored). */
+    const int8_t *x;
+    size_t x_part, x_step;
+    bool shifted;                      /* x is shifted already */
+    mcc_gemm_place_fn place;
     const void *arg;
-    void **tables;
+    size_t tile;                       /* most rows that `place` has scratch for; 0: any number */
+    void *space;                       /* mcc_workspace_each of mcc_qgemm_space */
+    size_t space_each;
 } mcc_qjob;
 void mcc_qgemm_run(mcc_exec *exec, const mcc_qjob *job);
+/* The workspace_each of a product with m rows; SIZE_MAX when that overflows. */
+size_t mcc_qgemm_space(const mcc_qgemm *g, size_t m, bool placed);
 
 /* Reads the attributes y_zero, lo, hi, r_scale, r_zero, and out, act, ... of an integer op; checks scale (finite),
  * residual and table. `scale` must be constant float32 [n]. */
@@ -60,7 +76,7 @@ mcc_status mcc_qtail_read(mcc_net *net, mcc_node *node, size_t n, mcc_qtail *tai
 /* y_zero, lo, hi, r_scale and r_zero alone; and a table operand: 256 constant int8. */
 mcc_status mcc_requant_read(mcc_net *net, const mcc_node *node, mcc_requant *requant);
 mcc_status mcc_table_read(mcc_net *net, const mcc_node *node, mcc_tensor *table);
-/* The output side of a output side, from the node's tensors. */
+/* The output side of a job, from the node's tensors. */
 void mcc_qtail_job(const mcc_node *node, const mcc_qtail *tail, mcc_qjob *job);
 
 /* The same for the dynamic ops: inputs x, w, scale, bias float32?, residual float32?. */

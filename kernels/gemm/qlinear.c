@@ -11,14 +11,19 @@ typedef struct state {
     size_t m;
 } state;
 
-typedef struct matrix { const int8_t *x; size_t k, n; } matrix;
+/* Packs the weight and asks for what the walk wants for each thread. */
+static mcc_status pack(mcc_net *net, mcc_node *node, state *s, const int8_t *w, const int32_t *bias, const float *scale,
+                       int32_t x_zero) {
+    MCC_TRY(mcc_qgemm_pack(net, &s->gemm, 1, s->gemm.n, s->gemm.k, 1, w, bias, scale, x_zero));
+    node->workspace_each = mcc_qgemm_space(&s->gemm, s->m, false);
+    if (node->workspace_each == SIZE_MAX) return MCC_NO_MEMORY;
+    node->kernel = s->gemm.set.serve[s->m < s->gemm.set.mr ? s->m : 0]->name;
+    return MCC_OK;
+}
 
-static void place(const void *arg, size_t batch, size_t row, size_t rows, size_t mr, void *scratch, const void **table,
-                  size_t *w, size_t *c) {
-    const matrix *a = arg;
-    (void)batch, (void)scratch, (void)w;
-    for (size_t i = 0; i < mr; i++) table[i] = a->x + (row + (i < rows ? i : rows - 1)) * a->k;
-    *c = row * a->n;
+static mcc_qjob job_of(const mcc_node *node, const state *s, const int8_t *x, mcc_exec *exec) {
+    return (mcc_qjob){.gemm = &s->gemm, .batch = 1, .m = s->m, .c_stride = s->gemm.n, .x = x, .x_step = s->gemm.k,
+                      .space = mcc_workspace_each(node, exec), .space_each = node->workspace_each};
 }
 
 /* Shapes of x [..., K], w [N, K], y [..., N], and an int8 constant w. */
@@ -50,16 +55,13 @@ mcc_status mcc_prepare_qlinear(mcc_net *net, mcc_node *node) {
     MCC_NEED(x_zero >= -128 && x_zero <= 127, "x_zero is not an int8");
     MCC_TRY(mcc_qtail_read(net, node, s->gemm.n, &s->tail));
     if (!s->m) return MCC_OK;
-    MCC_TRY(mcc_qgemm_pack(net, &s->gemm, 1, s->gemm.n, s->gemm.k, 1, w, s->tail.bias, s->tail.scale, (int32_t)x_zero));
-    node->kernel = s->gemm.set.serve[s->m < s->gemm.set.mr ? s->m : 0]->name;
-    return MCC_OK;
+    return pack(net, node, s, w, s->tail.bias, s->tail.scale, (int32_t)x_zero);
 }
 
 void mcc_run_qlinear(const mcc_node *node, mcc_exec *exec) {
     const state *s = node->state;
     if (!s->m) return;
-    const matrix a = {node->in[0]->data, s->gemm.k, s->gemm.n};
-    mcc_qjob job = {.gemm = &s->gemm, .batch = 1, .m = s->m, .c_stride = s->gemm.n, .place = place, .arg = &a};
+    mcc_qjob job = job_of(node, s, node->in[0]->data, exec);
     mcc_qtail_job(node, &s->tail, &job);
     mcc_qgemm_run(exec, &job);
 }
@@ -101,8 +103,7 @@ mcc_status mcc_prepare_dqlinear(mcc_net *net, mcc_node *node) {
     MCC_NEED(node->in[0]->type == MCC_F32 && node->out[0]->type == MCC_F32, "x and y are float32");
     MCC_TRY(mcc_dynamic_read(net, node, s->gemm.n, &s->tail));
     if (!s->m) return MCC_OK;
-    MCC_TRY(mcc_qgemm_pack(net, &s->gemm, 1, s->gemm.n, s->gemm.k, 1, w, NULL, NULL, 0));
-    node->kernel = s->gemm.set.serve[s->m < s->gemm.set.mr ? s->m : 0]->name;
+    MCC_TRY(pack(net, node, s, w, NULL, NULL, 0));
     MCC_NEED(s->m < SIZE_MAX / 8 && s->m * s->gemm.k < SIZE_MAX / 2, "too large");
     node->workspace = codes_at(s->m) + s->m * s->gemm.k;
     return MCC_OK;
@@ -143,9 +144,8 @@ void mcc_run_dqlinear(const mcc_node *node, mcc_exec *exec) {
     uint8_t *space = mcc_workspace(exec);
     rows r = {node->in[0]->data, s->gemm.k, (float *)(void *)space, (int8_t *)space + codes_at(s->m)};
     mcc_parallel(exec, s->m, 1 + 4096 / (s->gemm.k + 1), quantize_rows, &r);
-    const matrix a = {r.codes, s->gemm.k, s->gemm.n};
-    mcc_qjob job = {.gemm = &s->gemm, .batch = 1, .m = s->m, .c_stride = s->gemm.n, .place = place, .arg = &a,
-                    .row_scale = r.scale, .rows_per_scale = 1};
+    mcc_qjob job = job_of(node, s, r.codes, exec);
+    job.row_scale = r.scale, job.rows_per_scale = 1;
     mcc_dynamic_job(node, &s->tail, &job);
     mcc_qgemm_run(exec, &job);
 }

@@ -16,5 +16,7 @@
 #define GEMM_ROWS_10(X) GEMM_ROWS_9(X) X(9)
 #define GEMM_ROWS_11(X) GEMM_ROWS_10(X) X(10)
 #define GEMM_ROWS_12(X) GEMM_ROWS_11(X) X(11)
+#define GEMM_ROWS_13(X) GEMM_ROWS_12(X) X(12)
+#define GEMM_ROWS_14(X) GEMM_ROWS_13(X) X(13)
 
 #endif

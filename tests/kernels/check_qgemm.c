@@ -40,14 +40,16 @@ static void pack(const mcc_gemm_kernel *g, uint8_t *panel, size_t bytes, size_t 
     float *s = (float *)(void *)(b + g->nr);
     int8_t *out = (int8_t *)(s + g->nr);
     const size_t groups = (k + g->kr - 1) / g->kr;
-    for (size_t j = 0; j < n; j++) {
+    for (size_t p = 0; p < g->nr; p++) {
+        const size_t j = mcc_gemm_s8_column(&set, p);
+        if (j >= n) continue;
         int32_t sum = 0;
         for (size_t d = 0; d < taps * k; d++) sum += w[j * taps * k + d];
-        b[j] = bias[j] - sum * mcc_gemm_s8_offset(&set);
-        s[j] = scale[j];
+        b[p] = bias[j] - sum * mcc_gemm_s8_offset(&set);
+        s[p] = scale[j];
         for (size_t t = 0; t < taps; t++)
             for (size_t d = 0; d < k; d++)
-                out[((t * groups + d / g->kr) * g->nr + j) * g->kr + d % g->kr] = w[(j * taps + t) * k + d];
+                out[((t * groups + d / g->kr) * g->nr + p) * g->kr + d % g->kr] = w[(j * taps + t) * k + d];
     }
 }
 
@@ -63,12 +65,21 @@ static void check_s8(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, siz
     const size_t bytes = g->nr * (8 + taps * ((k + g->kr - 1) / g->kr) * g->kr);
     uint8_t *panel = check_alloc(bytes);
     pack(g, panel, bytes, n, k, taps, w, bias, scale);
-    const int8_t *rows[64 * MCC_GEMM_MAX_MR];
+    const mcc_gemm_set set = {.serve = {g}, .mr = g->mr, .nr = g->nr, .kr = g->kr};
+    const int32_t offset = mcc_gemm_s8_offset(&set);
+    const size_t read = offset ? (k + g->kr - 1) / g->kr * g->kr : k; /* what is past k is anything */
+    const int8_t *rows[64 * MCC_GEMM_MAX_MR], *seen[64 * MCC_GEMM_MAX_MR];
     for (size_t t = 0; t < taps; t++)
         for (size_t i = 0; i < g->mr; i++) {
-            int8_t *row = i < m ? check_alloc_end(k) : NULL;
-            if (row) check_fill_s8(row, k);
-            rows[t * g->mr + i] = row ? row : rows[t * g->mr + m - 1];
+            const size_t at = t * g->mr + i;
+            if (i >= m) {
+                rows[at] = rows[t * g->mr + m - 1];
+                continue;
+            }
+            int8_t *row = check_alloc_end(read), *values = check_alloc(k + 1);
+            check_fill_s8(row, read);
+            for (size_t d = 0; d < k; d++) values[d] = (int8_t)(uint8_t)((uint8_t)row[d] - offset);
+            rows[at] = row, seen[at] = values;
         }
     int8_t *residual = NULL;
     if (with_residual && !raw) check_fill_s8(residual = check_alloc_end(count), count);
@@ -77,12 +88,12 @@ static void check_s8(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, siz
     int32_t *c32 = check_alloc_end(count * sizeof *c32);
     memset(c8, 85, count);
     memset(c32, 85, count * sizeof *c32);
-    ((mcc_gemm_s8_fn *)g->fn)(m, n, k, taps, rows, panel, raw ? (void *)c32 : (void *)c8, stride, residual, raw ? NULL : &q);
+    ((mcc_gemm_s8_fn *)g->fn)(m, n, k, taps, rows, panel, raw ? (void *)c32 : (void *)c8, stride, residual, raw ? NULL : &q, (size_t)check_int(0, 1) * 64);
     for (size_t i = 0; i < m && !check_failed(); i++)
         for (size_t j = 0; j < stride && i * stride + j < count && !check_failed(); j++) {
             int32_t acc = j < n ? bias[j] : 0;
             for (size_t t = 0; j < n && t < taps; t++)
-                for (size_t d = 0; d < k; d++) acc += rows[t * g->mr + i][d] * w[(j * taps + t) * k + d];
+                for (size_t d = 0; d < k; d++) acc += seen[t * g->mr + i][d] * w[(j * taps + t) * k + d];
             const size_t at = i * stride + j;
             const int got = raw ? c32[at] : c8[at];
             const int want = j >= n ? (raw ? 0x55555555 : 85) : raw ? acc : requant(acc, scale[j], residual ? residual + at : NULL, &q);

@@ -1,0 +1,176 @@
+/* qwalk.c: the walk over the tiles of an int8 product, and its ways out.
+ *
+ * A block of rows passes by all panels of a span: panel by panel, tile by tile, so that a panel stands in the first-level
+ * cache while the block's tiles use it, and the block's rows are made ready (shifted, found) once for all panels. The
+ * spans are what the second-level cache holds (Goto and van de Geijn, "Anatomy of High-Performance Matrix
+ * Multiplication", 2008, with the roles of the operands changed). */
+#include <string.h>
+
+#include "../core/element.h"
+#include "qfinish.h"
+#include "qgemm.h"
+
+#define SPAN_BYTES ((size_t)512 << 10) /* of weights */
+#define BLOCK_BYTES ((size_t)24 << 10) /* of rows, but */
+#define BLOCK_ROWS 56                  /* not fewer than this, unless they are more than */
+#define BLOCK_MOST ((size_t)256 << 10)
+/* Less work than this, in bytes of weights times rows, is not worth handing to a thread. */
+#define GRAIN_WORK ((size_t)64 << 10)
+
+typedef struct walk {
+    const mcc_qjob *job;
+    size_t rows, blocks; /* rows per block */
+    size_t span, spans;  /* panels per span */
+} walk;
+
+static size_t depth_of(const mcc_qgemm *g) { return (g->k + g->set.kr - 1) / g->set.kr * g->set.kr; }
+
+static size_t most_mr(const mcc_qgemm *g) { return g->set.mr > g->last.mr ? g->set.mr : g->last.mr; }
+
+/* Rows of one block, a multiple of MR. */
+static size_t block_rows(const mcc_qgemm *g, size_t m, bool placed, size_t tile) {
+    const size_t mr = g->set.mr, depth = depth_of(g) + 1;
+    size_t rows = BLOCK_BYTES / depth < BLOCK_ROWS ? BLOCK_ROWS : BLOCK_BYTES / depth;
+    if (rows > BLOCK_MOST / depth) rows = BLOCK_MOST / depth;
+    if (placed) { /* tables of tiles, each perhaps of more rows than it has, that stay on the stack */
+        const size_t fit = MCC_GEMM_TABLE / (g->taps ? g->taps : 1);
+        rows = fit > 2 * most_mr(g) ? fit - most_mr(g) : 0;
+    }
+    if (tile && rows > tile) rows = tile;
+    if (rows > m) rows = m + mr - 1;
+    rows = rows / mr * mr;
+    return rows ? rows : mr;
+}
+
+size_t mcc_qgemm_space(const mcc_qgemm *g, size_t m, bool placed) {
+    if (placed) {
+        const size_t rows = 2 * most_mr(g);
+        if (g->taps <= MCC_GEMM_TABLE / rows) return 0;
+        return g->taps > SIZE_MAX / 2 / rows / sizeof(void *) ? SIZE_MAX : (g->taps * rows * sizeof(void *) + 63) / 64 * 64;
+    }
+    if (!mcc_gemm_s8_offset(&g->set)) return 0;
+    const size_t rows = block_rows(g, m, false, 0);
+    return g->k > SIZE_MAX / 4 / rows ? SIZE_MAX : (rows * depth_of(g) + 127) / 64 * 64;
+}
+
+void mcc_table_s8(int8_t *y, size_t count, const int8_t *table) {
+    for (size_t i = 0; i < count; i++) y[i] = table[y[i] + 128];
+}
+
+/* A tile whose result is float32: sums to the stack, then row by row. `first`: its first row in the whole product. */
+static void finish(const mcc_qjob *job, const int32_t *acc, size_t nr, size_t first, size_t rows, size_t channel, size_t n, size_t at) {
+    for (size_t i = 0; i < rows; i++, at += job->c_stride)
+        mcc_qfinish(n, acc + i * nr, (float *)job->c + at, job->scale + channel,
+                    job->out == MCC_Q_DYN ? job->row_scale + (first + i) / job->rows_per_scale : NULL,
+                    job->bias ? job->bias + channel : NULL, job->residual ? job->residual + at : NULL, job->post.lo, job->post.hi);
+}
+
+static size_t tiles_of(const mcc_gemm_set *set, size_t rows) { return (rows + set->mr - 1) / set->mr; }
+
+/* Tile t of a block: tiles differ by one row at most, so that none is left with a few. */
+static size_t tile_row(size_t t, size_t tiles, size_t rows) { return t * rows / tiles; }
+
+/* The tables of all tiles of a block, one after another. */
+static void place_tiles(const mcc_qjob *job, const mcc_gemm_set *set, size_t batch, size_t row, size_t rows, void *scratch,
+                        const void **table) {
+    size_t unused_w, unused_c;
+    const size_t tiles = tiles_of(set, rows);
+    for (size_t t = 0; t < tiles; t++) {
+        const size_t r = tile_row(t, tiles, rows), some = tile_row(t + 1, tiles, rows) - r, mr = set->serve[some]->mr;
+        job->place(job->arg, batch, row + r, some, mr, scratch, table, &unused_w, &unused_c);
+        table += job->gemm->taps * mr;
+    }
+}
+
+/* The rows of a block where the kernels want them: `*x` and the bytes from one to the next. */
+static size_t ready(const mcc_qjob *job, size_t batch, size_t row, size_t rows, int8_t *space, const int8_t **x) {
+    const mcc_qgemm *g = job->gemm;
+    const int8_t *from = job->x + batch * job->x_part + row * job->x_step;
+    *x = from;
+    if (job->shifted || !mcc_gemm_s8_offset(&g->set)) return job->x_step;
+    *x = space;
+    if (job->x_step == g->k) {
+        mcc_qgemm_shift(rows * g->k, from, space);
+        return g->k;
+    }
+    for (size_t i = 0; i < rows; i++) mcc_qgemm_shift(g->k, from + i * job->x_step, space + i * g->k);
+    return g->k;
+}
+
+static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, size_t first, size_t end, unsigned thread) {
+    const mcc_qgemm *g = job->gemm;
+    _Alignas(64) char scratch[MCC_GEMM_SCRATCH + 64];
+    _Alignas(64) int32_t acc[MCC_GEMM_MAX_MR * 64]; /* NR of the widest kernel */
+    const void *small[MCC_GEMM_TABLE];
+    void *space = (char *)job->space + thread * job->space_each;
+    const void **table = job->place && job->space_each ? space : small;
+    const mcc_gemm_set *placed = NULL;
+    const int8_t *x = NULL;
+    const size_t step = job->place ? 0 : ready(job, batch, row, rows, space, &x);
+    const uint8_t *panel = g->w + batch * g->group_bytes + first * g->panel;
+    for (size_t p = first; p < end; p++, panel += g->panel) {
+        const mcc_gemm_set *set = p + 1 < g->panels ? &g->set : &g->last;
+        const size_t j = p * g->set.nr, n = g->n - j < set->nr ? g->n - j : set->nr, tiles = tiles_of(set, rows);
+        if (job->place && set != placed) place_tiles(job, placed = set, batch, row, rows, scratch, table);
+        const void **next = table;
+        for (size_t t = 0; t < tiles; t++) {
+            const size_t r = tile_row(t, tiles, rows), some = tile_row(t + 1, tiles, rows) - r;
+            const mcc_gemm_kernel *kernel = set->serve[some];
+            mcc_gemm_s8_fn *fn = (mcc_gemm_s8_fn *)kernel->fn;
+            if (!job->place)
+                for (size_t i = 0; i < kernel->mr; i++) table[i] = x + (r + (i < some ? i : some - 1)) * step;
+            /* Each of the first tiles asks for a part of the next panel: a line per step, of NR * KR / 64. */
+            const size_t ahead = p + 1 < end && t * 64 < set->nr * set->kr ? g->panel + t * 64 : 0;
+            const size_t at = (row + r) * job->c_stride + batch * g->n + j;
+            const int8_t *const *from = (const int8_t *const *)next;
+            if (job->place) next += g->taps * kernel->mr;
+            if (job->out == MCC_Q_S8) {
+                fn(some, n, g->k, g->taps, from, panel, (int8_t *)job->c + at, job->c_stride,
+                   job->residual_s8 ? job->residual_s8 + at : NULL, &job->requant, ahead);
+            } else if (job->out == MCC_Q_S32) {
+                fn(some, n, g->k, g->taps, from, panel, (int32_t *)job->c + at, job->c_stride, NULL, NULL, ahead);
+            } else {
+                fn(some, n, g->k, g->taps, from, panel, acc, set->nr, NULL, NULL, ahead);
+                finish(job, acc, set->nr, row + r, some, batch * g->n + j, n, at);
+            }
+        }
+    }
+    const size_t j = first * g->set.nr, n = (end < g->panels ? end * g->set.nr : g->n) - j, at = row * job->c_stride + batch * g->n + j;
+    if (job->out == MCC_Q_S8 && job->table)
+        for (size_t i = 0; i < rows; i++) mcc_table_s8((int8_t *)job->c + at + i * job->c_stride, n, job->table);
+    if (job->out == MCC_Q_F32 || job->out == MCC_Q_DYN)
+        mcc_epilogue_after(&job->post, (float *)job->c + at, rows, n, job->c_stride);
+}
+
+static void units(void *arg, size_t begin, size_t end, unsigned thread) {
+    const walk *w = arg;
+    const mcc_qjob *job = w->job;
+    for (size_t u = begin; u < end; u++) {
+        const size_t row = u % w->blocks * w->rows, first = u / w->blocks % w->spans * w->span, batch = u / w->blocks / w->spans;
+        const size_t rows = job->m - row < w->rows ? job->m - row : w->rows;
+        const size_t last = job->gemm->panels - first < w->span ? job->gemm->panels : first + w->span;
+        block(job, batch, row, rows, first, last, thread);
+    }
+}
+
+void mcc_qgemm_run(mcc_exec *exec, const mcc_qjob *job) {
+    const mcc_qgemm *g = job->gemm;
+    if (!job->batch || !job->m || !g->n) return;
+    walk w = {.job = job, .rows = block_rows(g, job->m, job->place != NULL, job->tile)};
+    const size_t threads = mcc_threads(exec), wanted = 4 * threads;
+    w.span = SPAN_BYTES / g->panel;
+    if (threads > 1) { /* enough units for all: of rows while there are many, else of panels */
+        const size_t share = (job->m + wanted - 1) / wanted, few = 4 * g->set.mr;
+        const size_t rows = ((share > few ? share : few) + g->set.mr - 1) / g->set.mr * g->set.mr;
+        if (w.rows > rows) w.rows = rows;
+        const size_t parts = job->batch * ((job->m + w.rows - 1) / w.rows), spans = (wanted + parts - 1) / parts;
+        const size_t part = (g->panels + spans - 1) / spans;
+        if (w.span > part) w.span = part;
+    }
+    if (w.span < 1) w.span = 1;
+    if (w.span > g->panels) w.span = g->panels;
+    w.spans = (g->panels + w.span - 1) / w.span;
+    w.blocks = (job->m + w.rows - 1) / w.rows;
+    const size_t work = w.span * g->panel * (job->m < w.rows ? job->m : w.rows);
+    mcc_parallel(exec, job->batch * w.spans * w.blocks, work < GRAIN_WORK ? GRAIN_WORK / work : 1, units, &w);
+}
