@@ -64,6 +64,7 @@ static mcc_status prepare(mcc_net *net) {
         if (status != MCC_OK) return *mcc_why() ? status : mcc_fail(status, "node '%s' (%s)", n->name, n->op->name);
         for (uint32_t k = 0; k < n->inputs; k++)
             if (n->in[k]) mcc_dense_drop(net, n->in[k]);
+        shared->macs += n->macs;
     }
     for (uint32_t i = 0; i < shared->outputs; i++) { /* a constant may be an output */
         mcc_tensor *t = &net->tensor[shared->output[i]];
@@ -198,9 +199,14 @@ static double now_ms(void) {
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
+/* Workers that sleep take some 50 us to come: from so many multiply-accumulates on they are called before the first node. */
+#define WORTH_WAKING ((uint64_t)4 << 20)
+
 mcc_status mcc_run(mcc_net *net) {
     if (!net) return MCC_BAD_ARGUMENT;
     const uint32_t nodes = net->shared->nodes;
+    net->exec.alone = 0;
+    if (net->shared->macs >= WORTH_WAKING) mcc_workers_wake(net->exec.workers);
     if (!net->profiling) {
         for (uint32_t i = 0; i < nodes; i++) net->node[i].op->run(&net->node[i], &net->exec);
         return MCC_OK;
@@ -229,7 +235,7 @@ mcc_status mcc_set_threads(mcc_net *net, unsigned threads) {
     }
     mcc_workers_stop(net->exec.workers);
     mcc_aligned_free(net->exec.workspace);
-    net->exec = (mcc_exec){workers, threads, workspace};
+    net->exec = (mcc_exec){workers, threads, workspace, 0};
     return MCC_OK;
 }
 

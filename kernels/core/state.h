@@ -46,11 +46,14 @@ struct mcc_exec {
     mcc_workers *workers; /* NULL with 1 thread */
     unsigned threads;
     void *workspace;
+    size_t alone; /* grains that this run has done alone because the workers sleep */
 };
 
 /* A pool of `threads` - 1 threads beside the caller's; NULL when they cannot be had. */
 mcc_workers *mcc_workers_start(unsigned threads);
-void mcc_workers_stop(mcc_workers *workers); /* NULL is allowed */
+void mcc_workers_stop(mcc_workers *workers); /* NULL is allowed, as it is below */
+/* Has sleeping workers come and spin: a run begins that is worth it. */
+void mcc_workers_wake(mcc_workers *workers);
 unsigned mcc_cores(void);
 
 /* --- the net ----------------------------------------------------------------------------------- */
@@ -66,6 +69,7 @@ typedef struct mcc_shared {
     uint32_t tensors, nodes, inputs, outputs;
     uint32_t *input, *output; /* tensor numbers */
     size_t arena_bytes;
+    uint64_t macs; /* of one run */
     const char *note;
     size_t note_bytes;
     mcc_palette *palette; /* per tensor; made when bits > 0 */

@@ -1,7 +1,9 @@
 /* check_core.c: opening, running, cloning, threads, storages and damaged files, on nets made in memory. */
+#define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "../../kernels/core/coder.h"
 #include "../../kernels/core/isa.h"
@@ -70,22 +72,28 @@ static void check_life(void) {
 
 /* --- threads ------------------------------------------------------------------------------------- */
 
-typedef struct marks { unsigned char *seen; size_t grain, count; bool misaligned; unsigned threads; } marks;
+typedef struct marks { unsigned char *seen; size_t grain, count; bool misaligned; unsigned threads, slow; } marks;
 
 static void mark(void *arg, size_t begin, size_t end, unsigned thread) {
     marks *m = arg;
     if (begin % m->grain || (end % m->grain && end != m->count) || thread >= m->threads || begin >= end) m->misaligned = true;
     for (size_t i = begin; i < end; i++) m->seen[i]++;
+    if (m->slow == thread) /* so that others take from its share */
+        for (volatile int i = 0; i < 20000; i++) {}
 }
 
 static void check_threads(void) {
     const char *name = "parallel";
     size_t cases = 0;
     for (unsigned threads = 1; threads <= 5 && !check_failed(); threads++) {
-        mcc_exec exec = {threads > 1 ? mcc_workers_start(threads) : NULL, threads, NULL};
+        mcc_exec exec = {threads > 1 ? mcc_workers_start(threads) : NULL, threads, NULL, 0};
         for (int round = 0; round < 300 && !check_failed(); round++, cases++) {
-            marks m = {NULL, (size_t)check_int(1, 9), (size_t)check_int(0, round % 10 ? 40 : 3000), false, threads};
+            marks m = {NULL, (size_t)check_int(1, 9), (size_t)check_int(0, round % 10 ? 40 : 3000), false, threads, 99};
             m.seen = calloc(m.count + 1, 1);
+            if (round % 7 == 0) m.slow = (unsigned)check_int(0, (int)threads - 1);
+            if (round % 100 == 50) nanosleep(&(struct timespec){0, 5000000}, NULL); /* workers fall asleep: done alone, then woken */
+            if (round % 100 == 52) mcc_workers_wake(exec.workers);
+            if (round % 10 == 0) exec.alone = 0;
             mcc_parallel(&exec, m.count, m.grain, mark, &m);
             for (size_t i = 0; i < m.count; i++)
                 EXPECT(name, m.seen[i] == 1, "threads=%u count=%zu grain=%zu: %zu was done %d times", threads, m.count, m.grain, i, m.seen[i]);
