@@ -1,35 +1,11 @@
 /* attention.c: scaled dot-product attention (Vaswani et al. 2017) with grouped queries (Ainslie et al. 2023), as ONNX's Attention of
  * opset 23 to 25 has it: inputs q, k, v, mask, past key, past value, valid key counts; outputs y, present key, present value, scores.
- *
- * Work is cut into blocks of MCC_ATTENTION_ROWS queries of one head; a block's scores are all that is kept. Causal and
- * window masks make the keys of a query a range, and only that range is computed. */
+ * Causal and window masks make the keys of a query a range, and only about that range is computed. */
 #include "../core/element.h"
 #include "../core/ops.h"
-#include "attention.h"
+#include "attend.h"
 
-enum { ROWS = MCC_ATTENTION_ROWS };
-
-/* A q, k, v, y or past tensor as [batch, heads, rows, depth]: strides of the first three in elements. */
-typedef struct view { size_t batch, head, row; } view;
-
-typedef struct attention {
-    size_t n, heads, kv_heads, s, before, keys, total, d, dv; /* total = before + keys */
-    view q, k, v, y;
-    float scale, cap;
-    bool causal;
-    int64_t left, right; /* -1: no window */
-    size_t mask[4], mask_keys; /* strides of batch, head, row, key; keys that the mask has */
-    size_t line;         /* floats of workspace per row of scores */
-    mcc_attention_qk_fn qk;
-    mcc_attention_pv_fn pv;
-    mcc_attention_row_fn softmax, softcap;
-} attention;
-
-typedef struct job {
-    const attention *a;
-    const mcc_node *node;
-    float *scores;
-} job;
+enum { PACK_FROM = 8 }; /* queries of one head of keys that pay for packing it */
 
 /* --- prepare ------------------------------------------------------------------------------------------------------ */
 
@@ -107,15 +83,18 @@ mcc_status mcc_prepare_attention(mcc_net *net, mcc_node *node) {
     MCC_NEED(a->left < INT32_MAX && a->right < INT32_MAX && a->total < INT32_MAX && a->s < INT32_MAX, "attention: a window or length is out of range");
     const int64_t mode = mcc_int(node, "qk_matmul_output_mode", 0);
     MCC_NEED(mode >= 0 && mode <= 3, "attention: qk_matmul_output_mode is not 0 to 3");
-    a->line = (a->total + 15) / 16 * 16;
-    node->workspace_each = ROWS * a->line * sizeof(float);
-    const mcc_attention_kernel *qk = mcc_attention_pick("qk");
-    a->qk = qk->qk;
-    a->pv = mcc_attention_pick("pv")->pv;
-    a->softmax = mcc_attention_pick("softmax")->row;
+    a->keep = node->outputs > 3 ? mode : -1;
+    a->pack_keys = mcc_attention_pick("pack_keys")->pack_keys;
+    a->pack_values = mcc_attention_pick("pack_values")->pack_values;
+    a->softmax = mcc_attention_pick("softmax")->softmax;
     a->softcap = mcc_attention_pick("softcap")->row;
-    node->kernel = qk->name;
+    a->scale_row = mcc_attention_pick("scale")->row;
+    a->add_mask = mcc_attention_pick("add_mask")->mask;
+    a->bool_mask = mcc_attention_pick("bool_mask")->mask;
     node->macs = (uint64_t)a->n * a->heads * a->s * a->total * (a->d + a->dv);
+    a->packed = a->heads / a->kv_heads * a->s >= PACK_FROM && a->dv > 0 && a->total > 0;
+    if (a->packed) return mcc_attention_plan_blocks(net, node, a);
+    mcc_attention_plan_rows(node, a);
     return MCC_OK;
 }
 
@@ -125,8 +104,7 @@ static const float *at(const mcc_tensor *t, const view *v, size_t batch, size_t 
     return (const float *)t->data + batch * v->batch + head * v->head;
 }
 
-/* Keys [*lo, *hi) that query `row` of `batch` may attend to, before the mask. */
-static void range(const job *j, size_t batch, size_t row, size_t *lo, size_t *hi) {
+void mcc_attention_range(const attention_job *j, size_t batch, size_t row, size_t *lo, size_t *hi) {
     const attention *a = j->a;
     const mcc_tensor *valid = mcc_in(j->node, 6);
     int64_t first = 0, end = (int64_t)a->total, place = (int64_t)(row + a->before);
@@ -143,75 +121,47 @@ static void range(const job *j, size_t batch, size_t row, size_t *lo, size_t *hi
     *lo = (size_t)first < *hi ? (size_t)first : *hi;
 }
 
-/* Adds the mask to the scores [lo, hi) of one row. */
-static void mask_row(const job *j, size_t batch, size_t head, size_t row, size_t lo, size_t hi, float *s) {
+static void hide(float *s, size_t n) {
+    for (size_t i = 0; i < n; i++) s[i] = -INFINITY;
+}
+
+void mcc_attention_finish(const attention_job *j, size_t batch, size_t head, size_t row, size_t lo, size_t hi, size_t from,
+                          size_t n, float *s) {
     const attention *a = j->a;
     const mcc_tensor *m = mcc_in(j->node, 3);
-    if (!m) return;
-    const size_t from = batch * a->mask[0] + head * a->mask[1] + row * a->mask[2];
-    const size_t end = hi < a->mask_keys ? hi : a->mask_keys;
-    for (size_t k = lo; k < end; k++) {
-        if (m->type == MCC_F32) s[k] += ((const float *)m->data)[from + k];
-        else if (!((const uint8_t *)m->data)[from + k]) s[k] = -INFINITY;
+    mcc_attention_keep(j, 0, batch, head, row, s);
+    if (a->cap != 0) a->softcap(n, s, a->cap, s);
+    mcc_attention_keep(j, 1, batch, head, row, s);
+    if (m) {
+        const size_t at_ = batch * a->mask[0] + head * a->mask[1] + row * a->mask[2] + from;
+        const size_t have = a->mask_keys > from ? a->mask_keys - from : 0, end = have < n ? have : n;
+        if (end && m->type == MCC_F32) a->add_mask(end, s, (const float *)m->data + at_);
+        else if (end) a->bool_mask(end, s, (const uint8_t *)m->data + at_);
+        hide(s + end, n - end);
     }
-    for (size_t k = end > lo ? end : lo; k < hi; k++) s[k] = -INFINITY;
+    const size_t begin = lo < from ? 0 : lo - from < n ? lo - from : n, stop = hi < from ? 0 : hi - from < n ? hi - from : n;
+    hide(s, begin);
+    hide(s + stop, n - stop);
+    mcc_attention_keep(j, 2, batch, head, row, s);
 }
 
-static void keep(const job *j, int64_t stage, size_t batch, size_t head, size_t row, size_t rows, const float *s) {
+void mcc_attention_keep(const attention_job *j, int stage, size_t batch, size_t head, size_t row, const float *s) {
     const attention *a = j->a;
-    if (j->node->outputs < 4 || mcc_int(j->node, "qk_matmul_output_mode", 0) != stage) return;
-    float *out = (float *)j->node->out[3]->data + ((batch * a->heads + head) * a->s + row) * a->total;
-    for (size_t r = 0; r < rows; r++) memcpy(out + r * a->total, s + r * a->line, a->total * sizeof *s);
+    if (a->keep != stage) return;
+    memcpy((float *)j->node->out[3]->data + ((batch * a->heads + head) * a->s + row) * a->total, s, a->total * sizeof *s);
 }
 
-static void block(const job *j, size_t batch, size_t head, size_t row, float *s) {
+const float *mcc_attention_source(const attention_job *j, unsigned which, size_t batch, size_t head, size_t row, size_t *stride,
+                                  size_t *left) {
     const attention *a = j->a;
-    const mcc_node *node = j->node;
-    const mcc_tensor *pk = mcc_in(node, 4), *pv = mcc_in(node, 5);
-    const size_t rows = a->s - row < ROWS ? a->s - row : ROWS, kv = head / (a->heads / a->kv_heads);
-    const bool all = node->outputs > 3; /* the caller wants every score */
-    size_t lo[ROWS], hi[ROWS], first = a->total, end = 0;
-    for (size_t r = 0; r < rows; r++) {
-        range(j, batch, row + r, &lo[r], &hi[r]);
-        if (lo[r] < hi[r] && lo[r] < first) first = lo[r];
-        if (lo[r] < hi[r] && hi[r] > end) end = hi[r];
+    const view *v = which == 1 ? &a->k : &a->v;
+    const size_t d = which == 1 ? a->d : a->dv;
+    if (row < a->before) {
+        *stride = d, *left = a->before - row;
+        return (const float *)j->node->in[3 + which]->data + ((batch * a->kv_heads + head) * a->before + row) * d;
     }
-    if (all) first = 0, end = a->total;
-    float *y = (float *)node->out[0]->data + batch * a->y.batch + head * a->y.head + row * a->y.row;
-    for (size_t r = 0; r < rows; r++) memset(y + r * a->y.row, 0, a->dv * sizeof *y);
-    if (first >= end) return;
-    const float *q = at(node->in[0], &a->q, batch, head) + row * a->q.row;
-    const float *k = at(node->in[1], &a->k, batch, kv), *v = at(node->in[2], &a->v, batch, kv);
-    const size_t cut = end < a->before ? end : a->before; /* keys before `cut` are the past's */
-    const size_t skip = first > a->before ? first - a->before : 0, fresh = end > a->before ? end - a->before - skip : 0;
-    if (first < cut)
-        a->qk(rows, cut - first, a->d, q, a->q.row, (const float *)pk->data + ((batch * a->kv_heads + kv) * a->before + first) * a->d, a->d,
-              a->scale, s + first, a->line);
-    if (fresh) a->qk(rows, fresh, a->d, q, a->q.row, k + skip * a->k.row, a->k.row, a->scale, s + a->before + skip, a->line);
-    keep(j, 0, batch, head, row, rows, s);
-    for (size_t r = 0; a->cap != 0 && r < rows; r++) a->softcap(end - first, s + r * a->line + first, a->cap);
-    keep(j, 1, batch, head, row, rows, s);
-    for (size_t r = 0; r < rows; r++) {
-        float *line = s + r * a->line;
-        mask_row(j, batch, head, row + r, first, end, line);
-        for (size_t i = first; i < end; i++)
-            if (i < lo[r] || i >= hi[r]) line[i] = -INFINITY;
-    }
-    keep(j, 2, batch, head, row, rows, s);
-    for (size_t r = 0; r < rows; r++) a->softmax(end - first, s + r * a->line + first, 0);
-    keep(j, 3, batch, head, row, rows, s);
-    if (first < cut)
-        a->pv(rows, cut - first, a->dv, s + first, a->line,
-              (const float *)pv->data + ((batch * a->kv_heads + kv) * a->before + first) * a->dv, a->dv, y, a->y.row);
-    if (fresh) a->pv(rows, fresh, a->dv, s + a->before + skip, a->line, v + skip * a->v.row, a->v.row, y, a->y.row);
-}
-
-static void work(void *arg, size_t begin, size_t end, unsigned thread) {
-    const job *j = arg;
-    const attention *a = j->a;
-    const size_t blocks = (a->s + ROWS - 1) / ROWS;
-    for (size_t i = begin; i < end; i++)
-        block(j, i / blocks / a->heads, i / blocks % a->heads, i % blocks * ROWS, j->scores + (size_t)thread * ROWS * a->line);
+    *stride = v->row, *left = a->total - row;
+    return at(j->node->in[which], v, batch, head) + (row - a->before) * v->row;
 }
 
 /* Past and new rows of one (batch, head) of keys or values, one behind the other. */
@@ -222,7 +172,7 @@ static void join(float *to, const mcc_tensor *past, size_t pair, size_t before, 
 
 static void present_work(void *arg, size_t begin, size_t end, unsigned thread) {
     (void)thread;
-    const job *j = arg;
+    const attention_job *j = arg;
     const attention *a = j->a;
     const mcc_node *node = j->node;
     for (size_t i = begin; i < end; i++) {
@@ -236,8 +186,8 @@ static void present_work(void *arg, size_t begin, size_t end, unsigned thread) {
 
 void mcc_run_attention(const mcc_node *node, mcc_exec *exec) {
     const attention *a = node->state;
-    job j = {a, node, mcc_workspace_each(node, exec)};
-    const size_t each = ROWS * a->total * (a->d + a->dv) + 1;
+    attention_job j = {a, node, mcc_workspace(exec), mcc_workspace_each(node, exec)};
     if (node->outputs > 1 && a->n) mcc_parallel(exec, a->n * a->kv_heads, 1, present_work, &j);
-    mcc_parallel(exec, a->n * a->heads * ((a->s + ROWS - 1) / ROWS), each < 32768 ? 32768 / each + 1 : 1, work, &j);
+    if (a->packed) mcc_attention_run_blocks(&j, exec);
+    else mcc_attention_run_rows(&j, exec);
 }

@@ -2,7 +2,8 @@
  * A file defines MCC_SIMD as avx512, avx2 or neon before it includes this; every function it makes opens with VFN.
  *
  *   vf, vi, vm   VN floats, VN int32, a mask of VN lanes. v_load_n and v_store_n touch n <= VN elements; the
- *   lanes past n load as 0. v_min/v_max: NaN in the second operand wins; v_minn/v_maxn: NaN in any operand wins. */
+ *   lanes past n load as 0. v_min/v_max: NaN in the second operand wins; v_minn/v_maxn: NaN in any operand wins.
+ *   v_sum, v_peak: the sum and the largest of the lanes (of numbers). */
 #ifndef MCC_CORE_SIMD_H
 #define MCC_CORE_SIMD_H
 
@@ -73,6 +74,11 @@ VFN float v_sum(vf a) {
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
+VFN float v_peak(vf a) {
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
 VFN vi v_load_u8(const uint8_t *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)); }
 VFN vi v_load_s8(const int8_t *p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)); }
 VFN void v_store_8(void *p, vi a) { /* the low byte of every lane */
@@ -131,6 +137,7 @@ VFN vf v_float(vi a) { return _mm512_cvtepi32_ps(a); }
 VFN vi v_bits(vf a) { return _mm512_castps_si512(a); }
 VFN vf v_of_bits(vi a) { return _mm512_castsi512_ps(a); }
 VFN float v_sum(vf a) { return _mm512_reduce_add_ps(a); }
+VFN float v_peak(vf a) { return _mm512_reduce_max_ps(a); }
 VFN vi v_load_u8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)); }
 VFN vi v_load_s8(const int8_t *p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)); }
 VFN void v_store_8(void *p, vi a) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(a)); }
@@ -189,6 +196,7 @@ VFN vf v_float(vi a) { return vcvtq_f32_s32(a); }
 VFN vi v_bits(vf a) { return vreinterpretq_s32_f32(a); }
 VFN vf v_of_bits(vi a) { return vreinterpretq_f32_s32(a); }
 VFN float v_sum(vf a) { return vaddvq_f32(a); }
+VFN float v_peak(vf a) { return vmaxvq_f32(a); }
 VFN uint8x8_t v_four_(const void *p) { uint32_t w; memcpy(&w, p, 4); return vcreate_u8(w); }
 VFN vi v_load_u8(const uint8_t *p) { return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(v_four_(p))))); }
 VFN vi v_load_s8(const int8_t *p) { return vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(v_four_(p))))); }
@@ -209,6 +217,16 @@ VFN void v_store_f16(uint16_t *p, vf a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_
 VFN vf v_abs(vf a) { return v_of_bits(vi_and(v_bits(a), vi_set(0x7FFFFFFF))); }
 VFN vf v_sign_of(vf value, vf sign) { /* |value| with the sign of `sign` */
     return v_of_bits(vi_or(v_bits(v_abs(value)), vi_and(v_bits(sign), vi_set(INT32_MIN))));
+}
+/* a 2^n of integral n in -252..254; subnormal results are rounded once */
+VFN vf v_scale(vf a, vf n) {
+#if MCC_IS_(MCC_SIMD) == 2
+    return _mm512_scalef_ps(a, n);
+#else
+    const vi i = v_int(n), half = vi_sra(i, 1), one = vi_set(127); /* in two steps: 2^n alone may be no float */
+    const vf low = v_of_bits(vi_shl(vi_add(half, one), 23)), high = v_of_bits(vi_shl(vi_add(vi_sub(i, half), one), 23));
+    return v_mul(v_mul(a, low), high);
+#endif
 }
 VFN vf v_neg(vf a) { return v_of_bits(vi_sub(v_bits(a), vi_set(INT32_MIN))); }
 VFN vf v_minn(vf a, vf b) { return v_sel(v_nan(a), a, v_min(a, b)); }

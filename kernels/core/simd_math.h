@@ -37,8 +37,26 @@ VFN vf m_exp(vf x) {
     x = v_max(v_set(-105.0f), v_min(v_set(89.0f), x));
     vf n;
     const vf p = v_add(m_expm1_reduced(x, &n), v_set(1.0f));
-    const vi i = v_int(n), half = vi_sra(i, 1); /* 2^n in two steps: n may be -151 or 128 */
-    return v_mul(v_mul(p, m_pow2(half)), m_pow2(vi_sub(i, half)));
+    return v_scale(p, n); /* n may be -151 or 128 */
+}
+
+/* 2^t of t <= 100 to 2 ulp: the weights of a softmax. Below 2^-126 they are 0: subnormal results cost some 150 cycles. */
+VFN vf m_weight(vf t) {
+#if MCC_IS_(MCC_SIMD) != 2
+    const vm none = v_lt(t, v_set(-126.0f));
+    t = v_max(v_set(-126.0f), t);
+#endif
+    const vf n = v_rint(t), f = v_sub(t, n);
+    vf p = v_fma(v_set(0.0013276471f), f, v_set(0.009675542f));
+    p = v_fma(p, f, v_set(0.055507135f));
+    p = v_fma(p, f, v_set(0.2402212f));
+    p = v_fma(p, f, v_set(0.69314694f));
+    p = v_fma(p, f, v_set(1.0000001f));
+#if MCC_IS_(MCC_SIMD) == 2
+    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(t, v_set(-126.0f), _CMP_NLT_UQ), p, n);
+#else
+    return v_sel(none, v_set(0.0f), v_mul(p, m_pow2(v_int(n))));
+#endif
 }
 
 VFN vf m_expm1(vf x) {
@@ -86,8 +104,9 @@ VFN vf m_sigmoid(vf x) { return v_div(v_set(1.0f), v_add(v_set(1.0f), m_exp(v_ne
 
 VFN vf m_silu(vf x) { return v_mul(x, m_sigmoid(x)); }
 
-/* erfc(a) for a >= 1 as e^polynomial; 0 where erf is 1 to the last bit. */
-VFN vf m_erfc_tail(vf a) {
+/* erfc(x) for x >= 1 as e^polynomial; 0 where erf is 1 to the last bit. */
+VFN vf m_erfc_tail(vf x) {
+    const vf a = v_min(v_set(4.0f), x);
     vf p = v_fma(v_set(-1.8235512e-05f), a, v_set(0.0003960507f));
     p = v_fma(p, a, v_set(-0.003956547f));
     p = v_fma(p, a, v_set(0.024473483f));
@@ -95,7 +114,7 @@ VFN vf m_erfc_tail(vf a) {
     p = v_fma(p, a, v_set(-0.63450646f));
     p = v_fma(p, a, v_set(-1.1288737f));
     p = v_fma(p, a, v_set(2.6701771e-05f));
-    return v_sel(v_lt(v_set(4.0f), a), v_set(0.0f), m_exp(p));
+    return v_sel(v_lt(v_set(4.0f), x), v_set(0.0f), m_exp(p));
 }
 
 /* erf(a) for |a| <= 1 */

@@ -286,6 +286,17 @@ def attention_cases():
     yield "attention", [normal(1, 200, 64), normal(1, 200, 64), normal(1, 200, 64)], {"q_num_heads": 1, "kv_num_heads": 1}, 1
     yield "attention", [q, q, q], {"left_window_size": 2, "right_window_size": 1}, 1
     yield "attention", [normal(1, 1, 1, 64), normal(1, 1, 1, 64), normal(1, 1, 1, 64)], {}, 1
+    yield "attention", [normal(1, 3, 1, 26), normal(1, 1, 40, 26), normal(1, 1, 40, 70)], {}, 1  # few queries
+    q, k, v = normal(1, 4, 210, 26), normal(1, 2, 530, 26), normal(1, 2, 530, 26)  # keys in several chunks
+    past = [normal(1, 2, 75, 26), normal(1, 2, 75, 26)]
+    low = np.where(normal(210, 530) > 0.5, np.float32(-3.4e38), normal(210, 530))
+    low[7], low[8] = -3.4e38, -np.inf
+    yield "attention", [q, k, v], {"scale": 3.0}, 1
+    yield "attention", [q, k, v, low], {}, 1
+    yield "attention", [q, k, v, normal(1, 4, 210, 605) > 0, *past], {"is_causal": 1}, 3
+    yield "attention", [q, k, v, None, *past], {"left_window_size": 40, "right_window_size": 3}, 1
+    yield "attention", [q, k, v, None, None, None, np.array([300])], {"is_causal": 1, "softcap": 4.0}, 1
+    yield "attention", [q, k, v, normal(210, 530) > 0], {"qk_matmul_output_mode": 3}, 4
 
 
 def rnn_cases():
