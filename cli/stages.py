@@ -7,7 +7,7 @@ import click
 
 from .files import bind_option, bound, calibration, known
 
-STAGES = ("load", "fold", "fuse", "layout", "integer", "epilogue", "plan")
+STAGES = ("load", "fold", "fuse", "layout", "integer", "epilogue", "shuffle", "image", "plan")
 
 
 @click.command()

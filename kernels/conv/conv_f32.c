@@ -2,12 +2,15 @@
  * 1x1 is a plain product, the rest is a product over windows. */
 #include <string.h>
 
+#include "../core/element.h"
 #include "conv.h"
+#include "image.h"
 
 typedef struct conv {
     mcc_layer_state head;
     mcc_gemm_f32 gemm;
     mcc_conv_rows rows;
+    mcc_image image;
 } conv;
 
 static void run(const mcc_node *node, mcc_exec *exec) {
@@ -23,6 +26,41 @@ static void run(const mcc_node *node, mcc_exec *exec) {
     mcc_gemm_f32_run(exec, &job);
 }
 
+/* An image of few channels: rows are whole windows. */
+static void run_image(const mcc_node *node, mcc_exec *exec) {
+    const conv *s = node->state;
+    const mcc_tensor *residual = mcc_in(node, 3), *y = node->out[0];
+    mcc_image image = s->image;
+    image.x = node->in[0]->data;
+    const mcc_gemm_f32_job job = {.gemm = &s->gemm, .batch = 1, .m = y->count / image.window.o, .w = s->gemm.w, .c = y->data,
+                                  .c_stride = image.window.o, .residual = residual ? residual->data : NULL,
+                                  .place = mcc_image_place, .arg = &image};
+    mcc_gemm_f32_run(exec, &job);
+}
+
+static mcc_status prepare_image(mcc_net *net, mcc_node *node, const mcc_layer *layer, conv *s) {
+    mcc_gemm_f32 *g = &s->gemm;
+    mcc_image *image = &s->image;
+    mcc_image_init(image, layer->window, sizeof(float), &g->set, 0);
+    g->taps = 1, g->k = image->k, g->panel = mcc_gemm_f32_panel(&g->set, g->k);
+    const size_t packed = mcc_gemm_f32_packed(&g->set, g->n, g->k);
+    if (packed > SIZE_MAX / sizeof(float)) return MCC_NO_MEMORY;
+    float *to = mcc_net_alloc(net, packed * sizeof(float));
+    if (!to) return MCC_NO_MEMORY;
+    mcc_status status;
+    const char *w = mcc_dense_to_pack(net, layer->w, &status);
+    if (!w) return status;
+    mcc_gemm_f32_pack_bias(&g->set, to, g->panel, g->n, layer->b ? layer->b->data : NULL, layer->b ? layer->b->type : MCC_F32);
+    for (size_t d = 0; d < g->k; d++)
+        mcc_gemm_f32_pack(&g->set, to, g->panel, 0, g->n, d, 1, w + mcc_image_weight(image, d) * mcc_type_bytes(layer->w->type),
+                          layer->w->type, g->k, 1);
+    g->w = to;
+    s->head.run = run_image;
+    node->kernel = g->set.serve[layer->m < g->set.mr ? layer->m : 0]->name;
+    node->macs = (uint64_t)layer->m * layer->n * layer->k;
+    return MCC_OK;
+}
+
 static mcc_status prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer) {
     const mcc_window *v = layer->window;
     conv *s = mcc_net_alloc(net, sizeof *s);
@@ -33,6 +71,7 @@ static mcc_status prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer) 
     mcc_gemm_f32 *g = &s->gemm;
     g->n = v->o / v->group, g->post = layer->post;
     mcc_gemm_pick(MCC_F32, g->n, &g->set);
+    if (mcc_image_fits(v)) return prepare_image(net, node, layer, s);
     s->rows = (mcc_conv_rows){.window = *v, .runs = mcc_window_runs(v, sizeof(float), g->set.mr), .elem = sizeof(float)};
     if (!layer->k) s->rows.runs.taps = s->rows.runs.k = 0; /* no input channels: the bias is all there is */
     g->taps = s->rows.runs.taps, g->k = s->rows.runs.k;
@@ -69,11 +108,12 @@ mcc_status mcc_prepare_nhwc_conv(mcc_net *net, mcc_node *node) {
     MCC_NEED(layer.x->type == MCC_F32 && layer.y->type == MCC_F32 && (w == MCC_F32 || w == MCC_F16 || w == MCC_BF16),
              "x and y are float32, the weight a float type");
     const bool plain = mcc_window_is_plain(&window) && window.group == 1;
-    if (plain) layer.window = NULL;
-    bool taken;
-    MCC_TRY(mcc_layer_formats(net, node, &layer, &taken));
+    MCC_NEED(!window.planar || mcc_image_fits(&window), "NCHW is for small windows of few channels");
+    if (plain && !window.planar) layer.window = NULL;
+    bool taken = false;
+    if (!window.planar) MCC_TRY(mcc_layer_formats(net, node, &layer, &taken));
     if (taken) return MCC_OK;
-    if (plain) return mcc_linear_prepare(net, node, &layer);
+    if (!layer.window) return mcc_linear_prepare(net, node, &layer);
     if (window.group > 1 && window.group == window.c) return mcc_dwconv_f32_prepare(net, node, &layer);
     return prepare(net, node, &layer);
 }

@@ -17,6 +17,7 @@ mcc_status mcc_prepare_nhwc_conv_integer(mcc_net *net, mcc_node *node) {
     const mcc_tensor *x = node->in[0], *w = node->in[1], *xz = mcc_in(node, 2), *wz = mcc_in(node, 3), *y = node->out[0];
     MCC_NEED(is_byte(x) && is_byte(w) && y->type == MCC_S32, "x and the weight are int8 or uint8, y is int32");
     MCC_TRY(mcc_window_conv(net, node, v));
+    MCC_NEED(!v->planar, "x is NHWC");
     MCC_NEED(!xz || (xz->type == x->type && xz->count == 1), "x's zero point is a scalar");
     MCC_NEED(!wz || (wz->type == w->type && (wz->count == 1 || wz->count == v->o)), "the weight's zero point is a scalar, or one per output");
     node->macs = v->o ? (uint64_t)y->count * (w->count / v->o) : 0;

@@ -1,11 +1,13 @@
 /* qconv.c: the int8 convolutions: nhwc_qconv (static scales), nhwc_dqconv (images quantized as they come) and
  * nhwc_conv_integer (ONNX ConvInteger). Products over windows like conv_f32.c; depthwise has its own kernels. Kernels
  * that want rows shifted to uint8 read a padded copy of the image (qimage.h). */
+#include <math.h>
 #include <string.h>
 
 #include "../core/element.h"
 #include "../gemm/qgemm.h"
 #include "conv.h"
+#include "image.h"
 #include "qconv.h"
 #include "qimage.h"
 
@@ -16,8 +18,45 @@ typedef struct state {
     mcc_qimage image;   /* the copy that is read instead of x; no bytes: none is made */
     mcc_conv_rows rows; /* of x, or of the copy */
     bool plain;         /* row i of the product is pixel i of x */
+    bool real;          /* x is float32, to be quantized with x_scale */
+    float x_scale;
+    bool few;           /* few channels: rows are those of `window`, not `rows` */
+    mcc_image window;
     size_t m, tile, images, size; /* size: elements of an image of x */
 } state;
+
+static mcc_status finish(mcc_node *node, state *s, size_t front) {
+    node->workspace_each = mcc_qgemm_space(&s->gemm, s->m, !s->plain);
+    if (node->workspace_each == SIZE_MAX || s->image.bytes > SIZE_MAX - front) return MCC_NO_MEMORY;
+    node->workspace = front + s->image.bytes;
+    node->kernel = s->gemm.set.serve[s->m < s->gemm.set.mr ? s->m : 0]->name;
+    return MCC_OK;
+}
+
+/* An image of few channels (image.h). The copy, of codes where x is float32, has its planes and pads. */
+static mcc_status pack_few(mcc_net *net, mcc_node *node, state *s, const mcc_gemm_set *set, const int8_t *w, const int32_t *bias,
+                           const float *scale, int32_t x_zero, size_t front) {
+    mcc_window v = s->rows.window, planes = v;
+    const int shift = mcc_gemm_s8_offset(set) ? -128 : 0;
+    if (v.planar) planes.n *= v.c, planes.c = 1;
+    if (shift || s->real) {
+        if (!mcc_qimage_of(&planes, (int8_t)x_zero, &s->image)) return MCC_NO_MEMORY;
+        const mcc_eltwise_kernel *kernel = s->real ? mcc_eltwise_pick(shift ? "f32_to_u8" : "f32_to_s8") : NULL;
+        MCC_NEED(!s->real || kernel, "this build cannot quantize");
+        s->image.shift = shift, s->image.scale = s->x_scale, s->image.quantize = kernel ? kernel->quantize : NULL;
+        v.h = s->image.window.h, v.w = s->image.window.w, v.top = s->image.window.top, v.left = s->image.window.left;
+    }
+    mcc_image_init(&s->window, &v, 1, set, (uint8_t)(x_zero ^ shift));
+    const size_t row = s->window.row;
+    if (v.o > SIZE_MAX / row) return MCC_NO_MEMORY;
+    int8_t *rows = mcc_net_alloc(net, v.o * row);
+    if (!rows) return MCC_NO_MEMORY;
+    for (size_t o = 0; o < v.o; o++)
+        for (size_t d = 0; d < s->window.k; d++) rows[o * row + d] = w[o * s->window.k + mcc_image_weight(&s->window, d)];
+    MCC_TRY(mcc_qgemm_pack(net, &s->gemm, 1, v.o, row, 1, rows, bias, scale, x_zero));
+    s->few = true, s->tile = set->mr;
+    return finish(node, s, front);
+}
 
 /* Packs the weight and asks for workspace, `front` bytes of it for the caller. */
 static mcc_status pack(mcc_net *net, mcc_node *node, state *s, const int8_t *w, const int32_t *bias, const float *scale, int32_t x_zero,
@@ -26,6 +65,7 @@ static mcc_status pack(mcc_net *net, mcc_node *node, state *s, const int8_t *w, 
     const size_t n = v->o / v->group;
     mcc_gemm_set set, last;
     mcc_gemm_s8_pick(n, &set, &last);
+    if (mcc_image_fits(v)) return pack_few(net, node, s, &set, w, bias, scale, x_zero, front);
     s->rows.elem = 1;
     s->plain = mcc_window_is_plain(v);
     const bool shift = mcc_gemm_s8_offset(&set) != 0;
@@ -46,21 +86,21 @@ static mcc_status pack(mcc_net *net, mcc_node *node, state *s, const int8_t *w, 
     memset(fill, (uint8_t)(int8_t)(shift ? x_zero ^ -128 : x_zero), runs->k + 4);
     s->rows.fill = fill;
     if (s->image.padded) *v = s->image.window;
-    node->workspace_each = mcc_qgemm_space(&s->gemm, s->m, !s->plain);
-    if (node->workspace_each == SIZE_MAX || s->image.bytes > SIZE_MAX - front) return MCC_NO_MEMORY;
-    node->workspace = front + s->image.bytes;
-    node->kernel = s->gemm.set.serve[s->m < s->gemm.set.mr ? s->m : 0]->name;
-    return MCC_OK;
+    return finish(node, s, front);
 }
 
+/* What the walk reads through. */
+typedef struct source { mcc_conv_rows rows; mcc_image window; } source;
+
 /* The job, but for its way out. `copy`: workspace for the image. */
-static void job_of(const mcc_node *node, const state *s, const int8_t *x, int8_t *copy, mcc_conv_rows *rows, mcc_exec *exec, mcc_qjob *job) {
-    *rows = s->rows;
-    const mcc_window *v = &rows->window;
-    rows->x = s->image.bytes ? copy : x;
+static void job_of(const mcc_node *node, const state *s, const void *x, int8_t *copy, source *from, mcc_exec *exec, mcc_qjob *job) {
+    *from = (source){s->rows, s->window};
+    const mcc_window *v = &s->rows.window;
+    from->rows.x = from->window.x = s->image.bytes ? copy : x;
     if (s->image.bytes) mcc_qimage_copy(exec, &s->image, x, copy);
     *job = (mcc_qjob){.gemm = &s->gemm, .batch = v->group, .m = s->m, .c_stride = v->o, .x = x, .x_step = v->c, .x_part = v->c / v->group,
-                      .place = s->plain ? NULL : mcc_conv_place, .arg = rows, .tile = s->tile,
+                      .place = s->few ? mcc_image_place : s->plain ? NULL : mcc_conv_place,
+                      .arg = s->few ? (const void *)&from->window : &from->rows, .tile = s->tile,
                       .space = mcc_workspace_each(node, exec), .space_each = node->workspace_each};
 }
 
@@ -70,7 +110,8 @@ static mcc_status begin(mcc_net *net, mcc_node *node, mcc_type type, state **out
     if (!s) return MCC_NO_MEMORY;
     MCC_TRY(mcc_window_conv(net, node, &s->rows.window));
     mcc_tensor *x = node->in[0], *weight = node->in[1];
-    MCC_NEED(x->type == type, type == MCC_S8 ? "x is int8" : "x is float32");
+    MCC_NEED(x->type == type, type == MCC_S8 ? "x is int8, or a float32 image of few channels" : "x is float32");
+    MCC_NEED(!s->rows.window.planar || mcc_image_fits(&s->rows.window), "NCHW is for small windows of few channels");
     MCC_NEED(weight->type == MCC_S8 && weight->constant, "the weight is constant int8");
     if (x->constant && x->count && !mcc_dense(net, x, &status)) return status;
     if (!(*w = mcc_dense_to_pack(net, weight, &status))) return status;
@@ -87,9 +128,9 @@ static mcc_status begin(mcc_net *net, mcc_node *node, mcc_type type, state **out
 static void run_static(const mcc_node *node, mcc_exec *exec) {
     const state *s = node->state;
     if (!s->m) return;
-    mcc_conv_rows rows;
+    source from;
     mcc_qjob job;
-    job_of(node, s, node->in[0]->data, mcc_workspace(exec), &rows, exec, &job);
+    job_of(node, s, node->in[0]->data, mcc_workspace(exec), &from, exec, &job);
     mcc_qtail_job(node, &s->tail, &job);
     mcc_qgemm_run(exec, &job);
 }
@@ -98,10 +139,16 @@ mcc_status mcc_prepare_nhwc_qconv(mcc_net *net, mcc_node *node) {
     MCC_NEED(mcc_arity(node, 2, 6, 1), "takes x, weight, optional bias, scale, optional residual and table, gives one output");
     state *s;
     const int8_t *w;
-    MCC_TRY(begin(net, node, MCC_S8, &s, &w));
+    const bool real = node->in[0] && node->in[0]->type == MCC_F32;
+    MCC_TRY(begin(net, node, real ? MCC_F32 : MCC_S8, &s, &w));
     s->head.run = run_static;
     const int64_t x_zero = mcc_int(node, "x_zero", 0);
     MCC_NEED(x_zero >= -128 && x_zero <= 127, "x_zero is not an int8");
+    if (real) {
+        MCC_NEED(mcc_image_fits(&s->rows.window), "x is int8, or a float32 image of few channels");
+        s->real = true, s->x_scale = mcc_float(node, "x_scale", 0);
+        MCC_NEED(isfinite(s->x_scale) && s->x_scale > 0, "x_scale is no scale");
+    }
     const mcc_window *v = &s->rows.window;
     MCC_TRY(mcc_qtail_read(net, node, v->o, &s->tail));
     if (!s->m) return MCC_OK;
@@ -145,9 +192,9 @@ void mcc_run_nhwc_dqconv(const mcc_node *node, mcc_exec *exec) {
     uint8_t *space = mcc_workspace(exec);
     images r = {node->in[0]->data, s->size, (float *)(void *)space, (int8_t *)space + codes_at(s)};
     mcc_parallel(exec, s->images, 1, quantize_images, &r);
-    mcc_conv_rows rows;
+    source from;
     mcc_qjob job;
-    job_of(node, s, r.codes, (int8_t *)space + copy_at(s), &rows, exec, &job);
+    job_of(node, s, r.codes, (int8_t *)space + copy_at(s), &from, exec, &job);
     job.row_scale = r.scale, job.rows_per_scale = s->m / s->images;
     mcc_dynamic_job(node, &s->tail, &job);
     mcc_qgemm_run(exec, &job);

@@ -17,7 +17,7 @@ static bool bytes_of(mcc_qimage *image) {
 }
 
 bool mcc_qimage_of(const mcc_window *v, int8_t zero, mcc_qimage *image) {
-    *image = (mcc_qimage){.n = v->n, .h = v->h, .w = v->w, .c = v->c, .top = v->top, .left = v->left, .window = *v, .padded = true, .zero = zero};
+    *image = (mcc_qimage){.n = v->n, .h = v->h, .w = v->w, .c = v->c, .top = v->top, .left = v->left, .window = *v, .padded = true, .zero = zero, .shift = -128};
     mcc_window *p = &image->window;
     /* Sizes are below 2^30 each (core/window.h), and windows fit into the padded image. */
     p->h = (v->oh - 1) * v->sh + (v->kh - 1) * v->dh + 1;
@@ -29,7 +29,7 @@ bool mcc_qimage_of(const mcc_window *v, int8_t zero, mcc_qimage *image) {
     return bytes_of(image);
 }
 
-typedef struct job { const mcc_qimage *image; const int8_t *x; int8_t *copy; } job;
+typedef struct job { const mcc_qimage *image; const void *x; int8_t *copy; } job;
 
 static void lines(void *arg, size_t begin, size_t end, unsigned thread) {
     const job *j = arg;
@@ -45,18 +45,20 @@ static void lines(void *arg, size_t begin, size_t end, unsigned thread) {
         const size_t image = i / m->window.h;
         const int64_t y = (int64_t)(i % m->window.h) - m->top;
         int8_t *out = j->copy + i * width;
-        const int fill = (uint8_t)(m->zero ^ -128);
+        const int fill = (uint8_t)(m->zero ^ m->shift);
         if (y < 0 || y >= (int64_t)m->h) {
             memset(out, fill, width);
             continue;
         }
         memset(out, fill, head);
-        if (body) mcc_qgemm_shift(body, j->x + ((image * m->h + (size_t)y) * m->w + (size_t)(from - m->left)) * m->c, out + head);
+        const size_t at = ((image * m->h + (size_t)y) * m->w + (size_t)(from - m->left)) * m->c;
+        if (m->quantize) m->quantize(body, (const float *)j->x + at, out + head, m->scale, m->zero - m->shift);
+        else if (body) mcc_qgemm_shift(body, (const int8_t *)j->x + at, out + head);
         memset(out + head + body, fill, width - head - body);
     }
 }
 
-void mcc_qimage_copy(mcc_exec *exec, const mcc_qimage *image, const int8_t *x, int8_t *copy) {
+void mcc_qimage_copy(mcc_exec *exec, const mcc_qimage *image, const void *x, int8_t *copy) {
     job j = {image, x, copy};
     const size_t line = image->window.w * image->c;
     mcc_parallel(exec, image->n * image->window.h, 1 + 16384 / (line + 1), lines, &j);

@@ -37,8 +37,8 @@ static int64_t length(size_t in, int64_t before, int64_t after, size_t kernel, s
 /* Input and output are rank 4, of one batch size; fills their dimensions and checks OH and OW. */
 static mcc_status images(mcc_net *net, const mcc_node *node, mcc_window *v, const int64_t pads[4]) {
     const mcc_tensor *x = node->in[0], *y = node->out[0];
-    MCC_NEED(x->rank == 4 && y->rank == 4, "input and output are images [N,H,W,C]");
-    v->n = x->dim[0], v->h = x->dim[1], v->w = x->dim[2], v->c = x->dim[3];
+    MCC_NEED(x->rank == 4 && y->rank == 4, "input and output are images of rank 4");
+    v->n = x->dim[0], v->h = x->dim[v->planar ? 2 : 1], v->w = x->dim[v->planar ? 3 : 2], v->c = x->dim[v->planar ? 1 : 3];
     v->oh = y->dim[1], v->ow = y->dim[2], v->o = y->dim[3];
     MCC_NEED(v->h <= LIMIT && v->w <= LIMIT && v->kh <= LIMIT && v->kw <= LIMIT, "an image or window is too large");
     MCC_NEED(y->dim[0] == v->n, "input and output differ in batch size");
@@ -56,6 +56,9 @@ mcc_status mcc_window_conv(mcc_net *net, const mcc_node *node, mcc_window *v) {
     MCC_NEED(w->rank == 4, "the weight is [out, kh, kw, in / group]");
     MCC_TRY(mcc_window_attrs(net, node, v, pads));
     v->kh = w->dim[1], v->kw = w->dim[2];
+    const char *order = mcc_string(node, "layout", "nhwc");
+    v->planar = strcmp(order, "nchw") == 0;
+    MCC_NEED(v->planar || strcmp(order, "nhwc") == 0, "layout is neither nhwc nor nchw");
     MCC_TRY(images(net, node, v, pads));
     const int64_t group = mcc_int(node, "group", 1);
     MCC_NEED(group >= 1 && group <= LIMIT, "group is out of range");
@@ -72,6 +75,7 @@ mcc_status mcc_window_pool(mcc_net *net, const mcc_node *node, mcc_window *v) {
     MCC_TRY(mcc_window_attrs(net, node, v, pads));
     MCC_TRY(list(net, node, "kernel", 2, 1, 0, kernel));
     v->kh = (size_t)kernel[0], v->kw = (size_t)kernel[1];
+    v->planar = false;
     MCC_TRY(images(net, node, v, pads));
     MCC_NEED(v->o == v->c, "pooling keeps the channels");
     v->group = v->c;

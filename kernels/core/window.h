@@ -16,9 +16,10 @@ typedef struct mcc_window {
     size_t kh, kw, sh, sw, dh, dw;
     int64_t top, left;            /* pads; negative ones crop */
     size_t group;
+    bool planar;                  /* x is [N,C,H,W] */
 } mcc_window;
 
-/* Reads and checks a convolution-like node: in[0] x [N,H,W,C], in[1] w [O,kh,kw,C/group], out[0] [N,OH,OW,O];
+/* Reads and checks a convolution-like node: in[0] x [N,H,W,C] ([N,C,H,W] with layout "nchw": planar), in[1] w [O,kh,kw,C/group], out[0] [N,OH,OW,O];
  * attributes strides, pads, dilations, group; all shapes must agree. Element types are the caller's to check. */
 mcc_status mcc_window_conv(mcc_net *net, const mcc_node *node, mcc_window *window);
 /* The same for pooling: attributes kernel, strides, pads, dilations; o = c, group = c. */

@@ -59,6 +59,11 @@ def _nhwc(x):
     return x.permute(0, 2, 3, 1).contiguous()
 
 
+def _image(x, layout):
+    """x, in the order `layout`, as NHWC."""
+    return _nhwc(x) if layout == "nchw" else x
+
+
 def _pad(x, pads, value=0.0):
     """Pad H and W of an NCHW tensor by [top, left, bottom, right]."""
     t, l, b, r = pads
@@ -68,8 +73,10 @@ def _pad(x, pads, value=0.0):
 @op("nhwc_conv", example=lambda r: ([r(2, 7, 6, 4), r(8, 3, 3, 2), r(8), r(2, 4, 3, 8)],
                                     {"strides": [2, 2], "pads": [1, 1, 1, 1], "group": 2, "act": "relu"}))
 def nhwc_conv(x, w, b=None, residual=None, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), group=1,
-              act="none", alpha=0.0, beta=0.0, dynamic=0):
-    """x [N,H,W,C], w [O,kh,kw,C/group], b [O], residual like y. y [N,OH,OW,O]. dynamic: see `rounded`."""
+              act="none", alpha=0.0, beta=0.0, dynamic=0, layout="nhwc"):
+    """x [N,H,W,C], w [O,kh,kw,C/group], b [O], residual like y. y [N,OH,OW,O]. dynamic: see `rounded`. layout="nchw":
+    x is [N,C,H,W] (y is not), for small windows of few channels (lower/image.py)."""
+    x = _image(x, layout)
     x, w = rounded(x, (1, 2, 3)) if dynamic else x, widened(w, x)
     y = F.conv2d(_pad(_nchw(x), pads), w.permute(0, 3, 1, 2), None, tuple(strides), 0, tuple(dilations), group)
     return epilogue(_nhwc(y), b, residual, act, alpha, beta)
@@ -180,8 +187,12 @@ def qlinear(x, w, bias, scale, residual=None, table=None, x_zero=0, y_zero=0, lo
                                       abs(r(8)) * 0.01 + 0.001], {"pads": [1, 1, 1, 1], "x_zero": 3, "y_zero": -5}))
 def nhwc_qconv(x, w, bias, scale, residual=None, table=None, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1),
                group=1, x_zero=0, y_zero=0, lo=-128, hi=127, r_scale=1.0, r_zero=0,
-               out="int8", act="none", alpha=0.0, beta=0.0):
-    """Like qlinear over windows: x int8 [N,H,W,C], w int8 [O,kh,kw,C/group]; pads hold x_zero."""
+               out="int8", act="none", alpha=0.0, beta=0.0, layout="nhwc", x_scale=0.0):
+    """Like qlinear over windows: x int8 [N,H,W,C], w int8 [O,kh,kw,C/group]; pads hold x_zero. layout: see nhwc_conv.
+    A float32 x is quantized first: saturate(round_half_even(x / x_scale) + x_zero), as quantize_linear does."""
+    x = _image(x, layout)
+    if x.is_floating_point():
+        x = (torch.round(x / torch.tensor(x_scale, dtype=torch.float32)) + float(x_zero)).clamp(-128, 127)
     x = _pad(_nchw(x.to(torch.float64) - x_zero), pads)
     acc = F.conv2d(x, w.to(torch.float64).permute(0, 3, 1, 2), None, tuple(strides), 0, tuple(dilations), group)
     return _finish(_nhwc(acc), bias, scale, residual, table, y_zero, lo, hi, r_scale, r_zero, out, act, alpha, beta)
@@ -245,8 +256,9 @@ def dqlinear(x, w, scale, b=None, residual=None, act="none", alpha=0.0, beta=0.0
 
 @op("nhwc_dqconv", example=lambda r: ([r(1, 7, 6, 4), _q(r, 8, 3, 3, 4), abs(r(8)) * 0.01, r(8)], {"pads": [1, 1, 1, 1]}))
 def nhwc_dqconv(x, w, scale, b=None, residual=None, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), group=1,
-                act="none", alpha=0.0, beta=0.0):
-    """Dynamic int8 convolution: x float32 is quantized per image."""
+                act="none", alpha=0.0, beta=0.0, layout="nhwc"):
+    """Dynamic int8 convolution: x float32 is quantized per image. layout: see nhwc_conv."""
+    x = _image(x, layout)
     codes, x_scale = _dynamic(x, (1, 2, 3))
     acc = F.conv2d(_pad(_nchw(codes.to(torch.float64)), pads), w.to(torch.float64).permute(0, 3, 1, 2), None,
                    tuple(strides), 0, tuple(dilations), group)

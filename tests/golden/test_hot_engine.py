@@ -109,6 +109,12 @@ def nhwc_conv(r):
     return convolution(r, r.one(1, 3, 3, 8, 21, 70), r.one(1, 5, 16, 33, 64), 1)
 
 
+def image(r):
+    """The caller's NCHW image of few channels."""
+    (x, *rest), attrs = convolution(r, r.int(1, 4), r.one(1, 16, 33, 64), 1)
+    return [np.ascontiguousarray(x.transpose(0, 3, 1, 2)), *rest], attrs | {"layout": "nchw"}
+
+
 def grouped(r):
     group = r.int(2, 4)
     return convolution(r, group * r.one(2, 3, 9), group * r.one(1, 4, 17), group)
@@ -150,7 +156,8 @@ def nhwc_avg_pool(r):
 
 
 SWEEPS = {"linear": linear, "linear of activations": linear_of_activations, "matmul": matmul, "nhwc_conv": nhwc_conv,
-          "nhwc_conv grouped": grouped, "nhwc_conv depthwise": depthwise, "nhwc_conv_transpose": nhwc_conv_transpose,
+          "nhwc_conv image": image, "nhwc_conv grouped": grouped, "nhwc_conv depthwise": depthwise,
+          "nhwc_conv_transpose": nhwc_conv_transpose,
           "nhwc_max_pool": nhwc_max_pool, "nhwc_avg_pool": nhwc_avg_pool}
 
 
@@ -264,6 +271,8 @@ def test_large_windows():
     ("nhwc_conv", [(1, 5, 5, 4), (4, 3, 3, 4)], {"group": 3}, "groups"),
     ("nhwc_conv", [(1, 5, 5, 4), (4, 3, 3, 4)], {"pads": [1, 1, 1]}, "pads"),
     ("nhwc_conv", [(1, 2, 5, 4), (4, 3, 3, 4)], {}, "height"),
+    ("nhwc_conv", [(1, 4, 5, 5), (4, 3, 3, 4)], {"layout": "ncwh"}, "layout"),
+    ("nhwc_conv", [(1, 5, 5, 5), (4, 3, 3, 5)], {"layout": "nchw"}, "few channels"),
     ("nhwc_max_pool", [(1, 5, 5, 4)], {"kernel": [3]}, "kernel"),
     ("nhwc_avg_pool", [(1, 5, 5, 4)], {"kernel": [3, 3], "include": [-1, 0, 0, 0]}, "include"),
 ])

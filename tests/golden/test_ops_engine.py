@@ -331,6 +331,27 @@ def test_cases(op):
             check(name, inputs, attrs, *outputs, rtol=1e-4, atol=5e-5)
 
 
+@pytest.mark.parametrize("x_type", ["float32", "int8"])
+@pytest.mark.parametrize("case", range(24))
+def test_int8_images(x_type, case):
+    """First layers: NCHW and NHWC images of few channels, quantized on the way in when they are float32; the same bytes."""
+    r = np.random.default_rng(case)
+    c, o = int(r.integers(1, 5)), int(r.choice([3, 16, 33, 70]))
+    kh, kw = ((1, 1), (3, 3), (7, 7), (2, 5), (5, 3), (10, 4))[case % 6]
+    h, w, dilation = int(r.integers(kh * 2, 30)), int(r.integers(kw * 2, 40)), int(r.choice([1, 1, 2]))
+    attrs = {"strides": [int(s) for s in r.integers(1, 4, 2)], "pads": [int(p) for p in r.integers(0, 4, 4)],
+             "dilations": [dilation, 1 if kw > 4 else dilation], "x_zero": int(r.integers(-9, 9)), "y_zero": 4,
+             "layout": ("nchw", "nhwc")[int(r.integers(0, 2))]}
+    shape = (2, c, h, w) if attrs["layout"] == "nchw" else (2, h, w, c)
+    x = r.integers(-128, 128, shape).astype("int8")
+    if x_type == "float32":
+        attrs["x_scale"] = 0.25 if case % 2 else float(np.float32(0.0173))
+        x = (x * np.float32(attrs["x_scale"] * 1.1)).astype("float32")  # some are cut off, and some are in the middle
+    inputs = [x, r.integers(-127, 128, (o, kh, kw, c)).astype("int8"), r.integers(-500, 500, o).astype("int32"),
+              (r.random(o) * 0.01 + 0.001).astype("float32")]
+    check("nhwc_qconv", inputs, attrs, fixed=range(1, 4))
+
+
 def test_lists_agree():
     assert ENGINE <= set(OPS), f"in ops.def but not in OPS: {sorted(ENGINE - set(OPS))}"
     assert set(OPS) - ENGINE == (FOLDED | REWRITTEN) & set(OPS), \

@@ -38,8 +38,16 @@ static void direct(const geometry *g, bool transposed, const float *x, const flo
                     }
 }
 
-static void check_net(const char *name, const geometry *g, bool transposed) {
-    const size_t x_dim[4] = {g->n, g->h, g->w, g->c}, w_dim[4] = {g->o, g->kh, g->kw, g->c / g->group}, b_dim[1] = {g->o};
+/* x [N,H,W,C] as [N,C,H,W] */
+static void to_planes(const geometry *g, const float *x, float *out) {
+    const size_t pixels = g->h * g->w;
+    for (size_t n = 0; n < g->n; n++)
+        for (size_t p = 0; p < pixels; p++)
+            for (size_t c = 0; c < g->c; c++) out[(n * g->c + c) * pixels + p] = x[(n * pixels + p) * g->c + c];
+}
+
+static void check_net(const char *name, const geometry *g, bool transposed, bool planar) {
+    const size_t x_dim[4] = {g->n, planar ? g->c : g->h, planar ? g->h : g->w, planar ? g->w : g->c}, w_dim[4] = {g->o, g->kh, g->kw, g->c / g->group}, b_dim[1] = {g->o};
     const size_t y_dim[4] = {g->n, out_length(g, 0, transposed), out_length(g, 1, transposed), g->o};
     const size_t w_count = g->o * g->kh * g->kw * (g->c / g->group), y_count = y_dim[0] * y_dim[1] * y_dim[2] * y_dim[3];
     float *w = check_alloc(w_count * sizeof(float)), *b = check_alloc(g->o * sizeof(float));
@@ -57,6 +65,7 @@ static void check_net(const char *name, const geometry *g, bool transposed) {
     build_attr_ints(net_of, "dilations", 2, g->dilations);
     if (transposed) build_attr_ints(net_of, "output_padding", 2, g->extra);
     build_attr_int(net_of, "group", (int64_t)g->group);
+    if (planar) build_attr_string(net_of, "layout", "nchw");
     size_t bytes;
     const void *file = build_file(net_of, &bytes);
     mcc_net *net;
@@ -70,6 +79,7 @@ static void check_net(const char *name, const geometry *g, bool transposed) {
         direct(g, transposed, mcc_input(net, 0)->data, w, b, want, size);
         float *copy = check_alloc(mcc_input(net, 0)->bytes);
         memcpy(copy, mcc_input(net, 0)->data, mcc_input(net, 0)->bytes);
+        if (planar) to_planes(g, mcc_input(net, 0)->data, copy);
         for (unsigned threads = 1; threads <= 3; threads++) {
             memcpy(mcc_input(net, 0)->data, copy, mcc_input(net, 0)->bytes); /* its place may be reused */
             mcc_set_threads(net, threads);
@@ -89,7 +99,7 @@ static void check_net(const char *name, const geometry *g, bool transposed) {
     check_free_all(name);
 }
 
-static void sweep(const char *name, bool transposed, bool depthwise) {
+static void sweep(const char *name, bool transposed, bool depthwise, bool planar) {
     size_t cases = 0;
     while (cases < 150 && !check_failed()) {
         geometry g = {.n = (size_t)check_int(1, 2), .h = (size_t)check_int(1, 11), .w = (size_t)check_int(1, 19),
@@ -104,17 +114,19 @@ static void sweep(const char *name, bool transposed, bool depthwise) {
         g.group = (size_t)(depthwise ? check_int(2, 37) : check_int(0, 2) ? 1 : check_int(2, 3));
         g.c = g.group * (size_t)(depthwise ? 1 : check_int(1, 21));
         g.o = g.group * (size_t)(depthwise ? check_int(0, 3) ? 1 : check_int(2, 3) : check_int(1, 40));
+        if (planar) g.group = 1, g.c = (size_t)check_int(1, 4);
         if (!transposed && ((int64_t)g.h + g.pads[0] + g.pads[2] <= g.dilations[0] * ((int64_t)g.kh - 1) ||
                             (int64_t)g.w + g.pads[1] + g.pads[3] <= g.dilations[1] * ((int64_t)g.kw - 1))) continue;
         if (transposed && ((int64_t)out_length(&g, 0, true) < 1 || (int64_t)out_length(&g, 1, true) < 1)) continue;
-        check_net(name, &g, transposed);
+        check_net(name, &g, transposed, planar);
         cases++;
     }
     check_ok(name, cases);
 }
 
 void check_conv(void) {
-    sweep("nhwc_conv", false, false);
-    sweep("nhwc_conv, depthwise", false, true);
-    sweep("nhwc_conv_transpose", true, false);
+    sweep("nhwc_conv", false, false, false);
+    sweep("nhwc_conv, NCHW image", false, false, true);
+    sweep("nhwc_conv, depthwise", false, true, false);
+    sweep("nhwc_conv_transpose", true, false, false);
 }

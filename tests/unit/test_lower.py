@@ -75,8 +75,8 @@ def test_every_stage_keeps_the_numbers(name, stage):
 def test_transposes_cancel():
     nodes = lower(trunk()).nodes
     moves = [n for n in nodes if n.op == "transpose"]
-    # the image comes in as NCHW; the shuffle is an op of its own; nothing else moves
-    assert [list(n.attrs["perm"]) for n in moves] == [[0, 2, 3, 1]]
+    # the first layer reads the image as it comes, NCHW; the shuffle is an op of its own; nothing else moves
+    assert not moves and nodes[0].attrs["layout"] == "nchw"
     assert [(n.attrs["groups"], len(n.inputs), n.attrs["sizes"]) for n in nodes if n.op == "channel_shuffle"] == [(2, 1, [8])]
     assert not {"batch_norm", "sigmoid", "flatten", "global_average_pool"} & {n.op for n in nodes}
 
@@ -95,6 +95,27 @@ def test_concat_and_split_join_the_shuffle():
     assert not any(n.op == "concat" for n in lowered.nodes)
     for got, want in zip(outputs(lowered), outputs(graph), strict=True):
         np.testing.assert_allclose(got, want, atol=2e-5, rtol=1e-4)
+
+
+def first_layers() -> Graph:
+    """Two images, of three channels and of one; one of them is read by another op too."""
+    s = Sketch()
+    a, b = s.input("a", 1, 3, 9, 8), s.input("b", 1, 1, 9, 8)
+    y = s("conv", a, s.weight("a.weight", 8, 3, 3, 3), pads=[1, 1, 1, 1])
+    z = s("conv", b, s.weight("b.weight", 8, 1, 3, 3), pads=[1, 1, 1, 1])
+    return s.graph(s("add", y, z), s("relu", a))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_first_layers_read_the_image(precision, calibrated):
+    graph, r = first_layers(), np.random.default_rng(3)
+    given = {v.name: r.standard_normal(v.shape).astype(np.float32) for v in graph.inputs}
+    lowered = lower(graph, precision=precision, **({"calibration": [given]} if calibrated and precision == "int8" else {}))
+    layers = [n for n in lowered.nodes if n.op in ("nhwc_conv", "nhwc_qconv", "nhwc_dqconv")]
+    assert [n.attrs.get("layout") for n in layers] == ["nchw", "nchw"]
+    assert all(n.inputs[0] in lowered.inputs for n in layers)
+    assert not any(n.op in ("transpose", "quantize_linear") and n.inputs[0] in lowered.inputs for n in lowered.nodes)
 
 
 def test_residual_and_activation_join_the_layer():

@@ -1,0 +1,97 @@
+/* image.c: see image.h. */
+#include "image.h"
+
+#include <string.h>
+
+bool mcc_image_fits(const mcc_window *v) {
+    return v->group == 1 && v->c >= 1 && v->c <= MCC_IMAGE_CHANNELS && v->kh <= MCC_IMAGE_WINDOW && v->kw <= MCC_IMAGE_WINDOW &&
+           v->c * v->kh * v->kw <= MCC_IMAGE_WINDOW;
+}
+
+void mcc_image_init(mcc_image *g, const mcc_window *v, size_t elem, const mcc_gemm_set *set, int fill) {
+    *g = (mcc_image){.window = *v, .elem = elem, .planes = v->planar ? v->c : 1, .unit = v->planar ? 1 : v->c, .fill = fill};
+    g->k = v->c * v->kh * v->kw;
+    g->row = (g->k + set->kr - 1) / set->kr * set->kr;
+    g->run = v->kw * g->unit * elem;
+    g->chunk = 4;
+    while (g->chunk < g->run && g->chunk < 64) g->chunk *= 2;
+    if (g->chunk < g->run) g->chunk = g->run;
+}
+
+size_t mcc_image_weight(const mcc_image *g, size_t at) {
+    const size_t cells = g->window.kh * g->window.kw * g->unit;
+    return g->planes == 1 ? at : at % cells * g->planes + at / cells;
+}
+
+/* A window wholly inside of the image. `chunk` bytes are copied for each run, what is too much is written over by the
+ * next one. */
+static inline __attribute__((always_inline)) char *inside(const mcc_image *g, const char *at, size_t plane, size_t line,
+                                                          size_t chunk, char *to) {
+    for (size_t p = 0; p < g->planes; p++, at += plane) {
+        const char *from = at;
+        for (size_t ky = 0; ky < g->window.kh; ky++, from += line, to += g->run) memcpy(to, from, chunk);
+    }
+    return to;
+}
+
+/* Any window: each run is what is inside, between pads. */
+static void any(const mcc_image *g, const char *image, size_t plane, size_t line, int64_t iy, int64_t ix, char *to) {
+    const mcc_window *v = &g->window;
+    const size_t cell = g->unit * g->elem;
+    const int64_t w = (int64_t)v->w, kw = (int64_t)v->kw;
+    memset(to, g->fill, g->k * g->elem);
+    for (size_t p = 0; p < g->planes; p++, image += plane)
+        for (size_t ky = 0; ky < v->kh; ky++, to += g->run) {
+            const int64_t y = iy + (int64_t)(ky * v->dh);
+            if (y < 0 || y >= (int64_t)v->h) continue;
+            const char *from = image + (size_t)y * line;
+            if (v->dw == 1) {
+                const int64_t first = ix < 0 ? -ix : 0, end = w - ix < kw ? w - ix : kw;
+                if (first < end) memcpy(to + (size_t)first * cell, from + (size_t)(ix + first) * cell, (size_t)(end - first) * cell);
+                continue;
+            }
+            for (int64_t kx = 0; kx < kw; kx++) {
+                const int64_t x = ix + kx * (int64_t)v->dw;
+                if (x >= 0 && x < w) memcpy(to + (size_t)kx * cell, from + (size_t)x * cell, cell);
+            }
+        }
+}
+
+void mcc_image_place(const void *arg, size_t group, size_t first, size_t rows, size_t mr, void *scratch, const void **table,
+                     size_t *w, size_t *c) {
+    const mcc_image *g = arg;
+    const mcc_window *v = &g->window;
+    const size_t cell = g->unit * g->elem, line = v->w * cell, plane = v->h * line, row = g->row * g->elem;
+    const int64_t reach_y = (int64_t)(v->dh * (v->kh - 1)), reach_x = (int64_t)(v->dw * (v->kw - 1));
+    const int64_t over = (int64_t)((g->chunk - g->run + cell - 1) / cell); /* cells that a chunk reads past its run */
+    const bool dense = v->dw == 1 || v->kw == 1;
+    char *to = scratch;
+    size_t ox = first % v->ow, oy = first / v->ow % v->oh, image = first / v->ow / v->oh;
+    (void)group, (void)w;
+    for (size_t i = 0; i < rows; i++, to += row) {
+        const int64_t iy = (int64_t)(oy * v->sh) - v->top, ix = (int64_t)(ox * v->sw) - v->left;
+        const char *base = (const char *)g->x + image * g->planes * plane;
+        /* Cells of the plane behind the window's last one: the last plane of all may not be left. */
+        const int64_t behind = ((int64_t)v->h - iy - reach_y) * (int64_t)v->w - ix - reach_x - 1;
+        if (dense && iy >= 0 && iy + reach_y < (int64_t)v->h && ix >= 0 && ix + reach_x < (int64_t)v->w && behind >= over) {
+            const char *at = base + (size_t)iy * line + (size_t)ix * cell;
+            switch (g->chunk) {
+            case 4: inside(g, at, plane, line * v->dh, 4, to); break;
+            case 8: inside(g, at, plane, line * v->dh, 8, to); break;
+            case 16: inside(g, at, plane, line * v->dh, 16, to); break;
+            case 32: inside(g, at, plane, line * v->dh, 32, to); break;
+            case 64: inside(g, at, plane, line * v->dh, 64, to); break;
+            default: inside(g, at, plane, line * v->dh, g->chunk, to);
+            }
+        } else {
+            any(g, base, plane, line, iy, ix, to);
+        }
+        table[i] = to;
+        if (++ox == v->ow) {
+            ox = 0;
+            if (++oy == v->oh) oy = 0, image++;
+        }
+    }
+    for (size_t i = rows; i < mr; i++) table[i] = table[rows - 1];
+    *c = first * v->o;
+}
