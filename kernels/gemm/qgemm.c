@@ -6,6 +6,7 @@
 
 #include "../core/element.h"
 #include "../core/isa.h"
+#include "../core/registry.h"
 
 int32_t mcc_gemm_s8_offset(const mcc_gemm_set *set) {
     return set->serve[0]->isa == MCC_ISA_avx512vnni ? 128 : 0;
@@ -19,13 +20,14 @@ size_t mcc_gemm_s8_column(const mcc_gemm_set *set, size_t p) {
 
 /* --- which ------------------------------------------------------------------------------------------------------ */
 
-static void set_of(const mcc_gemm_kernel *like, mcc_gemm_set *set) {
+/* The kernels that share `like`'s panels, those of up to `tallest` rows. */
+static void set_of(const mcc_gemm_kernel *like, size_t tallest, mcc_gemm_set *set) {
     size_t count;
     const mcc_gemm_kernel *g = mcc_gemm_kernels(&count);
     memset(set, 0, sizeof *set);
     set->nr = like->nr, set->kr = like->kr;
     for (; count--; g++) {
-        if (g->type != MCC_S8 || g->isa != like->isa || g->nr != like->nr || g->kr != like->kr) continue;
+        if (g->type != MCC_S8 || g->isa != like->isa || g->nr != like->nr || g->kr != like->kr || g->mr > tallest) continue;
         if (g->mr > set->mr) set->mr = g->mr, set->serve[0] = g;
         for (size_t m = 1; m <= g->mr; m++)
             if (!set->serve[m] || g->mr < set->serve[m]->mr) set->serve[m] = g;
@@ -39,8 +41,14 @@ void mcc_gemm_s8_pick(size_t n, mcc_gemm_set *set, mcc_gemm_set *last) {
     size_t count, least = SIZE_MAX;
     const mcc_gemm_kernel *table = mcc_gemm_kernels(&count), *end = table + count, *first = NULL, *main = NULL, *rest = NULL;
     const uint32_t have = mcc_isa();
-    for (const mcc_gemm_kernel *g = table; g < end && !first; g++)
-        if (g->type == MCC_S8 && (g->isa & have) == g->isa) first = g; /* the C line needs nothing */
+    for (const mcc_gemm_kernel *g = table; g < end; g++) {
+        if (g->type != MCC_S8 || (g->isa & have) != g->isa) continue;
+        if (!first) first = g; /* the C line needs nothing, so there is one */
+        if (!mcc_kernel_forced(g->name)) continue;
+        set_of(g, g->mr, set);
+        set_of(g, g->mr, last);
+        return;
+    }
     for (const mcc_gemm_kernel *g = first; g < end; g++) {
         if (g->type != MCC_S8 || g->isa != first->isa) continue;
         const size_t full = n / g->nr, over = n % g->nr;
@@ -48,11 +56,11 @@ void mcc_gemm_s8_pick(size_t n, mcc_gemm_set *set, mcc_gemm_set *last) {
             if (r->type != MCC_S8 || r->isa != first->isa || r->kr != g->kr) continue;
             if (over ? r->nr < over || r->nr > g->nr : r->nr != g->nr) continue;
             const size_t total = (full < SIZE_MAX / 65536 ? full : SIZE_MAX / 65536) * cost(g) + (over ? cost(r) : 0);
-            if (total < least) least = total, main = g, rest = r;
+            if (total < least) least = total, main = full ? g : r, rest = r;
         }
     }
-    set_of(main, set);
-    set_of(rest, last);
+    set_of(main, MCC_GEMM_MAX_MR, set);
+    set_of(rest, MCC_GEMM_MAX_MR, last);
 }
 
 /* --- packing ------------------------------------------------------------------------------------------------------ */
