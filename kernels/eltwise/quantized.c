@@ -7,6 +7,7 @@
 #include "../core/ops.h"
 #include "../core/registry.h"
 #include "qrow.h"
+#include "qtable.h"
 
 static const mcc_qrow_kernel table[] = {
 #define QROW(what, sign, isa) {"qrow_s8_" #what "_" #isa, MCC_ISA_##isa, sign, mcc_qrow_s8_##what##_##isa},
@@ -41,7 +42,7 @@ typedef struct state {
     mcc_walk walk;
 } state;
 
-typedef struct job { const state *s; const mcc_node *node; } job;
+typedef struct job { const state *s; const mcc_node *node; mcc_qtable_fn *look_up; } job;
 
 static void rows(void *arg, size_t begin, size_t end, unsigned thread) {
     const job *j = arg;
@@ -55,7 +56,7 @@ static void rows(void *arg, size_t begin, size_t end, unsigned thread) {
         const size_t at = begin, n = mcc_walk_next(w, &begin, end, &row, &column);
         j->s->kernel->fn(n, a + mcc_walk_at(w, 0, row, column), w->step[0], b + mcc_walk_at(w, 1, row, column), w->step[1],
                          y + at, &j->s->p);
-        for (size_t i = at; table8 && i < at + n; i++) y[i] = ((const int8_t *)table8->data)[y[i] + 128];
+        if (table8) j->look_up(n, y + at, y + at, table8->data);
     }
 }
 
@@ -85,7 +86,7 @@ mcc_status mcc_prepare_qadd(mcc_net *net, mcc_node *node) { return prepare(net, 
 mcc_status mcc_prepare_qmul(mcc_net *net, mcc_node *node) { return prepare(net, node, '*'); }
 
 void mcc_run_qadd(const mcc_node *node, mcc_exec *exec) {
-    job j = {node->state, node};
+    job j = {node->state, node, mcc_qtable_pick()->fn};
     mcc_parallel(exec, node->out[0]->count, 4096, rows, &j);
 }
 void mcc_run_qmul(const mcc_node *node, mcc_exec *exec) { mcc_run_qadd(node, exec); }
@@ -97,15 +98,14 @@ mcc_status mcc_prepare_qlut(mcc_net *net, mcc_node *node) {
     const mcc_tensor *x = node->in[0], *t = node->in[1], *y = node->out[0];
     MCC_NEED(x->type == MCC_S8 && y->type == MCC_S8 && mcc_same_shape(x, y), "x and y are int8 of one shape");
     MCC_NEED(t->constant && t->type == MCC_S8 && t->count == 256, "the table is 256 constant int8");
+    node->kernel = mcc_qtable_pick()->name;
     return mcc_dense_inputs(net, node);
 }
 
 static void look_up(void *arg, size_t begin, size_t end, unsigned thread) {
     const mcc_node *node = arg;
-    const int8_t *x = node->in[0]->data, *t = node->in[1]->data;
-    int8_t *y = node->out[0]->data;
     (void)thread;
-    for (size_t i = begin; i < end; i++) y[i] = t[x[i] + 128];
+    mcc_qtable_pick()->fn(end - begin, (const int8_t *)node->in[0]->data + begin, (int8_t *)node->out[0]->data + begin, node->in[1]->data);
 }
 
 void mcc_run_qlut(const mcc_node *node, mcc_exec *exec) {

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../core/element.h"
+#include "../eltwise/qtable.h"
 #include "qfinish.h"
 #include "qgemm.h"
 
@@ -54,7 +55,7 @@ size_t mcc_qgemm_space(const mcc_qgemm *g, size_t m, bool placed) {
 }
 
 void mcc_table_s8(int8_t *y, size_t count, const int8_t *table) {
-    for (size_t i = 0; i < count; i++) y[i] = table[y[i] + 128];
+    mcc_qtable_pick()->fn(count, y, y, table);
 }
 
 /* A tile whose result is float32: sums to the stack, then row by row. `first`: its first row in the whole product. */
@@ -136,8 +137,10 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
         }
     }
     const size_t j = first * g->set.nr, n = (end < g->panels ? end * g->set.nr : g->n) - j, at = row * job->c_stride + batch * g->n + j;
-    if (job->out == MCC_Q_S8 && job->table)
-        for (size_t i = 0; i < rows; i++) mcc_table_s8((int8_t *)job->c + at + i * job->c_stride, n, job->table);
+    if (job->out == MCC_Q_S8 && job->table) {
+        const size_t runs = n == job->c_stride ? 1 : rows, run = n * (rows / runs);
+        for (size_t i = 0; i < runs; i++) mcc_table_s8((int8_t *)job->c + at + i * job->c_stride, run, job->table);
+    }
     if (job->out == MCC_Q_F32 || job->out == MCC_Q_DYN)
         mcc_epilogue_after(&job->post, (float *)job->c + at, rows, n, job->c_stride);
 }

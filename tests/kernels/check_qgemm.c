@@ -5,6 +5,7 @@
 #include "../../kernels/core/isa.h"
 #include "../../kernels/dwconv/dwconv_s8.h"
 #include "../../kernels/eltwise/qrow.h"
+#include "../../kernels/eltwise/qtable.h"
 #include "../../kernels/gemm/qgemm.h"
 #include "check.h"
 
@@ -214,6 +215,18 @@ static void check_row(const mcc_qrow_kernel *k, size_t n, size_t a_step, size_t 
     check_free_all(k->name);
 }
 
+/* --- tables ---------------------------------------------------------------------------------------------------------- */
+
+static void check_table(const mcc_qtable_kernel *k, size_t n, bool in_place) {
+    int8_t *x = check_alloc_end(n), *y = in_place ? x : check_alloc_end(n), *table = check_alloc(256), *before = check_alloc(n + 1);
+    for (size_t i = 0; i < n; i++) before[i] = x[i] = (int8_t)(i < 256 ? (int)i - 128 : check_int(-128, 127));
+    for (size_t i = 0; i < 256; i++) table[i] = (int8_t)check_int(-128, 127);
+    k->fn(n, x, y, table);
+    for (size_t i = 0; i < n && !check_failed(); i++)
+        if (y[i] != table[before[i] + 128]) check_fail(k->name, "n=%zu at %zu: %d, want %d", n, i, y[i], table[before[i] + 128]);
+    check_free_all(k->name);
+}
+
 void check_qgemm(void) {
     size_t count;
     const mcc_gemm_kernel *g = mcc_gemm_kernels(&count);
@@ -248,5 +261,13 @@ void check_qgemm(void) {
         for (size_t n = 1; n <= 70; n++)
             for (size_t steps = 1; steps < 4 && !check_failed(); steps++, cases++) check_row(r, n, steps & 1, steps >> 1);
         check_ok(r->name, cases);
+    }
+    const mcc_qtable_kernel *t = mcc_qtable_kernels(&count);
+    for (; count--; t++) {
+        if (!check_can(t->name, t->isa)) continue;
+        static const size_t sizes[] = {0, 1, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 200, 256, 300, 1001};
+        size_t cases = 0;
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++, cases += 2) check_table(t, sizes[i], false), check_table(t, sizes[i], true);
+        check_ok(t->name, cases);
     }
 }
