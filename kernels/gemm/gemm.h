@@ -30,7 +30,7 @@ typedef struct mcc_requant {
 /* int8 tile. A panel is, for NR columns: int32 bias[NR] (less x_zero times the column's sum of weights), float scale[NR],
  * then w[taps][ceil(k / KR)][NR][KR] int8, zero where k ends inside a group of KR.
  *      acc[i][j] = bias[j] + sum over t < taps, q < k of rows[t * MR + i][q] * w[t][q][j]
- * With q: c is int8, c[i * c_stride + j] = requantized acc; residual is int8, like c, or NULL.
+ * With q: c is int8, c[i * c_stride + j] = requantized acc; residual is int8, like c, or NULL; every |t| is below 2^31.
  * Without: c is int32 and gets acc. Writes exactly m x n of c. Kernels may ask for memory `ahead` bytes past each of
  * the panel's to be brought near.
  *

@@ -25,12 +25,11 @@ INLINE __m512i four(const int8_t *p) {
     return _mm512_set1_epi32(x);
 }
 
-/* How sums become bytes. The upper bound is applied in float, where it also tames what int32 does not hold; what is
- * below int32 converts to the least int32, so the lower bound can wait for the bytes. NaN ends at the lower bound. */
+/* How sums become bytes: both bounds wait for them, since |t| < 2^31 and saturation keeps the order. */
 typedef struct finish {
     const float *scale;
-    __m512 hi, r_scale;
-    __m512i zero, lo, r_zero;
+    __m512 r_scale, r_less;   /* of residuals: see `residuals` */
+    __m512i zero, lo, hi;
     __m512i compress, expand; /* int32 of V-wide lanes to the front, and back */
     __mmask64 some;
 } finish;
@@ -43,42 +42,49 @@ INLINE finish finish_of(const mcc_requant *q, const float *scale, size_t n, int 
     const __m512i expand3 = _mm512_set_epi32(0, 11, 10, 9, 0, 8, 7, 6, 0, 5, 4, 3, 0, 2, 1, 0);
     const __m512i expand2 = _mm512_set_epi32(0, 0, 7, 6, 0, 0, 5, 4, 0, 0, 3, 2, 0, 0, 1, 0);
     const __m512i expand1 = _mm512_set_epi32(0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0);
-    return (finish){.scale = scale, .hi = _mm512_set1_ps(q->hi), .r_scale = _mm512_set1_ps(q->r_scale),
+    return (finish){.scale = scale, .r_scale = _mm512_set1_ps(q->r_scale), .r_less = _mm512_set1_ps((float)(8388608 + 128 + q->r_zero)),
                     .zero = _mm512_set1_epi16((short)q->zero), .lo = _mm512_set1_epi8((char)((int32_t)q->lo + q->zero)),
-                    .r_zero = _mm512_set1_epi32(q->r_zero), .some = n >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << n) - 1,
+                    .hi = _mm512_set1_epi8((char)((int32_t)q->hi + q->zero)), .some = n >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << n) - 1,
                     .compress = V == 4 ? i : V == 3 ? compress3 : V == 2 ? compress2 : compress1,
                     .expand = V == 4 ? i : V == 3 ? expand3 : V == 2 ? expand2 : expand1};
 }
 
-/* Vector v before `zero` is added; r: NULL, or the row's residual, expanded. */
-INLINE __m512i code(const finish *f, int v, __m512i acc, const __m512i *r) {
-    __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), _mm512_loadu_ps(f->scale + 16 * v));
-    if (r) { /* bytes 4 * v + 0, 1, 2, 3 of each lane */
-        const __m512i at = _mm512_add_epi8(_mm512_set4_epi32(0x03808080, 0x02808080, 0x01808080, (int)0x00808080),
-                                           _mm512_set1_epi32(v << 26));
-        const __m512i wide = _mm512_srai_epi32(_mm512_shuffle_epi8(*r, at), 24);
-        y = _mm512_add_ps(y, _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(wide, f->r_zero)), f->r_scale));
-    }
-    return _mm512_cvtps_epi32(_mm512_min_ps(f->hi, y));
+/* What a row's residual adds to vectors 0 to 3: its bytes, less their zero point, times r_scale. A byte + 128 behind the
+ * exponent of 2^23 is the float 2^23 + byte + 128. */
+typedef struct addends { __m512 v[4]; } addends;
+
+INLINE __m512 addend(const finish *f, __m512i bits) {
+    return _mm512_mul_ps(_mm512_sub_ps(_mm512_castsi512_ps(bits), f->r_less), f->r_scale);
+}
+
+INLINE addends residuals(const finish *f, int V, const int8_t *residual) {
+    __m512i r = _mm512_xor_si512(_mm512_maskz_loadu_epi8(f->some, residual), _mm512_set1_epi8((char)0x80));
+    if (V < 4) r = _mm512_permutexvar_epi32(f->expand, r);
+    const __m512i none = _mm512_setzero_si512(), top = _mm512_set1_epi16(0x4B00);
+    const __m512i low = _mm512_unpacklo_epi8(r, none), high = _mm512_unpackhi_epi8(r, none);
+    return (addends){{addend(f, _mm512_unpacklo_epi16(low, top)), addend(f, _mm512_unpackhi_epi16(low, top)),
+                      addend(f, _mm512_unpacklo_epi16(high, top)), addend(f, _mm512_unpackhi_epi16(high, top))}};
+}
+
+/* Vector v before `zero` is added. */
+INLINE __m512i code(const finish *f, int v, __m512i acc, const addends *add) {
+    const __m512 t = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), _mm512_loadu_ps(f->scale + 16 * v));
+    return _mm512_cvtps_epi32(add ? _mm512_add_ps(t, add->v[v]) : t);
 }
 
 /* One row of V vectors. */
 INLINE void put(const finish *f, int V, int8_t *c, const int8_t *residual, __m512i a0, __m512i a1, __m512i a2, __m512i a3) {
-    __m512i r = f->lo;
-    const __m512i *with = NULL;
-    if (residual) {
-        r = _mm512_maskz_loadu_epi8(f->some, residual);
-        if (V < 4) r = _mm512_permutexvar_epi32(f->expand, r);
-        with = &r;
-    }
-    const __m512i c0 = code(f, 0, a0, with), c1 = V > 1 ? code(f, 1, a1, with) : c0;
+    addends sums;
+    const addends *add = NULL;
+    if (residual) sums = residuals(f, V, residual), add = &sums;
+    const __m512i c0 = code(f, 0, a0, add), c1 = V > 1 ? code(f, 1, a1, add) : c0;
     const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(c0, c1), f->zero);
     __m512i high = low;
     if (V > 2) {
-        const __m512i c2 = code(f, 2, a2, with), c3 = V > 3 ? code(f, 3, a3, with) : c2;
+        const __m512i c2 = code(f, 2, a2, add), c3 = V > 3 ? code(f, 3, a3, add) : c2;
         high = _mm512_adds_epi16(_mm512_packs_epi32(c2, c3), f->zero);
     }
-    __m512i y = _mm512_max_epi8(_mm512_packs_epi16(low, high), f->lo);
+    __m512i y = _mm512_min_epi8(_mm512_max_epi8(_mm512_packs_epi16(low, high), f->lo), f->hi);
     if (V < 4) y = _mm512_permutexvar_epi32(f->compress, y);
     _mm512_mask_storeu_epi8(c, f->some, y);
 }

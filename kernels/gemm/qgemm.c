@@ -2,6 +2,7 @@
 #include "qgemm.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../core/element.h"
@@ -69,32 +70,35 @@ static size_t depth_of(const mcc_qgemm *g) {
     return g->taps * ((g->k + g->set.kr - 1) / g->set.kr) * g->set.kr;
 }
 
-/* One panel: `width` columns of a weight whose columns are taps * k int8. */
-static void pack_panel(const mcc_qgemm *g, const mcc_gemm_set *set, uint8_t *out, size_t width, const int8_t *w, const int32_t *bias,
+/* One panel: `width` columns of a weight whose columns are taps * k int8. Returns the largest |sum * scale| there can be. */
+static double pack_panel(const mcc_qgemm *g, const mcc_gemm_set *set, uint8_t *out, size_t width, const int8_t *w, const int32_t *bias,
                        const float *scale, int32_t x_zero) {
     const size_t nr = set->nr, kr = set->kr, depth = g->taps * g->k, tap = (g->k + kr - 1) / kr * kr * nr;
     const int32_t shift = x_zero + mcc_gemm_s8_offset(set);
     int32_t *b = (int32_t *)(void *)out;
     float *s = (float *)(void *)(b + nr);
+    double top = 0;
     memset(out, 0, nr * (sizeof *b + sizeof *s) + nr * depth_of(g));
     for (size_t p = 0; p < nr; p++) {
         const size_t j = mcc_gemm_s8_column(set, p);
         if (j >= width) continue;
-        int64_t sum = 0;
+        int64_t sum = 0, size = 0;
         const int8_t *from = w + j * depth;
-        for (size_t d = 0; d < depth; d++) sum += from[d];
+        for (size_t d = 0; d < depth; d++) sum += from[d], size += abs(from[d]);
         /* Wraps as the kernels' sums do; the true result fits. */
         b[p] = (int32_t)(uint32_t)((bias ? bias[j] : 0) - sum * shift);
         s[p] = scale ? scale[j] : 1.0f;
+        top = fmax(top, fabs(s[p]) * ((double)size * 255 + fabs(bias ? (double)bias[j] : 0)));
         int8_t *packed = (int8_t *)(s + nr) + p * kr;
         for (size_t t = 0; t < g->taps; t++, packed += tap, from += g->k)
             for (size_t d = 0; d < g->k; d += kr) memcpy(packed + d * nr, from + d, g->k - d < kr ? g->k - d : kr);
     }
+    return top;
 }
 
 mcc_status mcc_qgemm_pack(mcc_net *net, mcc_qgemm *g, size_t groups, size_t n, size_t k, size_t taps, const int8_t *w,
                           const int32_t *bias, const float *scale, int32_t x_zero) {
-    g->n = n, g->k = k, g->taps = taps;
+    g->n = n, g->k = k, g->taps = taps, g->top = 0;
     mcc_gemm_s8_pick(n, &g->set, &g->last);
     const size_t nr = g->set.nr, column = sizeof(int32_t) + sizeof(float);
     g->panels = n / nr + (n % nr != 0);
@@ -108,8 +112,9 @@ mcc_status mcc_qgemm_pack(mcc_net *net, mcc_qgemm *g, size_t groups, size_t n, s
         for (size_t p = 0; p < g->panels; p++) {
             const size_t j = p * nr, at = group * n + j;
             const mcc_gemm_set *set = p + 1 < g->panels ? &g->set : &g->last;
-            pack_panel(g, set, out + group * g->group_bytes + p * g->panel, n - j < set->nr ? n - j : set->nr, w + at * taps * k,
+            const double top = pack_panel(g, set, out + group * g->group_bytes + p * g->panel, n - j < set->nr ? n - j : set->nr, w + at * taps * k,
                        bias ? bias + at : NULL, scale ? scale + at : NULL, x_zero);
+            g->top = fmax(g->top, top);
         }
     return MCC_OK;
 }

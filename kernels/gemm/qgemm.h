@@ -20,6 +20,7 @@ typedef struct mcc_qgemm {
     size_t n, k, taps, panels, panel; /* panel: bytes from one to the next */
     const uint8_t *w;                 /* packed, groups one after another */
     size_t group_bytes;               /* packed bytes of one group */
+    double top;                       /* no |float(acc) * scale| is above this */
 } mcc_qgemm;
 
 /* Packs `groups` weights of n columns each: element (g, j, d), d < taps * k, stands at ((g * n + j) * taps * k + d), int8.

@@ -4,7 +4,7 @@
  * cache while the block's tiles use it, and the block's rows are made ready (shifted, found) once for all panels. The
  * spans are what the second-level cache holds (Goto and van de Geijn, "Anatomy of High-Performance Matrix
  * Multiplication", 2008, with the roles of the operands changed). */
-#include <string.h>
+#include <math.h>
 
 #include "../core/element.h"
 #include "../eltwise/qtable.h"
@@ -66,6 +66,27 @@ static void finish(const mcc_qjob *job, const int32_t *acc, size_t nr, size_t fi
                     job->bias ? job->bias + channel : NULL, job->residual ? job->residual + at : NULL, job->post.lo, job->post.hi);
 }
 
+/* A tile of a layer whose scales are so large that kernels cannot requantize it: by the definition, one by one. */
+static void requantize(const mcc_qjob *job, const int32_t *acc, const mcc_gemm_set *set, const uint8_t *panel, size_t rows, size_t n,
+                       size_t at) {
+    const float *scale = (const float *)(const void *)(panel + set->nr * sizeof(int32_t));
+    const mcc_requant *q = &job->requant;
+    for (size_t i = 0; i < rows; i++, acc += set->nr, at += job->c_stride)
+        for (size_t p = 0; p < set->nr; p++) {
+            const size_t j = mcc_gemm_s8_column(set, p);
+            if (j >= n) continue;
+            float t = (float)acc[j] * scale[p];
+            if (job->residual_s8) t += (float)(job->residual_s8[at + j] - q->r_zero) * q->r_scale;
+            t = t > q->lo ? t : q->lo;
+            t = t < q->hi ? t : q->hi;
+            ((int8_t *)job->c)[at + j] = (int8_t)((int32_t)rintf(t) + q->zero);
+        }
+}
+
+static bool is_wild(const mcc_qjob *job) {
+    return job->out == MCC_Q_S8 && !(job->gemm->top + 256 * fabs((double)job->requant.r_scale) < 0x1p30);
+}
+
 static size_t tiles_of(const mcc_gemm_set *set, size_t rows) { return (rows + set->mr - 1) / set->mr; }
 
 /* Tile t of a block: tiles differ by one row at most, so that none is left with a few. */
@@ -105,6 +126,7 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
     const void *small[MCC_GEMM_TABLE];
     void *space = (char *)job->space + thread * job->space_each;
     const void **table = job->place && job->space_each ? space : small;
+    const bool wild = is_wild(job);
     const mcc_gemm_set *placed = NULL;
     const int8_t *x = NULL;
     const size_t step = job->place ? 0 : ready(job, batch, row, rows, space, &x);
@@ -125,14 +147,15 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
             const size_t at = (row + r) * job->c_stride + batch * g->n + j;
             const int8_t *const *from = (const int8_t *const *)next;
             if (job->place) next += g->taps * kernel->mr;
-            if (job->out == MCC_Q_S8) {
+            if (job->out == MCC_Q_S8 && !wild) {
                 fn(some, n, g->k, g->taps, from, panel, (int8_t *)job->c + at, job->c_stride,
                    job->residual_s8 ? job->residual_s8 + at : NULL, &job->requant, ahead);
             } else if (job->out == MCC_Q_S32) {
                 fn(some, n, g->k, g->taps, from, panel, (int32_t *)job->c + at, job->c_stride, NULL, NULL, ahead);
             } else {
                 fn(some, n, g->k, g->taps, from, panel, acc, set->nr, NULL, NULL, ahead);
-                finish(job, acc, set->nr, row + r, some, batch * g->n + j, n, at);
+                if (wild) requantize(job, acc, set, panel, some, n, at);
+                else finish(job, acc, set->nr, row + r, some, batch * g->n + j, n, at);
             }
         }
     }
