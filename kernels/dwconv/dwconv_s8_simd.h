@@ -8,32 +8,36 @@
 
 enum { W(PIXELS) = 4 };
 
-/* `pixels` outputs (constant) from column `column` of the run on; channels [c, c + n). `edge`: some column may be a pad. */
+/* Where the cells of a tile are that may have pads. Not inlined: unrolled it is slower and much larger. */
+static __attribute__((noinline)) void W(point)(const mcc_dwconv_s8_in *in, size_t column, size_t columns, size_t kh, size_t c, const int8_t **table) {
+    for (size_t k = column - in->first; columns--; k++)
+        for (size_t ky = 0; ky < kh; ky++) *table++ = (k < in->inside ? in->x[ky] + k * in->step[ky] : in->fill) + c;
+}
+
+/* `pixels` outputs (constant) from column `column` of the run on; channels [c, c + n). edge: some column may be a pad. */
 VROW void W(tile)(size_t pixels, size_t kh, size_t kw, size_t stride, bool edge, const mcc_dwconv_s8_in *in, size_t column, size_t c,
                   size_t n, const uint8_t *block, size_t channels, void *y, const int8_t *residual, const mcc_requant *q) {
+    __asm__("" : "+r"(block)); /* else what it holds is loaded before the loop over tiles, and spilled */
     const int32_t *bias = (const int32_t *)(const void *)block;
     const float *scale = (const float *)(const void *)(bias + W(VC));
     const uint8_t *w = (const uint8_t *)(scale + W(VC));
-    const size_t groups = (kh + W(VT) - 1) / W(VT);
+    const size_t groups = (kh + W(VT) - 1) / W(VT), columns = (pixels - 1) * stride + kw;
+    const int8_t *at[5], *table[11 * 5];
+    if (edge) W(point)(in, column, columns, kh, c, table);
+    else
+        for (size_t ky = 0; ky < kh; ky++) at[ky] = in->x[ky] + (column - in->first) * in->step[ky] + c;
     W(iv) acc[W(PIXELS)][W(VA)];
     for (size_t i = 0; i < W(VA); i++) {
         acc[0][i] = W(i_load)(bias, i);
         for (size_t p = 1; p < pixels; p++) acc[p][i] = acc[0][i];
     }
-    const int8_t *at[5];
-    if (!edge)
-        for (size_t ky = 0; ky < kh; ky++) at[ky] = in->x[ky] + (column - in->first) * in->step[ky] + c;
-    _Pragma("GCC unroll 16") for (size_t k = 0; k < (pixels - 1) * stride + kw; k++) {
-        if (edge) {
-            const size_t from = column + k - in->first;
-            _Pragma("GCC unroll 5") for (size_t ky = 0; ky < kh; ky++)
-                at[ky] = (from < in->inside ? in->x[ky] + from * in->step[ky] : in->fill) + c;
-        }
+    _Pragma("GCC unroll 16") for (size_t k = 0; k < columns; k++) {
         _Pragma("GCC unroll 3") for (size_t g = 0; g < groups; g++) {
             W(xv) x[W(VT)];
             W(iv) data[W(VA)];
             const size_t rows = kh - g * W(VT) < W(VT) ? kh - g * W(VT) : W(VT);
-            _Pragma("GCC unroll 4") for (size_t r = 0; r < rows; r++) x[r] = W(x_load)(at[g * W(VT) + r], n);
+            _Pragma("GCC unroll 4") for (size_t r = 0; r < rows; r++)
+                x[r] = W(x_load)(edge ? table[k * kh + g * W(VT) + r] : at[g * W(VT) + r], n);
             W(group)(x, rows, data);
             _Pragma("GCC unroll 4") for (size_t p = 0; p < pixels; p++) {
                 const size_t kx = k - p * stride;
