@@ -48,23 +48,29 @@ void mcc_dwconv_pick(mcc_type type, const mcc_window *v, const mcc_dwconv_kernel
 
 enum {
     TABLE = 1024, /* pointers on the stack */
-    RUN = 48,     /* pixels per call of a row kernel: the rows they read fit the first-level cache for a block of channels */
+    LINES = 4,    /* output rows whose blocks of channels are made together, so that what they share is still in the cache */
 };
 
-/* Outputs of an axis whose whole window is inside the image: [first, last). */
-static void inside(size_t in, size_t out, size_t kernel, size_t stride, int64_t pad, size_t *first, size_t *last) {
-    const int64_t begin = pad > 0 ? (pad + (int64_t)stride - 1) / (int64_t)stride : 0;
-    const int64_t room = (int64_t)in + pad - (int64_t)kernel;
-    int64_t end = room < 0 ? 0 : room / (int64_t)stride + 1;
-    if (end > (int64_t)out) end = (int64_t)out;
-    *first = (size_t)(begin < end ? begin : 0);
-    *last = (size_t)(begin < end ? end : 0);
+void mcc_dwconv_see(const mcc_window *v, const void *x, size_t elem, const void *fill, size_t line, mcc_dwconv_in *in) {
+    const int64_t top = (int64_t)(line % v->oh * v->sh) - v->top, end = (int64_t)v->w + v->left;
+    const size_t pixel = v->c * elem, skip = v->left < 0 ? (size_t)-v->left * pixel : 0; /* a crop */
+    in->fill = fill;
+    in->first = v->left > 0 ? (size_t)v->left : 0;
+    in->inside = end > (int64_t)in->first ? (size_t)(end - (int64_t)in->first) : 0;
+    for (size_t ky = 0; ky < v->kh; ky++) {
+        const int64_t y = top + (int64_t)ky;
+        const bool there = y >= 0 && y < (int64_t)v->h && in->inside;
+        in->x[ky] = there ? (const char *)x + (line / v->oh * v->h + (size_t)y) * v->w * pixel + skip : fill;
+        in->step[ky] = there ? pixel : 0;
+    }
 }
 
-typedef struct rows { const mcc_dwconv_walk *w; size_t y0, y1, x0, x1; } rows;
+void mcc_dwconv_point(const mcc_dwconv_in *in, size_t column, size_t columns, size_t kh, const char **table) {
+    for (size_t k = column - in->first; columns--; k++)
+        for (size_t ky = 0; ky < kh; ky++) *table++ = k < in->inside ? in->x[ky] + k * in->step[ky] : in->fill;
+}
 
-static void by_taps(const rows *r, size_t p, size_t count, unsigned thread) {
-    const mcc_dwconv_walk *w = r->w;
+static void by_taps(const mcc_dwconv_walk *w, size_t p, size_t count, unsigned thread) {
     const mcc_runs runs = {.taps = w->window.kh * w->window.kw, .k = 1};
     const void *small[TABLE], **table = runs.taps <= TABLE ? small : (const void **)w->tables + thread * runs.taps;
     const size_t most = runs.taps <= TABLE ? TABLE / runs.taps : 1;
@@ -75,35 +81,30 @@ static void by_taps(const rows *r, size_t p, size_t count, unsigned thread) {
     }
 }
 
-static void some_rows(void *arg, size_t begin, size_t end, unsigned thread) {
-    const rows *r = arg;
-    const mcc_dwconv_walk *w = r->w;
+/* Output rows [line, line + count), count <= LINES. */
+static void by_rows(const mcc_dwconv_walk *w, size_t line, size_t count) {
     const mcc_window *v = &w->window;
-    for (size_t line = begin; line < end; line++) {
-        const size_t oy = line % v->oh, p = line * v->ow;
-        if (oy >= r->y0 && oy < r->y1 && r->x1 > r->x0) {
-            by_taps(r, p, r->x0, thread);
-            const size_t iy = line / v->oh * v->h + (size_t)((int64_t)(oy * v->sh) - v->top);
-            for (size_t ox = r->x0; ox < r->x1; ox += RUN) {
-                const size_t ix = (size_t)((int64_t)(ox * v->sw) - v->left);
-                w->row(w->arg, p + ox, r->x1 - ox < RUN ? r->x1 - ox : RUN, (const char *)w->x + (iy * v->w + ix) * v->c * w->elem);
-            }
-            by_taps(r, p + r->x1, v->ow - r->x1, thread);
-        } else {
-            by_taps(r, p, v->ow, thread);
-        }
-        if (w->after) w->after(w->arg, p, v->ow);
+    mcc_dwconv_in in[LINES];
+    for (size_t i = 0; i < count; i++) mcc_dwconv_see(v, w->x, w->elem, w->fill, line + i, in + i);
+    for (size_t c = 0; c < v->c; c += w->block)
+        for (size_t i = 0; i < count; i++)
+            w->row(w->arg, (line + i) * v->ow, v->ow, c, v->c - c < w->block ? v->c - c : w->block, in + i);
+}
+
+static void some_rows(void *arg, size_t begin, size_t end, unsigned thread) {
+    const mcc_dwconv_walk *w = arg;
+    const size_t ow = w->window.ow;
+    for (size_t line = begin, count; line < end; line += count) {
+        count = end - line < LINES ? end - line : LINES;
+        if (w->has_row) by_rows(w, line, count);
+        else by_taps(w, line * ow, count * ow, thread);
+        if (w->after) w->after(w->arg, line * ow, count * ow);
     }
 }
 
 void mcc_dwconv_rows(mcc_exec *exec, const mcc_dwconv_walk *w) {
     const mcc_window *v = &w->window;
-    rows r = {.w = w};
-    if (w->has_row) {
-        inside(v->h, v->oh, v->kh, v->sh, v->top, &r.y0, &r.y1);
-        inside(v->w, v->ow, v->kw, v->sw, v->left, &r.x0, &r.x1);
-    }
-    mcc_parallel(exec, v->n * v->oh, 1 + 4096 / (v->ow * v->c), some_rows, &r);
+    mcc_parallel(exec, v->n * v->oh, 1 + 4096 / (v->ow * v->c), some_rows, (void *)(uintptr_t)w);
 }
 
 size_t mcc_dwconv_table_bytes(const mcc_window *v) {

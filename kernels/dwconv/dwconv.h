@@ -12,10 +12,30 @@
 typedef void mcc_dwconv_f32_taps_fn(size_t pixels, size_t channels, size_t taps, const float *const *table, const float *w,
                                     float *y, const float *residual, float lo, float hi);
 
-/* A run of `pixels` outputs of one row whose windows lie inside the image, float32: as above with tap (ky, kx) of pixel
- * p at x[ky * line + (p * stride + kx) * channels + c]. Steps in floats. */
-typedef void mcc_dwconv_f32_row_fn(size_t pixels, size_t channels, const float *x, size_t line, const float *w, float *y,
-                                   const float *residual, float lo, float hi);
+/* What a run of outputs of one row sees, of any type. Columns count from the first one of the first output's window. Column
+ * k of window row ky is at x[ky] + (k - first) * step[ky] bytes when first <= k < first + inside, else at fill. A row of
+ * pads has x[ky] = fill, step[ky] = 0. */
+#define MCC_DWCONV_ROWS 5
+typedef struct mcc_dwconv_in {
+    const char *x[MCC_DWCONV_ROWS], *fill;
+    size_t step[MCC_DWCONV_ROWS], first, inside;
+} mcc_dwconv_in;
+
+/* A run of `pixels` outputs of one row, channels [c, c + n) of `channels`, float32: as above, tap (ky, kx) of pixel p being
+ * column p * stride + kx of window row ky. c is a multiple of CT, w the packed weights from channel c on; y and residual are
+ * of channel 0. */
+typedef void mcc_dwconv_f32_row_fn(size_t pixels, size_t c, size_t n, size_t channels, const mcc_dwconv_in *in, const float *w,
+                                   float *y, const float *residual, float lo, float hi);
+
+/* Output row `line` (of all images) of a window of up to MCC_DWCONV_ROWS rows without dilation. */
+void mcc_dwconv_see(const mcc_window *window, const void *x, size_t elem, const void *fill, size_t line, mcc_dwconv_in *in);
+/* Where `columns` columns from `column` on are, pads too: table[k * kh + ky]. */
+void mcc_dwconv_point(const mcc_dwconv_in *in, size_t column, size_t columns, size_t kh, const char **table);
+/* Are all of them in the image? */
+static inline bool mcc_dwconv_inside(const mcc_dwconv_in *in, size_t column, size_t columns) {
+    const size_t from = column - in->first;
+    return from < in->inside && in->inside - from >= columns;
+}
 
 typedef struct mcc_dwconv_kernel {
     const char *name;
@@ -30,21 +50,22 @@ const mcc_dwconv_kernel *mcc_dwconv_kernels(size_t *count);
 /* The kernels for a window on this CPU: `taps` always, `row` when there is one for the window (else NULL). */
 void mcc_dwconv_pick(mcc_type type, const mcc_window *window, const mcc_dwconv_kernel **taps, const mcc_dwconv_kernel **row);
 
-/* --- the walk over output rows, for every type ------------------------------------------------------------------ */
+/* --- the walk over output rows, float32 ------------------------------------------------------------------------- */
 
-/* Calls row() for runs of pixels inside the image (when has_row), taps() for the rest, after() at the end of each output
- * row, on all threads. Pixels are numbered over all images; table pointers are of pixel p + i, tap t at [t * count + i];
- * `x` is the first tap of pixel p. */
+/* Calls row() for blocks of channels [c, c + n) of runs of output rows when has_row, else taps() for all channels of some
+ * pixels; after() when pixels are whole; on all threads. Pixels are numbered over all images; table pointers are of pixel
+ * p + i, tap t at [t * count + i]. */
 typedef struct mcc_dwconv_walk {
     mcc_window window; /* group = c = o */
     size_t elem;
     const void *x, *fill; /* fill: c elements that pads hold */
     bool has_row;
+    size_t block; /* channels a call of row() is given at most */
     void (*taps)(void *arg, size_t p, size_t count, const void *const *table);
-    void (*row)(void *arg, size_t p, size_t count, const void *x);
+    void (*row)(void *arg, size_t p, size_t count, size_t c, size_t n, const mcc_dwconv_in *in);
     void (*after)(void *arg, size_t p, size_t count); /* or NULL */
     void *arg;
-    void **tables; /* mcc_workspace_each of mcc_dwconv_table_bytes, or NULL */
+    void **tables; /* workspace of mcc_dwconv_table_bytes for each thread, or NULL */
 } mcc_dwconv_walk;
 void mcc_dwconv_rows(mcc_exec *exec, const mcc_dwconv_walk *walk);
 /* SIZE_MAX when that overflows. */

@@ -25,11 +25,11 @@ static void taps(void *arg, size_t p, size_t count, const void *const *table) {
                                             j->y + at, j->residual ? j->residual + at : NULL, s->post.lo, s->post.hi);
 }
 
-static void row(void *arg, size_t p, size_t count, const void *x) {
+static void row(void *arg, size_t p, size_t count, size_t c, size_t n, const mcc_dwconv_in *in) {
     const job *j = arg;
     const dwconv *s = j->s;
     const size_t at = p * s->window.c;
-    ((mcc_dwconv_f32_row_fn *)s->row->fn)(count, s->window.c, x, s->window.w * s->window.c, s->w, j->y + at,
+    ((mcc_dwconv_f32_row_fn *)s->row->fn)(count, c, n, s->window.c, in, s->w + c / s->taps->ct * s->block, j->y + at,
                                           j->residual ? j->residual + at : NULL, s->post.lo, s->post.hi);
 }
 
@@ -54,7 +54,7 @@ static void run(const mcc_node *node, mcc_exec *exec) {
     const mcc_tensor *residual = node->inputs > 3 ? node->in[3] : NULL, *y = node->out[0];
     if (!y->count) return;
     job j = {.s = s, .y = y->data, .residual = residual ? residual->data : NULL};
-    mcc_dwconv_walk walk = {.window = s->window, .elem = sizeof(float), .x = node->in[0]->data, .fill = s->fill, .has_row = s->row != NULL,
+    mcc_dwconv_walk walk = {.window = s->window, .elem = sizeof(float), .x = node->in[0]->data, .fill = s->fill, .has_row = s->row != NULL, .block = 128,
                             .taps = taps, .row = row, .after = s->post.after ? after : NULL, .arg = &j, .tables = mcc_workspace_each(node, exec)};
     if (s->multiplier > 1) {
         float *wide = mcc_workspace(exec);

@@ -61,48 +61,60 @@ VFN void taps_any(size_t channels, size_t taps, size_t step, const float *const 
         }                                                                                                                        \
     }
 
-/* `wide` neighbouring outputs of n channels. Loads of the same place are written once per use; the compiler keeps one. */
-VFN void window(size_t wide, size_t kh, size_t kw, size_t stride, size_t n, size_t channels, const float *x, size_t line,
-                const float *w, float *y, const float *residual, vf lo, vf hi) {
-    vf a = v_load(w), b = a, c = a, d = a;
-    _Pragma("GCC unroll 8") for (size_t ky = 0; ky < kh; ky++) {
-        const float *p = x + ky * line;
-        _Pragma("GCC unroll 8") for (size_t kx = 0; kx < kw; kx++) {
-            const vf weight = v_load(w + (1 + ky * kw + kx) * VN);
-            a = v_fma(get(p + kx * channels, n), weight, a);
-            if (wide > 1) b = v_fma(get(p + (stride + kx) * channels, n), weight, b);
-            if (wide > 2) c = v_fma(get(p + (2 * stride + kx) * channels, n), weight, c);
-            if (wide > 3) d = v_fma(get(p + (3 * stride + kx) * channels, n), weight, d);
+/* `wide` neighbouring outputs of n channels, c channels behind where the pointers are. `edge`: some of the columns may be pads
+ * (`table`: mcc_dwconv_point), else they lie `step` bytes apart from `at` on. Every column is read once and serves all outputs
+ * whose windows have it. */
+VFN void tile(size_t wide, size_t kh, size_t kw, size_t stride, bool edge, size_t n, size_t channels, const char *const *at,
+              const size_t *step, size_t c, const float *w, float *y, const float *residual, vf lo, vf hi) {
+    const size_t columns = (wide - 1) * stride + kw;
+    const char *row[MCC_DWCONV_ROWS];
+    for (size_t ky = 0; ky < kh && !edge; ky++) row[ky] = at[ky] + c * sizeof(float);
+    vf sum[4];
+    sum[0] = v_load(w);
+    for (size_t p = 1; p < wide; p++) sum[p] = sum[0];
+    _Pragma("GCC unroll 16") for (size_t k = 0; k < columns; k++) {
+        _Pragma("GCC unroll 5") for (size_t ky = 0; ky < kh; ky++) {
+            const vf x = get((const float *)(const void *)(edge ? at[k * kh + ky] + c * sizeof(float) : row[ky]), n);
+            _Pragma("GCC unroll 4") for (size_t p = 0; p < wide; p++) {
+                const size_t kx = k - p * stride;
+                if (kx < kw) sum[p] = v_fma(x, v_load(w + (1 + ky * kw + kx) * VN), sum[p]);
+            }
+            if (!edge) row[ky] += step[ky];
         }
     }
-    put(y, residual, a, n, lo, hi);
-    if (wide > 1) put(y + channels, residual ? residual + channels : NULL, b, n, lo, hi);
-    if (wide > 2) put(y + 2 * channels, residual ? residual + 2 * channels : NULL, c, n, lo, hi);
-    if (wide > 3) put(y + 3 * channels, residual ? residual + 3 * channels : NULL, d, n, lo, hi);
+    _Pragma("GCC unroll 4") for (size_t p = 0; p < wide; p++)
+        put(y + c + p * channels, residual ? residual + c + p * channels : NULL, sum[p], n, lo, hi);
 }
 
-VFN void row(size_t wide, size_t kh, size_t kw, size_t stride, size_t n, size_t pixels, size_t channels, const float *x, size_t line,
-             const float *w, float *y, const float *residual, vf lo, vf hi) {
-    size_t p = 0;
-    for (; p + wide <= pixels; p += wide) {
-        window(wide, kh, kw, stride, n, channels, x, line, w, y, residual, lo, hi);
-        x += wide * stride * channels, y += wide * channels;
-        if (residual) residual += wide * channels;
-    }
-    for (; p < pixels; p++) {
-        window(1, kh, kw, stride, n, channels, x, line, w, y, residual, lo, hi);
-        x += stride * channels, y += channels;
-        if (residual) residual += channels;
-    }
+/* All channels of a tile. */
+VFN void tiles(size_t wide, size_t kh, size_t kw, size_t stride, bool edge, size_t c, size_t n, size_t channels, const mcc_dwconv_in *in,
+               size_t column, const float *w, float *y, const float *residual, vf lo, vf hi) {
+    const char *at[11 * MCC_DWCONV_ROWS];
+    const size_t end = c + n;
+    if (edge) mcc_dwconv_point(in, column, (wide - 1) * stride + kw, kh, at);
+    else
+        for (size_t ky = 0; ky < kh; ky++) at[ky] = in->x[ky] + (column - in->first) * in->step[ky];
+    for (; c + VN <= end; c += VN, w += (1 + kh * kw) * VN)
+        tile(wide, kh, kw, stride, edge, VN, channels, at, in->step, c, w, y, residual, lo, hi);
+    if (c < end) tile(wide, kh, kw, stride, edge, end - c, channels, at, in->step, c, w, y, residual, lo, hi);
 }
 
-#define DW_ROW(WIDE, KH, KW, S, CT)                                                                                              \
-    VKERNEL void DW_NAME(KH##x##KW##s##S, CT, MCC_SIMD)(size_t pixels, size_t channels, const float *x, size_t line,             \
-                                                        const float *w, float *y, const float *residual, float lo, float hi) {  \
-        const vf low = v_set(lo), high = v_set(hi);                                                                              \
-        size_t c = 0;                                                                                                            \
-        for (; c + VN <= channels; c += VN, w += (1 + KH * KW) * VN)                                                             \
-            row(WIDE, KH, KW, S, VN, pixels, channels, x + c, line, w, y + c, residual ? residual + c : NULL, low, high);        \
-        if (c < channels)                                                                                                        \
-            row(1, KH, KW, S, channels - c, pixels, channels, x + c, line, w, y + c, residual ? residual + c : NULL, low, high); \
+/* The last tile ends with the run and makes some pixels again; where that could add a residual twice, and in runs shorter
+ * than a tile, they go pixel by pixel. */
+#define DW_ROW(WIDE, KH, KW, S, CT)                                                                                                \
+    VKERNEL void DW_NAME(KH##x##KW##s##S, CT, MCC_SIMD)(size_t pixels, size_t c, size_t n, size_t channels, const mcc_dwconv_in *in, \
+                                                        const float *w, float *y, const float *residual, float lo, float hi) {   \
+        const vf low = v_set(lo), high = v_set(hi);                                                                                \
+        if (pixels < WIDE || residual) {                                                                                           \
+            for (size_t p = 0; p < pixels; p++, y += channels, residual = residual ? residual + channels : NULL)                   \
+                tiles(1, KH, KW, S, true, c, n, channels, in, p * S, w, y, residual, low, high);                                   \
+            return;                                                                                                                \
+        }                                                                                                                          \
+        for (size_t p = 0; p < pixels; p += WIDE) {                                                                                \
+            if (p + WIDE > pixels) p = pixels - WIDE;                                                                              \
+            float *to = y + p * channels;                                                                                          \
+            if (mcc_dwconv_inside(in, p * S, (WIDE - 1) * S + KW))                                                                 \
+                tiles(WIDE, KH, KW, S, false, c, n, channels, in, p * S, w, to, NULL, low, high);                                  \
+            else tiles(WIDE, KH, KW, S, true, c, n, channels, in, p * S, w, to, NULL, low, high);                                  \
+        }                                                                                                                          \
     }

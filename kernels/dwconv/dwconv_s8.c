@@ -177,21 +177,6 @@ static void pixels(void *arg, size_t begin, size_t end, unsigned thread) {
     }
 }
 
-/* Output row `line` (of all images) as a row kernel sees it. */
-static void see(const mcc_window *v, const int8_t *x, const int8_t *fill, size_t line, mcc_dwconv_s8_in *in) {
-    const int64_t top = (int64_t)(line % v->oh * v->sh) - v->top, end = (int64_t)v->w + v->left;
-    in->fill = fill;
-    in->first = v->left > 0 ? (size_t)v->left : 0;
-    in->inside = end > (int64_t)in->first ? (size_t)(end - (int64_t)in->first) : 0;
-    const size_t skip = v->left < 0 ? (size_t)-v->left * v->c : 0; /* a crop */
-    for (size_t ky = 0; ky < v->kh; ky++) {
-        const int64_t y = top + (int64_t)ky;
-        const bool there = y >= 0 && y < (int64_t)v->h && in->inside;
-        in->x[ky] = there ? x + (line / v->oh * v->h + (size_t)y) * v->w * v->c + skip : fill;
-        in->step[ky] = there ? v->c : 0;
-    }
-}
-
 static void lines(void *arg, size_t begin, size_t end, unsigned thread) {
     const job *j = arg;
     const state *s = j->s;
@@ -201,8 +186,8 @@ static void lines(void *arg, size_t begin, size_t end, unsigned thread) {
     const size_t size = v->ow * v->c;
     (void)thread;
     for (size_t line = begin; line < end; line++) {
-        mcc_dwconv_s8_in in;
-        see(v, j->node->in[0]->data, s->fill, line, &in);
+        mcc_dwconv_in in;
+        mcc_dwconv_see(v, j->node->in[0]->data, 1, s->fill, line, &in);
         s->row->fn(v->ow, v->c, &in, s->weights, y + line * size, residual ? (const int8_t *)residual->data + line * size : NULL, &s->requant);
         if (table) mcc_table_s8(y + line * size, size, table->data);
     }

@@ -2,8 +2,8 @@
 #ifndef MCC_DWCONV_S8_H
 #define MCC_DWCONV_S8_H
 
-#include "../core/window.h"
 #include "../gemm/qgemm.h"
+#include "dwconv.h"
 
 /* Any window. acc[c] = bias[c] + sum over t < taps of rows[t][c] * w[t][c];  y[c] = requantized acc (gemm.h), c < n.
  * The weights stand in blocks of NC channels: int32 bias[NC], float scale[NC], then per pair of taps what the kernel
@@ -36,15 +36,7 @@ void mcc_dwconv_s8_pack(const mcc_dwconv_s8_kernel *kernel, void *out, size_t n,
 
 /* --- rows ---------------------------------------------------------------------------------------------------------- */
 
-/* What a run of outputs of one row sees. Columns count from the first one of the first output's window. Column k of window
- * row ky is at x[ky] + (k - first) * step[ky] when first <= k < first + inside, else at fill. A row of pads has x[ky] =
- * fill, step[ky] = 0. */
-typedef struct mcc_dwconv_s8_in {
-    const int8_t *x[5], *fill;
-    size_t step[5], first, inside;
-} mcc_dwconv_s8_in;
-
-/* For p < pixels, c < channels:
+/* A run of outputs of one row (mcc_dwconv_in, dwconv.h). For p < pixels, c < channels:
  *     acc = bias[c] + sum over ky, kx of in(ky, p * stride + kx)[c] * w[ky][kx][c]
  * with q: y is int8, y[p * channels + c] = requantized acc (gemm.h), residual like y or NULL; without: y is int32 and gets
  * acc. Reads exactly `channels` bytes of each cell, writes exactly pixels * channels. residual may be y.
@@ -53,7 +45,7 @@ typedef struct mcc_dwconv_s8_in {
  * All of a block is in one order of channels: with VC = 4 * VA * lanes, position i * 4 * lanes + l * 4 + e holds channel
  * l * 4 * VA + i * 4 + e, which is how unpacking within 128-bit lanes leaves them. */
 #define MCC_DWCONV_S8_ROW_ARGS \
-    size_t pixels, size_t channels, const mcc_dwconv_s8_in *in, const void *weights, void *y, const int8_t *residual, const mcc_requant *q
+    size_t pixels, size_t channels, const mcc_dwconv_in *in, const void *weights, void *y, const int8_t *residual, const mcc_requant *q
 typedef void mcc_dwconv_s8_row_fn(MCC_DWCONV_S8_ROW_ARGS);
 
 typedef struct mcc_dwconv_s8_row {

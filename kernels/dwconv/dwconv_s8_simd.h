@@ -8,36 +8,33 @@
 
 enum { W(PIXELS) = 4 };
 
-/* Where the cells of a tile are that may have pads. Not inlined: unrolled it is slower and much larger. */
-static __attribute__((noinline)) void W(point)(const mcc_dwconv_s8_in *in, size_t column, size_t columns, size_t kh, size_t c, const int8_t **table) {
-    for (size_t k = column - in->first; columns--; k++)
-        for (size_t ky = 0; ky < kh; ky++) *table++ = (k < in->inside ? in->x[ky] + k * in->step[ky] : in->fill) + c;
-}
-
-/* `pixels` outputs (constant) from column `column` of the run on; channels [c, c + n). edge: some column may be a pad. */
-VROW void W(tile)(size_t pixels, size_t kh, size_t kw, size_t stride, bool edge, const mcc_dwconv_s8_in *in, size_t column, size_t c,
+/* `pixels` outputs (constant) from column `column` of the run on; channels [c, c + n). edge: some column may be a pad (looking
+ * for them here is faster than a table made before). */
+VROW void W(tile)(size_t pixels, size_t kh, size_t kw, size_t stride, bool edge, const mcc_dwconv_in *in, size_t column, size_t c,
                   size_t n, const uint8_t *block, size_t channels, void *y, const int8_t *residual, const mcc_requant *q) {
-    __asm__("" : "+r"(block)); /* else what it holds is loaded before the loop over tiles, and spilled */
     const int32_t *bias = (const int32_t *)(const void *)block;
     const float *scale = (const float *)(const void *)(bias + W(VC));
     const uint8_t *w = (const uint8_t *)(scale + W(VC));
-    const size_t groups = (kh + W(VT) - 1) / W(VT), columns = (pixels - 1) * stride + kw;
-    const int8_t *at[5], *table[11 * 5];
-    if (edge) W(point)(in, column, columns, kh, c, table);
-    else
-        for (size_t ky = 0; ky < kh; ky++) at[ky] = in->x[ky] + (column - in->first) * in->step[ky] + c;
+    const size_t groups = (kh + W(VT) - 1) / W(VT);
     W(iv) acc[W(PIXELS)][W(VA)];
     for (size_t i = 0; i < W(VA); i++) {
         acc[0][i] = W(i_load)(bias, i);
         for (size_t p = 1; p < pixels; p++) acc[p][i] = acc[0][i];
     }
-    _Pragma("GCC unroll 16") for (size_t k = 0; k < columns; k++) {
+    const char *at[MCC_DWCONV_ROWS];
+    if (!edge)
+        for (size_t ky = 0; ky < kh; ky++) at[ky] = in->x[ky] + (column - in->first) * in->step[ky] + c;
+    _Pragma("GCC unroll 16") for (size_t k = 0; k < (pixels - 1) * stride + kw; k++) {
+        if (edge) {
+            const size_t from = column + k - in->first;
+            _Pragma("GCC unroll 5") for (size_t ky = 0; ky < kh; ky++)
+                at[ky] = (from < in->inside ? in->x[ky] + from * in->step[ky] : in->fill) + c;
+        }
         _Pragma("GCC unroll 3") for (size_t g = 0; g < groups; g++) {
             W(xv) x[W(VT)];
             W(iv) data[W(VA)];
             const size_t rows = kh - g * W(VT) < W(VT) ? kh - g * W(VT) : W(VT);
-            _Pragma("GCC unroll 4") for (size_t r = 0; r < rows; r++)
-                x[r] = W(x_load)(edge ? table[k * kh + g * W(VT) + r] : at[g * W(VT) + r], n);
+            _Pragma("GCC unroll 4") for (size_t r = 0; r < rows; r++) x[r] = W(x_load)((const int8_t *)at[g * W(VT) + r], n);
             W(group)(x, rows, data);
             _Pragma("GCC unroll 4") for (size_t p = 0; p < pixels; p++) {
                 const size_t kx = k - p * stride;
@@ -55,9 +52,9 @@ VROW void W(tile)(size_t pixels, size_t kh, size_t kw, size_t stride, bool edge,
 
 /* All pixels of a run. The last tile ends with the run and makes some pixels again; where that could add a residual twice,
  * and in runs shorter than a tile, they go pixel by pixel. */
-VROW void W(run)(size_t kh, size_t kw, size_t stride, const mcc_dwconv_s8_in *in, size_t pixels, size_t c, size_t n, const uint8_t *block,
+VROW void W(run)(size_t kh, size_t kw, size_t stride, const mcc_dwconv_in *in, size_t pixels, size_t c, size_t n, const uint8_t *block,
                  size_t channels, void *y, const int8_t *residual, const mcc_requant *q) {
-    const size_t reach = (W(PIXELS) - 1) * stride + kw, bytes = channels * (q ? 1 : sizeof(int32_t));
+    const size_t columns = (W(PIXELS) - 1) * stride + kw, bytes = channels * (q ? 1 : sizeof(int32_t));
     uint8_t *out = (uint8_t *)y + c * (q ? 1 : sizeof(int32_t));
     if (residual) residual += c;
     if (pixels < W(PIXELS) || residual) {
@@ -69,7 +66,7 @@ VROW void W(run)(size_t kh, size_t kw, size_t stride, const mcc_dwconv_s8_in *in
     for (size_t p = 0; p < pixels; p += W(PIXELS)) {
         if (p + W(PIXELS) > pixels) p = pixels - W(PIXELS);
         const size_t column = p * stride;
-        if (column >= in->first && column + reach <= in->first + in->inside)
+        if (mcc_dwconv_inside(in, column, columns))
             W(tile)(W(PIXELS), kh, kw, stride, false, in, column, c, n, block, channels, out + p * bytes, NULL, q);
         else
             W(tile)(W(PIXELS), kh, kw, stride, true, in, column, c, n, block, channels, out + p * bytes, NULL, q);

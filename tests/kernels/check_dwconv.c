@@ -61,18 +61,36 @@ static void check_taps(const mcc_dwconv_kernel *g, size_t pixels, size_t channel
     check_free_all(g->name);
 }
 
+/* Some rows and columns are pads. */
 static void check_row(const mcc_dwconv_kernel *g, size_t pixels, size_t channels, int style) {
-    const size_t kh = g->kh, kw = g->kw, s = g->stride, width = (pixels - 1) * s + kw, line = (width + 2) * channels;
+    const size_t kh = g->kh, kw = g->kw, s = g->stride, columns = (pixels - 1) * s + kw, pixel = channels + 2;
+    const size_t before = (size_t)check_int(0, (int)kh), after = (size_t)check_int(0, 3);
     const problem p = make(g, channels, kh * kw);
-    float *x = check_alloc_end(((kh - 1) * line + width * channels) * sizeof(float));
-    check_fill_f32(x, (kh - 1) * line + width * channels);
+    float *fill = check_alloc_end(channels * sizeof(float));
+    check_fill_f32(fill, channels);
+    mcc_dwconv_in in = {.fill = (char *)fill, .first = before, .inside = columns > before + after ? columns - before - after : 0};
+    for (size_t ky = 0; ky < kh; ky++) {
+        in.x[ky] = (char *)fill;
+        if (!in.inside || check_int(0, 5) == 0) continue;
+        const size_t count = (in.inside - 1) * pixel + channels;
+        float *x = check_alloc_end(count * sizeof(float));
+        check_fill_f32(x, count);
+        in.x[ky] = (char *)x, in.step[ky] = pixel * sizeof(float);
+    }
     float *y = check_alloc_end(pixels * channels * sizeof(float)), *residual = NULL;
     if (style & 1) check_fill_f32(residual = check_alloc_end(pixels * channels * sizeof(float)), pixels * channels);
     const float lo = style & 2 ? -0.5f : -INFINITY, hi = style & 2 ? 0.75f : INFINITY;
-    ((mcc_dwconv_f32_row_fn *)g->fn)(pixels, channels, x, line, p.packed, y, residual, lo, hi);
+    /* in one call, or block by block */
+    const size_t most = style & 2 ? g->ct : channels;
+    for (size_t c = 0; c < channels; c += most)
+        ((mcc_dwconv_f32_row_fn *)g->fn)(pixels, c, channels - c < most ? channels - c : most, channels, &in,
+                                         p.packed + c * (kh * kw + 1), y, residual, lo, hi);
     for (size_t i = 0; i < pixels; i++) {
         const float *of[25];
-        for (size_t t = 0; t < kh * kw; t++) of[t] = x + t / kw * line + (i * s + t % kw) * channels;
+        for (size_t t = 0; t < kh * kw; t++) {
+            const size_t k = i * s + t % kw - before;
+            of[t] = (const float *)(const void *)(k < in.inside ? in.x[t / kw] + k * in.step[t / kw] : in.fill);
+        }
         compare(g, &p, pixels, i, of, y + i * channels, residual ? residual + i * channels : NULL, lo, hi);
     }
     check_free_all(g->name);

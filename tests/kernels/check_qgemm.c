@@ -165,16 +165,16 @@ static void check_depthwise_row(const mcc_dwconv_s8_row *k, size_t pixels, size_
     memset(fill, x_zero, n);
     void *weights = check_alloc(mcc_dwconv_s8_row_bytes(k, n));
     mcc_dwconv_s8_row_pack(k, weights, n, w, bias, scale, x_zero);
-    mcc_dwconv_s8_in in = {.fill = fill, .first = before, .inside = columns > before + after ? columns - before - after : 0};
+    mcc_dwconv_in in = {.fill = (char *)fill, .first = before, .inside = columns > before + after ? columns - before - after : 0};
     for (size_t ky = 0; ky < kh; ky++) {
         if (!in.inside || check_int(0, 5) == 0) {
-            in.x[ky] = fill;
+            in.x[ky] = (char *)fill;
             continue;
         }
         in.step[ky] = n + 3;
         int8_t *x = check_alloc_end((in.inside - 1) * (n + 3) + n);
         check_fill_s8(x, (in.inside - 1) * (n + 3) + n);
-        in.x[ky] = x;
+        in.x[ky] = (char *)x;
     }
     const mcc_requant q = random_requant();
     k->fn(pixels, n, &in, weights, raw ? (void *)raw : (void *)y, residual, raw ? NULL : &q);
@@ -183,7 +183,7 @@ static void check_depthwise_row(const mcc_dwconv_s8_row *k, size_t pixels, size_
         int32_t acc = bias[c];
         for (size_t t = 0; t < taps; t++) {
             const size_t ky = t / kw, from = p * k->stride + t % kw - before;
-            acc += ((from < in.inside ? in.x[ky] + from * in.step[ky] : fill)[c] - x_zero) * w[c * taps + t];
+            acc += (((const int8_t *)(from < in.inside ? in.x[ky] + from * in.step[ky] : in.fill))[c] - x_zero) * w[c * taps + t];
         }
         const int want = raw ? acc : requant(acc, scale[c], residual ? residual + i : NULL, &q), got = raw ? raw[i] : y[i];
         if (got != want)
