@@ -27,7 +27,8 @@ def shuffle(graph: Graph) -> None:
             outputs, gone = split.outputs, [*gone, last]
             last = split
         graph.nodes[graph.nodes.index(last)] = Node(
-            "channel_shuffle", inputs, outputs, {"groups": groups, "sizes": [v.shape[-1] for v in outputs]}, node.name, node.scope)
+            "channel_shuffle", inputs, outputs, {"groups": groups, "sizes": [v.shape[-1] for v in outputs]},
+            node.name, node.scope)
         graph.nodes = [n for n in graph.nodes if n not in gone]
         users, makers = graph.users(), graph.makers()
 
