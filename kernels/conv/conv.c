@@ -9,7 +9,7 @@ void mcc_conv_place(const void *arg, size_t group, size_t row, size_t rows, size
     const mcc_window *v = &r->window;
     mcc_window_rows(v, &r->runs, r->x, r->elem, group * (v->c / v->group), row, rows, mr, r->fill, scratch, table);
     *w = group * r->w_group;
-    *c = row * v->o + group * (v->o / v->group);
+    *c = row * r->pitch + group * (v->o / v->group);
 }
 
 mcc_status mcc_conv_layer(mcc_net *net, mcc_node *node, mcc_window *window, mcc_layer *layer) {

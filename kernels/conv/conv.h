@@ -5,7 +5,7 @@
 #include "../core/window.h"
 #include "../gemm/gemm.h"
 
-/* A convolution seen by the gemm walk: part = group, rows = output pixels. Immutable but for x. */
+/* A convolution seen by the gemm walk: part = group, rows = output pixels. Immutable but for x and pitch. */
 typedef struct mcc_conv_rows {
     mcc_window window;
     mcc_runs runs;
@@ -13,6 +13,7 @@ typedef struct mcc_conv_rows {
     const void *fill;  /* what pads hold: runs.k elements */
     size_t w_group;    /* packed elements of one group's weights */
     const void *x;
+    size_t pitch;      /* elements from one output pixel to the next */
 } mcc_conv_rows;
 
 /* The mcc_gemm_place_fn of mcc_conv_rows. */

@@ -18,10 +18,10 @@ static void run(const mcc_node *node, mcc_exec *exec) {
     const mcc_tensor *residual = node->inputs > 3 ? node->in[3] : NULL, *y = node->out[0];
     if (!y->count) return;
     mcc_conv_rows rows = s->rows;
-    rows.x = node->in[0]->data;
+    rows.x = node->in[0]->data, rows.pitch = y->pitch;
     const mcc_window *v = &s->rows.window;
     const mcc_gemm_f32_job job = {.gemm = &s->gemm, .batch = v->group, .m = y->count / v->o, .w = s->gemm.w, .c = y->data,
-                                  .c_stride = v->o, .residual = residual ? residual->data : NULL, .place = mcc_conv_place,
+                                  .c_stride = y->pitch, .residual = residual ? residual->data : NULL, .place = mcc_conv_place,
                                   .arg = &rows, .tables = mcc_workspace_each(node, exec)};
     mcc_gemm_f32_run(exec, &job);
 }
@@ -95,6 +95,7 @@ static mcc_status prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer) 
     s->rows.fill = fill;
     g->w = packed;
     node->workspace_each = tables;
+    node->writes_slice = !layer->residual; /* whose rows stand like those of y */
     node->kernel = g->set.serve[layer->m < g->set.mr ? layer->m : 0]->name;
     node->macs = (uint64_t)layer->m * v->o * layer->k;
     return MCC_OK;

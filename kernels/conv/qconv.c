@@ -29,6 +29,7 @@ static mcc_status finish(mcc_node *node, state *s, size_t front) {
     node->workspace_each = mcc_qgemm_space(&s->gemm, s->m, !s->plain);
     if (node->workspace_each == SIZE_MAX || s->image.bytes > SIZE_MAX - front) return MCC_NO_MEMORY;
     node->workspace = front + s->image.bytes;
+    node->writes_slice = !mcc_in(node, 4); /* a residual's rows stand like those of y */
     node->kernel = s->gemm.set.serve[s->m < s->gemm.set.mr ? s->m : 0]->name;
     return MCC_OK;
 }
@@ -98,7 +99,7 @@ static void job_of(const mcc_node *node, const state *s, const void *x, int8_t *
     const mcc_window *v = &s->rows.window;
     from->rows.x = from->window.x = s->image.bytes ? copy : x;
     if (s->image.bytes) mcc_qimage_copy(exec, &s->image, x, copy);
-    *job = (mcc_qjob){.gemm = &s->gemm, .batch = v->group, .m = s->m, .c_stride = v->o, .x = x, .x_step = v->c, .x_part = v->c / v->group,
+    *job = (mcc_qjob){.gemm = &s->gemm, .batch = v->group, .m = s->m, .c_stride = node->out[0]->pitch, .x = x, .x_step = v->c, .x_part = v->c / v->group,
                       .place = s->few ? mcc_image_place : s->plain ? NULL : mcc_conv_place,
                       .arg = s->few ? (const void *)&from->window : &from->rows, .tile = s->tile,
                       .space = mcc_workspace_each(node, exec), .space_each = node->workspace_each};

@@ -189,6 +189,7 @@ typedef struct parser {
     uint32_t strings;
     const char **string;
     uint8_t *made; /* per tensor: has a value at this point of the running order */
+    const mcc_tensor **whole; /* per slice: what it is a part of */
 } parser;
 
 #define DAMAGED(p, ...) \
@@ -231,6 +232,22 @@ static mcc_status read_strings(parser *p) {
     return p->string[0][0] ? mcc_fail(MCC_BAD_FILE, "graph: string 0 is not empty") : MCC_OK;
 }
 
+static mcc_status read_slice(parser *p, uint32_t i) {
+    mcc_tensor *t = &p->net->tensor[i];
+    const mcc_tensor *whole = &p->net->tensor[read_below(&p->c, i)];
+    const uint64_t first = read_uv(&p->c);
+    DAMAGED(p, "damaged in tensor %u", i);
+    bool fits = t->rank && !whole->constant && !whole->slice && whole->type == t->type && whole->rank == t->rank;
+    for (uint32_t d = 0; fits && d + 1 < t->rank; d++) fits = t->dim[d] == whole->dim[d];
+    if (!fits || first > whole->pitch || t->pitch > whole->pitch - first)
+        return mcc_fail(MCC_BAD_FILE, "graph: tensor %u is no slice of another", i);
+    t->slice = true;
+    t->pitch = whole->pitch;
+    t->offset = whole->offset + (size_t)first * mcc_type_bytes(t->type);
+    p->whole[i] = whole;
+    return MCC_OK;
+}
+
 static mcc_status read_tensor(parser *p, uint32_t i) {
     cursor *c = &p->c;
     mcc_tensor *t = &p->net->tensor[i];
@@ -240,7 +257,7 @@ static mcc_status read_tensor(parser *p, uint32_t i) {
     t->rank = read_below(c, MCC_MAX_RANK + 1);
     t->count = 1;
     const size_t size = mcc_type_bytes(t->type);
-    if (!size || kind > 1) c->bad = true;
+    if (!size || kind > 2) c->bad = true;
     DAMAGED(p, "tensor %u: unknown type or kind, or rank above %d", i, MCC_MAX_RANK);
     bool empty = false;
     size_t product = 1; /* of the dimensions that are not 0, so that the order of a 0 does not matter */
@@ -253,6 +270,8 @@ static mcc_status read_tensor(parser *p, uint32_t i) {
     }
     t->count = empty ? 0 : product;
     t->bytes = t->count * size;
+    t->pitch = t->rank ? t->dim[t->rank - 1] : 1;
+    if (kind == 2) return read_slice(p, i);
     if (kind == 0) {
         const uint64_t offset = read_uv(c);
         DAMAGED(p, "damaged in tensor %u", i);
@@ -288,8 +307,9 @@ static mcc_status read_ports(parser *p, uint32_t *count, uint32_t **numbers, boo
     for (uint32_t i = 0; i < *count; i++) {
         const uint32_t t = (*numbers)[i] = read_below(&p->c, p->shared->tensors);
         DAMAGED(p, "damaged in the inputs or outputs");
+        if (!inputs && p->net->tensor[t].slice) return mcc_fail(MCC_BAD_FILE, "graph: output %u is a slice", i);
         if (!inputs) continue;
-        if (p->net->tensor[t].constant || p->made[t]) return mcc_fail(MCC_BAD_FILE, "graph: input %u is a constant, or there twice", i);
+        if (p->net->tensor[t].constant || p->net->tensor[t].slice || p->made[t]) return mcc_fail(MCC_BAD_FILE, "graph: input %u is a constant or a slice, or there twice", i);
         p->made[t] = 1;
     }
     DAMAGED(p, "damaged in the inputs or outputs");
@@ -326,20 +346,38 @@ static mcc_status read_attr(parser *p, mcc_attr *a) {
     return MCC_OK;
 }
 
-static bool overlap(const mcc_tensor *a, const mcc_tensor *b) {
+/* The tensor whose bytes hold t. */
+static const mcc_tensor *place_of(const parser *p, const mcc_tensor *t) { return t->slice ? p->whole[t - p->net->tensor] : t; }
+
+static bool overlap(const parser *p, const mcc_tensor *a, const mcc_tensor *b) {
+    a = place_of(p, a), b = place_of(p, b);
     return a->bytes && b->bytes && a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
 }
 
+/* Slices are read by a concat into the tensor whose slices they are, where they are; there is nothing to move then. */
+static mcc_status check_slices(const parser *p, const mcc_node *n, bool concat) {
+    const mcc_tensor *out = n->outputs == 1 ? n->out[0] : NULL;
+    size_t first = 0;
+    for (uint32_t i = 0; i < n->inputs; i++) {
+        const mcc_tensor *in = n->in[i];
+        if (in && in->slice && (!concat || place_of(p, in) != out || in->offset != out->offset + first * mcc_type_bytes(in->type)))
+            return mcc_fail(MCC_BAD_FILE, "graph: node '%s' reads slice %u in another way than a concat in place", n->name, i);
+        if (in && in->rank) first += in->dim[in->rank - 1];
+    }
+    return MCC_OK;
+}
+
 /* An output may take the place of an input exactly (in place), or lie apart; outputs lie apart. */
-static mcc_status check_places(const mcc_node *n) {
+static mcc_status check_places(const parser *p, const mcc_node *n) {
     for (uint32_t o = 0; o < n->outputs; o++) {
         for (uint32_t i = 0; i < n->inputs; i++) {
             const mcc_tensor *in = n->in[i];
-            if (in && !in->constant && in->offset != n->out[o]->offset && overlap(in, n->out[o]))
+            if (in && in->slice) continue; /* check_slices */
+            if (in && !in->constant && !(in->offset == n->out[o]->offset && !n->out[o]->slice) && overlap(p, in, n->out[o]))
                 return mcc_fail(MCC_BAD_FILE, "graph: node '%s': output %u partly overlaps input %u", n->name, o, i);
         }
         for (uint32_t other = 0; other < o; other++)
-            if (overlap(n->out[other], n->out[o]))
+            if (overlap(p, n->out[other], n->out[o]))
                 return mcc_fail(MCC_BAD_FILE, "graph: node '%s': outputs %u and %u overlap", n->name, other, o);
     }
     return MCC_OK;
@@ -375,7 +413,8 @@ static mcc_status read_node(parser *p, uint32_t number) {
     for (uint32_t i = 0; i < n->attrs; i++) MCC_TRY(read_attr(p, &attrs[i]));
     n->attr = attrs;
     DAMAGED(p, "damaged in node %u", number);
-    MCC_TRY(check_places(n));
+    MCC_TRY(check_places(p, n));
+    MCC_TRY(check_slices(p, n, strcmp(op, "concat") == 0));
     if (!(n->op = mcc_op_find(op))) return mcc_fail(MCC_NO_OP, "node '%s': this engine has no op '%s'", n->name, op);
     return MCC_OK;
 }
@@ -389,6 +428,7 @@ static mcc_status read_graph(parser *p) {
     ALLOC(&shared->graph, shared->palette, shared->tensors);
     ALLOC(&shared->graph, shared->decoded, shared->tensors);
     ALLOC(&shared->graph, p->made, shared->tensors);
+    ALLOC(&shared->graph, p->whole, shared->tensors);
     for (uint32_t i = 0; i < shared->tensors; i++) {
         MCC_TRY(read_tensor(p, i));
         p->made[i] = p->net->tensor[i].constant;

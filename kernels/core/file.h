@@ -19,6 +19,7 @@
  *          tensors  uv count, each: str name, u8 type, u8 kind, uv rank (<= 8), uv dim...
  *                     kind 0 activation: uv offset / 64 in the arena
  *                     kind 1 constant:   u8 storage, uv offset in the data section, uv bytes
+ *                     kind 2 slice:      uv tensor (an activation listed before it), uv first index along the last axis
  *          inputs   uv count, each: uv tensor (an activation)
  *          outputs  uv count, each: uv tensor (any)
  *          nodes    uv count, each: str op, str name, uv inputs, ref..., uv outputs, uv tensor...,
@@ -27,7 +28,9 @@
  *          arena    uv bytes (a multiple of 64)
  *          Every tensor a node reads is a constant, an input, or an output of an earlier node; a tensor gets its
  *          value once. An output may take exactly the place of an input of its node (begin where it begins), but
- *          not overlap it partly; outputs of one node lie apart. Activations lie inside the arena; the arena and
+ *          not overlap it partly; outputs of one node lie apart. A slice is a part of its tensor along the last axis,
+ *          of one type and otherwise one shape with it; it is made by one node and read by one concat, into that very
+ *          tensor at that very place, and is neither input nor output. Activations lie inside the arena; the arena and
  *          every tensor have at most 2^34 bytes. Ends exactly at the section's end.
  *
  *   data: the constants' blobs, by storage:

@@ -55,6 +55,17 @@ static mcc_status make_ports(mcc_net *net) {
     return new_workspace(net, 1, &net->exec.workspace);
 }
 
+/* A slice whose maker cannot write one gets a place of its own, behind the planned ones. */
+static mcc_status leave_slice(mcc_shared *shared, mcc_tensor *t) {
+    if (!t->slice) return MCC_OK;
+    t->slice = false;
+    t->pitch = t->dim[t->rank - 1];
+    t->offset = shared->arena_bytes;
+    if (t->bytes > MCC_MAX_BYTES - shared->arena_bytes) return mcc_fail(MCC_NO_MEMORY, "activations");
+    shared->arena_bytes += (t->bytes + 63) / 64 * 64;
+    return MCC_OK;
+}
+
 static mcc_status prepare(mcc_net *net) {
     mcc_shared *shared = net->shared;
     for (uint32_t i = 0; i < shared->nodes; i++) {
@@ -65,6 +76,7 @@ static mcc_status prepare(mcc_net *net) {
         for (uint32_t k = 0; k < n->inputs; k++)
             if (n->in[k]) mcc_dense_drop(net, n->in[k]);
         shared->macs += n->macs;
+        for (uint32_t k = 0; k < n->outputs && !n->writes_slice; k++) MCC_TRY(leave_slice(shared, n->out[k]));
     }
     for (uint32_t i = 0; i < shared->outputs; i++) { /* a constant may be an output */
         mcc_tensor *t = &net->tensor[shared->output[i]];
@@ -78,8 +90,8 @@ static mcc_status prepare(mcc_net *net) {
 
 static mcc_status build(mcc_net *net) {
     MCC_TRY(mcc_file_parse(net));
-    MCC_TRY(bind(net));
     MCC_TRY(prepare(net));
+    MCC_TRY(bind(net));
     return make_ports(net);
 }
 

@@ -7,7 +7,10 @@
  *            workspace. The state is immutable afterwards and shared by clones, so it holds no pointer
  *            to an activation.
  *   run      any number of times. No allocation, no failure, no checks.
- * Values are contiguous, row-major. Images are NHWC in the nhwc_* ops; every other op takes what it gets. */
+ * Values are contiguous, row-major, but for slices: an activation that lies inside another along the last axis, so that a
+ * concat has nothing to copy. Only concat reads slices. A runner that can write one says so (node->writes_slice); what
+ * another makes is moved to a place of its own when the net opens, and concat copies it.
+ * Images are NHWC in the nhwc_* ops; every other op takes what it gets. */
 #ifndef MCC_CORE_NET_H
 #define MCC_CORE_NET_H
 
@@ -28,10 +31,12 @@ typedef struct mcc_tensor {
     size_t count;                /* product of dim; 1 for a scalar; 0 is legal */
     size_t bytes;                /* count * size of type */
     bool constant;
+    bool slice;                  /* an activation inside another one, see above */
     mcc_storage storage;         /* of a constant; MCC_RAW for activations */
     const uint8_t *blob;         /* a constant's bytes in the file, and how many */
     size_t blob_bytes;
     size_t offset;               /* an activation's place in the arena */
+    size_t pitch;                /* elements from one row (last axis) to the next: more than a row in a slice */
     void *data;                  /* activation: arena + offset. constant: dense values, or NULL before
                                   * mcc_dense made them (RAW constants have it from the start) */
 } mcc_tensor;
@@ -49,6 +54,7 @@ typedef struct mcc_node {
     void *state;                 /* made by prepare; freed with the net */
     const char *kernel;          /* the micro-kernel's name, for profiles; a static string, or NULL */
     uint64_t macs;               /* multiply-accumulates of one run that are really done, for profiles */
+    bool writes_slice;           /* `run` keeps to out[0]->pitch */
     size_t workspace;            /* bytes that `run` may use through mcc_workspace, and */
     size_t workspace_each;       /* through mcc_workspace_each, this many times the number of threads */
 } mcc_node;

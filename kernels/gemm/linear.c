@@ -15,14 +15,14 @@ static bool is_weight(const mcc_tensor *t) {
 }
 
 /* Rows of a matrix. */
-typedef struct matrix { const float *x; size_t k, n; } matrix;
+typedef struct matrix { const float *x; size_t k, pitch; } matrix; /* pitch: elements from one row of y to the next */
 
 static void place(const void *arg, size_t batch, size_t row, size_t rows, size_t mr, void *scratch, const void **table,
                   size_t *w, size_t *c) {
     const matrix *a = arg;
     (void)batch, (void)scratch, (void)w;
     for (size_t i = 0; i < mr; i++) table[i] = a->x + (row + (i < rows ? i : rows - 1)) * a->k;
-    *c = row * a->n;
+    *c = row * a->pitch;
 }
 
 /* Packing at run time, for a weight that is an activation: threads take panels. */
@@ -49,8 +49,8 @@ static void run(const mcc_node *node, mcc_exec *exec) {
         mcc_parallel(exec, (g->n + g->set.nr - 1) / g->set.nr, 1, pack_panels, &p);
         packed = p.out;
     }
-    const matrix a = {node->in[0]->data, g->k, g->n};
-    const mcc_gemm_f32_job job = {.gemm = g, .batch = 1, .m = state->m, .w = packed, .c = node->out[0]->data, .c_stride = g->n,
+    const matrix a = {node->in[0]->data, g->k, node->out[0]->pitch};
+    const mcc_gemm_f32_job job = {.gemm = g, .batch = 1, .m = state->m, .w = packed, .c = node->out[0]->data, .c_stride = a.pitch,
                                   .residual = residual ? residual->data : NULL, .place = place, .arg = &a};
     mcc_gemm_f32_run(exec, &job);
 }
@@ -63,6 +63,7 @@ mcc_status mcc_linear_prepare(mcc_net *net, mcc_node *node, const mcc_layer *lay
     mcc_gemm_pick(MCC_F32, layer->n, &g->set);
     *state = (linear){.head.run = run, .m = layer->m, .gemm = {.set = g->set, .n = layer->n, .k = layer->k, .taps = 1, .post = layer->post}};
     node->state = state;
+    node->writes_slice = !layer->residual; /* whose rows stand like those of y */
     if (!layer->m) return MCC_OK; /* and the weight, perhaps of no elements but huge axes, need not fit into memory */
     g->panel = mcc_gemm_f32_panel(&g->set, g->k);
     const size_t floats = mcc_gemm_f32_packed(&g->set, g->n, g->k);

@@ -14,7 +14,7 @@ static void concat_work(void *arg, size_t begin, size_t end, unsigned thread) {
     for (size_t r = begin; r < end; r++) {
         uint8_t *y = (uint8_t *)j->node->out[0]->data + r * j->whole;
         for (uint32_t i = 0; i < j->node->inputs; y += j->bytes[i], i++)
-            if (j->bytes[i]) memmove(y, (const uint8_t *)j->node->in[i]->data + r * j->bytes[i], j->bytes[i]);
+            if (j->bytes[i] && !j->node->in[i]->slice) memmove(y, (const uint8_t *)j->node->in[i]->data + r * j->bytes[i], j->bytes[i]);
     }
 }
 
@@ -50,7 +50,9 @@ static mcc_status parts(mcc_net *net, mcc_node *node, const mcc_tensor *whole, m
 static void run(const mcc_node *node, mcc_exec *exec, const mcc_tensor *whole, mcc_task fn) {
     const int axis = mcc_axis(mcc_int(node, "axis", 0), whole->rank);
     const size_t rows = mcc_span(whole, 0, (uint32_t)axis);
-    if (whole->bytes == 0) return;
+    bool idle = node->inputs > 0; /* slices stand where they belong */
+    for (uint32_t i = 0; i < node->inputs; i++) idle = idle && node->in[i] && node->in[i]->slice;
+    if (whole->bytes == 0 || idle) return;
     job j = {node, whole->bytes / rows, node->state};
     mcc_parallel(exec, rows, j.whole < 16384 ? 16384 / j.whole + 1 : 1, fn, &j);
 }
@@ -58,7 +60,11 @@ static void run(const mcc_node *node, mcc_exec *exec, const mcc_tensor *whole, m
 mcc_status mcc_prepare_concat(mcc_net *net, mcc_node *node) {
     MCC_NEED(node->inputs >= 1 && node->outputs == 1, "concat: takes inputs and gives one output");
     MCC_TRY(mcc_dense_inputs(net, node));
-    return parts(net, node, node->out[0], node->in, node->inputs);
+    MCC_TRY(parts(net, node, node->out[0], node->in, node->inputs));
+    for (uint32_t i = 0; i < node->inputs; i++)
+        MCC_NEED(!node->in[i]->slice || mcc_axis(mcc_int(node, "axis", 0), node->out[0]->rank) + 1 == (int)node->out[0]->rank,
+                 "concat: a slice is along the last axis");
+    return MCC_OK;
 }
 mcc_status mcc_prepare_split(mcc_net *net, mcc_node *node) {
     MCC_NEED(node->inputs == 1 && node->in[0] && node->outputs >= 1, "split: takes one input and gives outputs");

@@ -20,7 +20,7 @@ static void run(const mcc_node *node, mcc_exec *exec) {
     const mcc_tensor *x = node->in[0];
     const size_t elem = mcc_type_bytes(x->type);
     if (!node->out[0]->count) return;
-    job j = {s, node->out[0]->data, s->window.c * elem};
+    job j = {s, node->out[0]->data, node->out[0]->pitch * elem};
     mcc_pool_walk walk = {.window = s->window, .elem = elem, .x = x->data, .cell = cell, .arg = &j};
     for (int i = 0; i < 4; i++) walk.include[i] = s->include[i];
     mcc_pool_cells(exec, &walk);
@@ -38,6 +38,7 @@ static mcc_status prepare(mcc_net *net, mcc_node *node, const char *what) {
     MCC_NEED(kernel, "takes float32, and the maximum also int8 and uint8");
     s->fn = kernel->fn;
     node->kernel = kernel->name;
+    node->writes_slice = true;
     return mcc_dense_inputs(net, node);
 }
 

@@ -46,7 +46,7 @@ def emit(graph: Graph, path: str | os.PathLike, note: dict | None = None, entrop
 
 def to_bytes(graph: Graph, note: dict | None = None, entropy: bool = True) -> bytes:
     """The file that `emit` writes."""
-    values = list(graph.values())
+    values = sorted(graph.values(), key=lambda v: "slice" in v.meta)  # a slice stands behind what it is a part of
     placed, data = _place([storage.store(v.data, v.dtype, v.meta, entropy) for v in values if v.data is not None])
     sections = [(GRAPH, _Writer(graph, values, placed).section()), (DATA, data)]
     if note is not None:
@@ -139,6 +139,9 @@ class _Writer:
         return self.string(name) + bytes([TYPE_NUMBERS[v.dtype], kind]) + _uv(len(v.shape)) + b"".join(map(_uv, v.shape))
 
     def activation(self, v: Value, named: bool) -> bytes:
+        if "slice" in v.meta:
+            whole, first = v.meta["slice"]
+            return self.head(v, 2, v.name if named else "") + _uv(self.number[whole]) + _uv(first)
         offset = v.meta.get("offset")
         if offset is None or offset % 64:
             raise ValueError(f"'{v.name}' has no place in the arena (offset {offset})")

@@ -1,13 +1,15 @@
 """Plan: every activation gets its place in one arena.
 
 Values that are one buffer (a reshape and its input, an elementwise result written over an input that nobody reads
-any more) are merged; then buffers are placed largest first, each at the lowest offset that is free during its whole
-life (greedy by size, best fit; Pisarchyk & Lee, arXiv 2001.03288). Inputs and outputs keep their buffers for the
-whole run: a caller may run again without writing the inputs anew.
+any more, the inputs of a concat along the last axis: slices of its result, written there by their makers) are merged;
+then buffers are placed largest first, each at the lowest offset that is free during its whole life (greedy by size,
+best fit; Pisarchyk & Lee, arXiv 2001.03288). Inputs and outputs keep their buffers for the whole run: a caller may run
+again without writing the inputs anew.
 """
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 
@@ -18,6 +20,11 @@ from .types import TYPE_BYTES
 ALIGN = 64
 # Ops that may write over an input of the same size: they read element i before they write element i.
 OVERWRITE = (UNARY | NARY | {"qadd", "qmul", "qlut", "softmax", "layer_norm", "rms_norm"}) - {"cast", "where", "prelu"}
+
+
+# Ops that can write a slice, and which of their inputs is a residual: its rows would have to stand like the output's.
+SLICERS = {"nhwc_conv": 3, "linear": 3, "nhwc_qconv": 4, "nhwc_dqconv": 4, "nhwc_max_pool": 1, "nhwc_avg_pool": 1}
+Slices = dict[Value, tuple[Value, int]]
 
 
 @dataclass(eq=False)
@@ -33,17 +40,29 @@ class Buffer:
 
 
 def plan(graph: Graph) -> None:
-    """Set Value.meta["offset"] (bytes) of every activation, graph.meta["arena"] and ["live"], its lower bound."""
-    buffers = _buffers(graph)
+    """Set Value.meta["offset"] (bytes) of every activation, and of a slice ["slice"] = (what it is a part of, first index
+    along the last axis); graph.meta["arena"] and ["live"], its lower bound."""
+    slices = _slices(graph)
+    buffers = _buffers(graph, slices)
     placed: list[Buffer] = []
     for b in sorted(buffers, key=lambda b: (-b.bytes, b.first)):
         b.offset = _lowest_gap(b, [p for p in placed if p.first <= b.last and b.first <= p.last])
         placed.append(b)
         for v in b.values:
             v.meta["offset"] = b.offset
+    for v, (whole, first) in slices.items():
+        v.meta["offset"] = whole.meta["offset"] + first * TYPE_BYTES[v.dtype]
+        v.meta["slice"] = (whole, first)
     graph.meta["arena"] = max((b.offset + b.bytes for b in buffers), default=0)
-    graph.meta["live"] = max((sum(b.bytes for b in buffers if b.first <= i <= b.last) for i in range(len(graph.nodes))),
-                             default=graph.meta["arena"])
+    graph.meta["live"] = _live(graph, buffers)
+
+
+def _live(graph: Graph, buffers: list[Buffer]) -> int:
+    change = [0] * (len(graph.nodes) + 2)
+    for b in buffers:
+        change[max(b.first, 0)] += b.bytes
+        change[min(b.last, len(graph.nodes)) + 1] -= b.bytes
+    return max(accumulate(change))
 
 
 def value_bytes(v: Value) -> int:
@@ -51,7 +70,29 @@ def value_bytes(v: Value) -> int:
     return int(np.prod(v.shape, dtype=np.int64)) * TYPE_BYTES[v.dtype]
 
 
-def _buffers(graph: Graph) -> list[Buffer]:
+def _slices(graph: Graph) -> Slices:
+    """Which inputs of concats are written in place. A concat takes part when that does not raise the lower bound."""
+    users, makers = graph.users(), graph.makers()
+    slices: Slices = {}
+    live = _live(graph, _buffers(graph, slices))
+    for node in graph.nodes:
+        y = node.outputs[0]
+        if node.op != "concat" or node.attrs["axis"] % len(y.shape) != len(y.shape) - 1 or 0 in y.shape:
+            continue
+        found, first = dict(slices), 0
+        for v in node.inputs:
+            maker = makers.get(v)
+            slot = SLICERS.get(maker.op) if maker is not None else None
+            if maker is not None and slot is not None and users[v] == [node] and v not in graph.outputs \
+                    and (len(maker.inputs) <= slot or maker.inputs[slot] is None):
+                found[v] = (y, first)
+            first += v.shape[-1]
+        if found != slices and (new := _live(graph, _buffers(graph, found))) <= live:
+            slices, live = found, new
+    return slices
+
+
+def _buffers(graph: Graph, slices: Slices) -> list[Buffer]:
     end = len(graph.nodes)
     last_use: dict[Value, int] = {}
     for i, node in enumerate(graph.nodes):
@@ -65,6 +106,12 @@ def _buffers(graph: Graph) -> list[Buffer]:
     for i, node in enumerate(graph.nodes):
         for v in node.outputs:
             last = end if v in keep else last_use.get(v, i)
+            if v in slices:
+                whole = slices[v][0]
+                owner[v] = owner.setdefault(whole, Buffer([whole], _aligned(whole), i, i))
+            if v in owner:  # a slice, or what slices have begun
+                owner[v].last = max(owner[v].last, last)
+                continue
             shared = _shared(node, v, owner, last_use, i, keep)
             if shared is not None:
                 shared.values.append(v)

@@ -25,7 +25,8 @@ class _Bad(Exception):
 def read(path: str | os.PathLike | bytes) -> Graph:
     """The Graph of a .mcc file, in engine form (kernels/core/ops.def names its ops).
 
-    Value.meta: "offset" of activations; "storage", "stored_bytes" and, for palettes, "codebook" of constants.
+    Value.meta: "offset" of activations, "slice" (see plan.py) of slices; "storage", "stored_bytes" and, for palettes,
+    "codebook" of constants.
     graph.meta: "arena" (bytes), "note" (the file's JSON), "bytes" (of the file). Tensors without a name in the file
     are called t<number>. Raises UserError, one line, when the file is not whole.
     """
@@ -107,11 +108,15 @@ class _Parser:
         self.strings = [self.utf8(self.take(self.count())) for _ in range(self.count())]
         if not self.strings or self.strings[0] or any("\0" in s for s in self.strings):
             raise _Bad("graph: damaged in the strings")
-        tensors = [self.tensor(i) for i in range(self.count(4))]
+        tensors: list[Value] = []
+        for i in range(self.count(4)):
+            tensors.append(self.tensor(i, tensors))
         inputs = [tensors[self.below(len(tensors))] for _ in range(self.count())]
-        if any(v.data is not None for v in inputs) or len(set(inputs)) != len(inputs):
-            raise _Bad("graph: an input is a constant, or there twice")
+        if any(v.data is not None or "slice" in v.meta for v in inputs) or len(set(inputs)) != len(inputs):
+            raise _Bad("graph: an input is a constant or a slice, or there twice")
         outputs = [tensors[self.below(len(tensors))] for _ in range(self.count())]
+        if any("slice" in v.meta for v in outputs):
+            raise _Bad("graph: an output is a slice")
         made = {v for v in tensors if v.data is not None} | set(inputs)
         nodes = [self.node(tensors, made) for _ in range(self.count(5))]
         arena = self.uv()
@@ -124,12 +129,12 @@ class _Parser:
             raise _Bad("graph: an output is never made")
         return Graph(inputs, outputs, nodes, meta={"arena": arena})
 
-    def tensor(self, number: int) -> Value:
+    def tensor(self, number: int, before: list[Value]) -> Value:
         name = self.text() or f"t{number}"
         dtype, kind = TYPE_NAMES.get(self.byte()), self.byte()
         rank = self.below(MAX_RANK + 1)
         shape = tuple(self.uv() for _ in range(rank))
-        if dtype is None or kind > 1:
+        if dtype is None or kind > 2:
             raise _Bad(f"graph: tensor {number}: unknown type or kind")
         v = Value(name, dtype, shape)
         product = TYPE_BYTES[dtype]
@@ -139,6 +144,13 @@ class _Parser:
             raise _Bad(f"graph: '{name}' is larger than 16 GiB")
         if kind == 0:
             v.meta["offset"] = self.uv() * 64
+            return v
+        if kind == 2:
+            whole, first = before[self.below(number)], self.uv()
+            if not shape or whole.data is not None or "slice" in whole.meta or whole.dtype != dtype \
+                    or whole.shape[:-1] != shape[:-1] or len(whole.shape) != rank or first + shape[-1] > whole.shape[-1]:
+                raise _Bad(f"graph: tensor {number} is no slice of another")
+            v.meta |= {"offset": whole.meta["offset"] + first * TYPE_BYTES[dtype], "slice": (whole, first)}
             return v
         how, at, size = self.byte(), self.uv(), self.uv()
         if how >= len(storage.NAMES):
@@ -170,6 +182,7 @@ class _Parser:
         for _ in range(self.count(2)):
             key = self.text()
             attrs[key] = self.attr()
+        _check_slices(op, name, inputs, outputs)
         return Node(op, inputs, outputs, attrs, name)
 
     def attr(self):
@@ -246,11 +259,22 @@ def _bytes(v: Value) -> int:
 def _check_places(name: str, inputs, outputs) -> None:
     """An output may take the place of an input exactly (in place), or lie apart; outputs lie apart."""
     def overlap(a, b):
+        a, b = (v.meta.get("slice", [v])[0] for v in (a, b))
         start, other = a.meta["offset"], b.meta["offset"]
         return _bytes(a) and _bytes(b) and start < other + _bytes(b) and other < start + _bytes(a)
     for i, out in enumerate(outputs):
         for v in inputs:
-            if v is not None and v.data is None and v.meta["offset"] != out.meta["offset"] and overlap(v, out):
+            if v is not None and v.data is None and "slice" not in v.meta and overlap(v, out) \
+                    and (v.meta["offset"] != out.meta["offset"] or "slice" in out.meta):
                 raise _Bad(f"graph: node '{name}': output {i} partly overlaps an input")
         if any(overlap(out, o) for o in outputs[:i]):
             raise _Bad(f"graph: node '{name}': outputs overlap")
+
+
+def _check_slices(op: str, name: str, inputs, outputs) -> None:
+    """Slices are read by a concat into the tensor whose slices they are, where they are."""
+    first = 0
+    for v in inputs:
+        if v is not None and "slice" in v.meta and (op != "concat" or v.meta["slice"] != (*outputs[:1], first)):
+            raise _Bad(f"graph: node '{name}' reads a slice in another way than a concat in place")
+        first += v.shape[-1] if v is not None and v.shape else 0

@@ -132,7 +132,7 @@ def test_residual_and_activation_join_the_layer():
 def test_arena(name):
     """No two values that are alive together share bytes unless one is a view or is written over the other."""
     lowered = lower(NETS[name]())
-    values = [v for v in lowered.values() if v.data is None]
+    values = [v for v in lowered.values() if v.data is None and "slice" not in v.meta]
     assert all(v.meta["offset"] % 64 == 0 and v.meta["offset"] + value_bytes(v) <= lowered.meta["arena"] for v in values)
     assert lowered.meta["live"] <= lowered.meta["arena"]
     position = {v: i for i, n in enumerate(lowered.nodes) for v in n.outputs}
