@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../core/element.h"
+#include "../gemm/qfinish.h"
 #include "../gemm/qgemm.h"
 #include "conv.h"
 #include "image.h"
@@ -166,7 +167,7 @@ void mcc_run_nhwc_qconv(const mcc_node *node, mcc_exec *exec) {
 
 /* Workspace: a scale per image, the codes, the copy. */
 static size_t codes_at(const state *s) { return (s->images * sizeof(float) + 63) / 64 * 64; }
-static size_t copy_at(const state *s) { return codes_at(s) + (s->images * s->size + 63) / 64 * 64; }
+static size_t copy_at(const state *s) { return codes_at(s) + (s->images * s->size + 127) / 64 * 64; } /* with slack behind the codes */
 
 mcc_status mcc_prepare_nhwc_dqconv(mcc_net *net, mcc_node *node) {
     MCC_NEED(mcc_arity(node, 3, 5, 1), "takes x, weight, scale, optional bias and residual, gives one output");
@@ -179,23 +180,25 @@ mcc_status mcc_prepare_nhwc_dqconv(mcc_net *net, mcc_node *node) {
     return pack(net, node, s, w, NULL, NULL, 0, copy_at(s));
 }
 
-typedef struct images { const float *x; size_t size; float *scale; int8_t *codes; } images;
+typedef struct images { mcc_qdynamic_fn *fn; int32_t offset; const float *x; size_t size; float *scale; int8_t *codes; } images;
 
 static void quantize_images(void *arg, size_t begin, size_t end, unsigned thread) {
     const images *r = arg;
     (void)thread;
-    for (size_t i = begin; i < end; i++) r->scale[i] = mcc_dynamic_s8(r->x + i * r->size, r->size, r->codes + i * r->size);
+    for (size_t i = begin; i < end; i++) r->scale[i] = r->fn(r->size, r->x + i * r->size, r->codes + i * r->size, r->offset);
 }
 
 void mcc_run_nhwc_dqconv(const mcc_node *node, mcc_exec *exec) {
     const state *s = node->state;
     if (!s->m) return;
     uint8_t *space = mcc_workspace(exec);
-    images r = {node->in[0]->data, s->size, (float *)(void *)space, (int8_t *)space + codes_at(s)};
+    images r = {mcc_qfinish_pick()->dynamic, s->plain ? mcc_gemm_s8_offset(&s->gemm.set) : 0, node->in[0]->data, s->size,
+                (float *)(void *)space, (int8_t *)space + codes_at(s)};
     mcc_parallel(exec, s->images, 1, quantize_images, &r);
     source from;
     mcc_qjob job;
     job_of(node, s, r.codes, (int8_t *)space + copy_at(s), &from, exec, &job);
+    job.shifted = r.offset != 0;
     job.row_scale = r.scale, job.rows_per_scale = s->m / s->images;
     mcc_dynamic_job(node, &s->tail, &job);
     mcc_qgemm_run(exec, &job);

@@ -1,5 +1,5 @@
-/* qfinish.h: from int32 sums to float32 results, one row of n. Picked by ISA; all give the same bytes (no multiply-add
- * is fused: passes/ops/lowered.py defines each rounding). */
+/* qfinish.h: the way into int8 products from float32, and out of them to float32, one row at a time. All kernels give the
+ * same bytes (no multiply-add is fused: passes/ops/lowered.py defines each rounding). */
 #ifndef MCC_QFINISH_H
 #define MCC_QFINISH_H
 
@@ -7,9 +7,27 @@
 #include <stdint.h>
 
 /* y[j] = clamp(float(acc[j]) * s[j] + bias[j] + residual[j], lo, hi), s[j] = row_scale ? *row_scale * scale[j] : scale[j];
- * bias and residual may be NULL. y may be residual. */
+ * bias and residual may be NULL. y may be residual. NaN stays NaN. */
 typedef void mcc_qfinish_fn(size_t n, const int32_t *acc, float *y, const float *scale, const float *row_scale, const float *bias,
                             const float *residual, float lo, float hi);
-mcc_qfinish_fn mcc_qfinish;
+
+/* Symmetric int8 of x (passes/ops/lowered.py `_dynamic`): codes[i] = rint(x[i] * (127 / top)) + offset, top being the
+ * largest |x|; returns the scale, top / 127. offset: 0, or 128 for codes that are read as uint8. */
+typedef float mcc_qdynamic_fn(size_t n, const float *x, int8_t *codes, int32_t offset);
+
+typedef struct mcc_qfinish_kernel {
+    const char *name;
+    uint32_t isa;
+    mcc_qfinish_fn *finish;
+    mcc_qdynamic_fn *dynamic;
+} mcc_qfinish_kernel;
+const mcc_qfinish_kernel *mcc_qfinish_kernels(size_t *count);
+const mcc_qfinish_kernel *mcc_qfinish_pick(void);
+
+#define QFINISH(isa)                        \
+    mcc_qfinish_fn mcc_qfinish_f32_##isa;   \
+    mcc_qdynamic_fn mcc_qdynamic_f32_##isa;
+#include "qfinish.def"
+#undef QFINISH
 
 #endif

@@ -87,7 +87,4 @@ void mcc_dynamic_job(const mcc_node *node, const mcc_qtail *tail, mcc_qjob *job)
 /* y[i] = table[y[i] + 128] */
 void mcc_table_s8(int8_t *y, size_t count, const int8_t *table);
 
-/* Symmetric int8 of x (ops/lowered.py `_dynamic`): codes and the scale of `count` floats. */
-float mcc_dynamic_s8(const float *x, size_t count, int8_t *codes);
-
 #endif

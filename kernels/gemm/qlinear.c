@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "../core/element.h"
-#include "../core/isa.h"
+#include "qfinish.h"
 #include "qgemm.h"
 
 typedef struct state {
@@ -68,29 +68,6 @@ void mcc_run_qlinear(const mcc_node *node, mcc_exec *exec) {
 
 /* --- dynamic ---------------------------------------------------------------------------------------------------- */
 
-float mcc_dynamic_s8(const float *x, size_t count, int8_t *codes) {
-    /* The bits of floats that are not negative are in the order of the floats, and compilers vectorize an integer maximum. */
-    int32_t bits = 0;
-    for (size_t i = 0; i < count; i++) {
-        int32_t a;
-        memcpy(&a, x + i, sizeof a);
-        a &= INT32_MAX;
-        bits = a > bits ? a : bits;
-    }
-    float top;
-    memcpy(&top, &bits, sizeof top);
-    /* Infinite or huge inputs have no codes; clamp so that the conversion below is defined. */
-    const float inverse = top > 0 ? 127.0f / top : 0.0f;
-    for (size_t i = 0; i < count; i++) {
-        float t = x[i] * inverse;
-        t = t > -127.0f ? t : -127.0f;
-        t = t < 127.0f ? t : 127.0f;
-        /* Round half to even: adding 1.5 * 2^23 leaves the integer in the low bits. */
-        codes[i] = (int8_t)((t + 12582912.0f) - 12582912.0f);
-    }
-    return top / 127.0f;
-}
-
 /* The workspace of dqlinear: a scale per row, then the codes. */
 static size_t codes_at(size_t rows) { return (rows * sizeof(float) + 63) / 64 * 64; }
 
@@ -105,7 +82,7 @@ mcc_status mcc_prepare_dqlinear(mcc_net *net, mcc_node *node) {
     if (!s->m) return MCC_OK;
     MCC_TRY(pack(net, node, s, w, NULL, NULL, 0));
     MCC_NEED(s->m < SIZE_MAX / 8 && s->m * s->gemm.k < SIZE_MAX / 2, "too large");
-    node->workspace = codes_at(s->m) + s->m * s->gemm.k;
+    node->workspace = codes_at(s->m) + s->m * s->gemm.k + 64; /* kernels may read a little past a row */
     return MCC_OK;
 }
 
@@ -130,21 +107,23 @@ void mcc_dynamic_job(const mcc_node *node, const mcc_qtail *tail, mcc_qjob *job)
     job->residual = residual ? residual->data : NULL;
 }
 
-typedef struct rows { const float *x; size_t k; float *scale; int8_t *codes; } rows;
+typedef struct rows { mcc_qdynamic_fn *fn; int32_t offset; const float *x; size_t k; float *scale; int8_t *codes; } rows;
 
 static void quantize_rows(void *arg, size_t begin, size_t end, unsigned thread) {
     const rows *r = arg;
     (void)thread;
-    for (size_t i = begin; i < end; i++) r->scale[i] = mcc_dynamic_s8(r->x + i * r->k, r->k, r->codes + i * r->k);
+    for (size_t i = begin; i < end; i++) r->scale[i] = r->fn(r->k, r->x + i * r->k, r->codes + i * r->k, r->offset);
 }
 
 void mcc_run_dqlinear(const mcc_node *node, mcc_exec *exec) {
     const state *s = node->state;
     if (!s->m) return;
     uint8_t *space = mcc_workspace(exec);
-    rows r = {node->in[0]->data, s->gemm.k, (float *)(void *)space, (int8_t *)space + codes_at(s->m)};
+    rows r = {mcc_qfinish_pick()->dynamic, mcc_gemm_s8_offset(&s->gemm.set), node->in[0]->data, s->gemm.k, (float *)(void *)space,
+              (int8_t *)space + codes_at(s->m)};
     mcc_parallel(exec, s->m, 1 + 4096 / (s->gemm.k + 1), quantize_rows, &r);
     mcc_qjob job = job_of(node, s, r.codes, exec);
+    job.shifted = r.offset != 0;
     job.row_scale = r.scale, job.rows_per_scale = 1;
     mcc_dynamic_job(node, &s->tail, &job);
     mcc_qgemm_run(exec, &job);

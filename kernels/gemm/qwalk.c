@@ -60,10 +60,11 @@ void mcc_table_s8(int8_t *y, size_t count, const int8_t *table) {
 
 /* A tile whose result is float32: sums to the stack, then row by row. `first`: its first row in the whole product. */
 static void finish(const mcc_qjob *job, const int32_t *acc, size_t nr, size_t first, size_t rows, size_t channel, size_t n, size_t at) {
+    mcc_qfinish_fn *fn = mcc_qfinish_pick()->finish;
     for (size_t i = 0; i < rows; i++, at += job->c_stride)
-        mcc_qfinish(n, acc + i * nr, (float *)job->c + at, job->scale + channel,
-                    job->out == MCC_Q_DYN ? job->row_scale + (first + i) / job->rows_per_scale : NULL,
-                    job->bias ? job->bias + channel : NULL, job->residual ? job->residual + at : NULL, job->post.lo, job->post.hi);
+        fn(n, acc + i * nr, (float *)job->c + at, job->scale + channel,
+           job->out == MCC_Q_DYN ? job->row_scale + (first + i) / job->rows_per_scale : NULL,
+           job->bias ? job->bias + channel : NULL, job->residual ? job->residual + at : NULL, job->post.lo, job->post.hi);
 }
 
 /* A tile of a layer whose scales are so large that kernels cannot requantize it: by the definition, one by one. */

@@ -6,6 +6,7 @@
 #include "../../kernels/dwconv/dwconv_s8.h"
 #include "../../kernels/eltwise/qrow.h"
 #include "../../kernels/eltwise/qtable.h"
+#include "../../kernels/gemm/qfinish.h"
 #include "../../kernels/gemm/qgemm.h"
 #include "check.h"
 
@@ -227,6 +228,36 @@ static void check_table(const mcc_qtable_kernel *k, size_t n, bool in_place) {
     check_free_all(k->name);
 }
 
+/* --- between int8 and float32: the bytes of the plain kernels -------------------------------------------------------- */
+
+static void check_finish(const mcc_qfinish_kernel *k, size_t n, int style) {
+    int32_t *acc = check_alloc_end(n * sizeof *acc);
+    float *scale = check_alloc_end(n * sizeof *scale), *bias = check_alloc_end(n * sizeof *bias), row = 0.37f;
+    float *residual = check_alloc_end(n * sizeof *residual), *y = check_alloc_end(n * sizeof *y), *want = check_alloc((n + 1) * sizeof *want);
+    check_fill_s32(acc, n, 1 << 30);
+    check_fill_f32(scale, n), check_fill_f32(bias, n), check_fill_f32(residual, n);
+    const float lo = style & 8 ? -1.5f : -INFINITY, hi = style & 8 ? 2.0f : INFINITY;
+    const float *r = style & 1 ? &row : NULL, *b = style & 2 ? bias : NULL, *add = style & 4 ? residual : NULL;
+    mcc_qfinish_f32_c(n, acc, want, scale, r, b, add, lo, hi);
+    k->finish(n, acc, y, scale, r, b, add, lo, hi);
+    for (size_t i = 0; i < n && !check_failed(); i++)
+        if (memcmp(y + i, want + i, sizeof *y) && !(isnan(y[i]) && isnan(want[i])))
+            check_fail(k->name, "finish n=%zu style %d at %zu: %.9g, want %.9g", n, style, i, y[i], want[i]);
+    check_free_all(k->name);
+}
+
+static void check_dynamic(const mcc_qfinish_kernel *k, size_t n, int32_t offset) {
+    float *x = check_alloc_end(n * sizeof *x);
+    int8_t *codes = check_alloc_end(n), *want = check_alloc(n + 1);
+    check_fill_f32(x, n);
+    if (n > 3 && check_int(0, 3) == 0) x[check_int(0, (int)n - 1)] = check_int(0, 1) ? INFINITY : NAN;
+    const float plain = mcc_qdynamic_f32_c(n, x, want, offset), scale = k->dynamic(n, x, codes, offset);
+    if (!(scale == plain || (isnan(scale) && isnan(plain)))) check_fail(k->name, "dynamic n=%zu: scale %.9g, want %.9g", n, scale, plain);
+    for (size_t i = 0; i < n && !check_failed(); i++)
+        if (codes[i] != want[i] && isfinite(plain)) check_fail(k->name, "dynamic n=%zu at %zu: %d, want %d", n, i, codes[i], want[i]);
+    check_free_all(k->name);
+}
+
 void check_qgemm(void) {
     size_t count;
     const mcc_gemm_kernel *g = mcc_gemm_kernels(&count);
@@ -269,5 +300,13 @@ void check_qgemm(void) {
         size_t cases = 0;
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++, cases += 2) check_table(t, sizes[i], false), check_table(t, sizes[i], true);
         check_ok(t->name, cases);
+    }
+    const mcc_qfinish_kernel *f = mcc_qfinish_kernels(&count);
+    for (; count--; f++) {
+        if (!check_can(f->name, f->isa)) continue;
+        size_t cases = 0;
+        for (size_t n = 0; n < 150; n += n < 70 ? 1 : 13)
+            for (int style = 0; style < 16; style++, cases += 2) check_finish(f, n, style), check_dynamic(f, n, style & 1 ? 128 : 0);
+        check_ok(f->name, cases);
     }
 }

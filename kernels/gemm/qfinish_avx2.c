@@ -1,0 +1,5 @@
+/* qfinish_avx2.c: see qfinish_simd.h. */
+#if defined(__x86_64__)
+#define MCC_SIMD avx2
+#include "qfinish_simd.h"
+#endif
