@@ -1,9 +1,8 @@
-/* gemm.c: which kernel, how weights are packed, and the walk over tiles. */
+/* gemm.c: which kernel, and the walk over tiles. */
 #include "gemm.h"
 
 #include <string.h>
 
-#include "../core/element.h"
 #include "../core/isa.h"
 #include "../core/registry.h"
 
@@ -30,11 +29,45 @@ bool mcc_kernels_gemm(size_t i, mcc_kernel_info *info) {
     return true;
 }
 
+static bool fits(const mcc_gemm_kernel *g, const mcc_gemm_kernel *like, size_t nr) {
+    return g->type == like->type && g->isa == like->isa && g->kr == like->kr && g->nr == nr;
+}
+
+/* The kernels of `like`'s kind that are nr wide and at most `tallest` high; returns the height of the highest. */
+static size_t serve(const mcc_gemm_kernel *like, size_t nr, size_t tallest, const mcc_gemm_kernel **by_rows) {
+    size_t mr = 0;
+    for (const mcc_gemm_kernel *g = table; g < table + COUNT; g++) {
+        if (!fits(g, like, nr) || g->mr > tallest) continue;
+        if (g->mr > mr) mr = g->mr, by_rows[0] = g;
+        for (size_t m = 1; m <= g->mr; m++)
+            if (!by_rows[m] || g->mr < by_rows[m]->mr) by_rows[m] = g;
+    }
+    return mr;
+}
+
+/* Is there a kernel for every number of rows up to mr? */
+static bool exact(const mcc_gemm_kernel *like, size_t nr, size_t mr) {
+    const mcc_gemm_kernel *by_rows[MCC_GEMM_MAX_MR + 1] = {NULL};
+    if (serve(like, nr, mr, by_rows) < mr) return false;
+    for (size_t m = 1; m <= mr; m++)
+        if (by_rows[m]->mr != m) return false;
+    return true;
+}
+
+/* The NR of a last panel of `left` columns: narrower than the others when there are such kernels for every tile. */
+static size_t last_nr(const mcc_gemm_kernel *g, size_t left) {
+    size_t nr = g->nr;
+    if (g->type != MCC_F32 || !left || !exact(g, g->nr, g->mr)) return nr;
+    for (const mcc_gemm_kernel *h = table; h < table + COUNT; h++)
+        if (h->nr < nr && left <= h->nr && fits(h, g, h->nr) && exact(g, h->nr, g->mr)) nr = h->nr;
+    return nr;
+}
+
 /* The columns a kernel really computes for n, and one vector's worth of loss per panel: a wide kernel that fits
  * beats a narrow one, a narrow one that fits beats a wide one that is half empty. */
 static size_t cost(const mcc_gemm_kernel *g, size_t n) {
-    const size_t panels = n / g->nr + (n % g->nr != 0);
-    return panels * (g->nr + 2);
+    const size_t left = n % g->nr;
+    return n / g->nr * (g->nr + 2) + (left ? last_nr(g, left) + 2 : 0);
 }
 
 void mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set) {
@@ -47,81 +80,17 @@ void mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set) {
             best = g, tallest = g->mr;
             break;
         }
+        /* Lines of one width follow each other: the first, the highest, stands for all. */
+        if (best && g->isa == best->isa && g->nr == best->nr) continue;
         if (!best || (g->isa == best->isa && n < ((size_t)1 << 40) && cost(g, n) < cost(best, n))) best = g;
     }
     /* The C lines need nothing, so there is a best one for every type that has lines. */
     memset(set, 0, sizeof *set);
     set->nr = best->nr, set->kr = best->kr;
-    for (const mcc_gemm_kernel *g = table; g < end; g++) {
-        if (g->type != type || g->isa != best->isa || g->nr != best->nr || g->kr != best->kr || g->mr > tallest) continue;
-        if (g->mr > set->mr) set->mr = g->mr, set->serve[0] = g;
-        for (size_t m = 1; m <= g->mr; m++)
-            if (!set->serve[m] || g->mr < set->serve[m]->mr) set->serve[m] = g;
-    }
-}
-
-/* --- packing ----------------------------------------------------------------------------------------------- */
-
-static size_t times(size_t a, size_t b) {
-    return b && a > SIZE_MAX / 2 / b ? SIZE_MAX / 2 : a * b;
-}
-
-size_t mcc_gemm_f32_panel(const mcc_gemm_set *set, size_t depth) {
-    return depth > SIZE_MAX / 16 / set->nr ? SIZE_MAX : set->nr * (depth + 1);
-}
-
-size_t mcc_gemm_f32_packed(const mcc_gemm_set *set, size_t n, size_t depth) {
-    const size_t panel = mcc_gemm_f32_panel(set, depth), panels = n / set->nr + (n % set->nr != 0);
-    const size_t floats = panel == SIZE_MAX ? SIZE_MAX : times(panel, panels);
-    return floats > SIZE_MAX / 16 ? SIZE_MAX : floats;
-}
-
-/* `count` elements, `step` apart, of a float type to float32. */
-static void widen(float *out, const void *source, mcc_type type, size_t at, size_t step, size_t count) {
-    if (type == MCC_F32) {
-        const float *s = (const float *)source + at;
-        for (size_t i = 0; i < count; i++) out[i] = s[i * step];
-    } else if (type == MCC_F16) {
-        const uint16_t *s = (const uint16_t *)source + at;
-        for (size_t i = 0; i < count; i++) out[i] = mcc_f32_of_f16(s[i * step]);
-    } else {
-        const uint16_t *s = (const uint16_t *)source + at;
-        for (size_t i = 0; i < count; i++) out[i] = mcc_f32_of_bf16(s[i * step]);
-    }
-}
-
-void mcc_gemm_f32_pack(const mcc_gemm_set *set, float *panels, size_t panel, size_t first, size_t n, size_t row,
-                       size_t depth, const void *source, mcc_type type, size_t column, size_t step) {
-    const size_t nr = set->nr;
-    for (size_t j = first; j < first + n; j += nr) {
-        float *out = panels + j / nr * panel + nr * (row + 1);
-        const size_t width = first + n - j < nr ? first + n - j : nr;
-        if (column == 1) { /* rows of the source are rows of the panel */
-            for (size_t d = 0; d < depth; d++, out += nr) {
-                widen(out, source, type, j + d * step, 1, width);
-                memset(out + width, 0, (nr - width) * sizeof *out);
-            }
-            continue;
-        }
-        /* 16 values of one column at a time: contiguous reads when step is 1, writes within a few lines. */
-        for (size_t d = 0; d < depth; d += 16, out += 16 * nr) {
-            const size_t run = depth - d < 16 ? depth - d : 16;
-            for (size_t i = 0; i < width; i++) {
-                float line[16];
-                widen(line, source, type, (j + i) * column + d * step, step, run);
-                for (size_t e = 0; e < run; e++) out[e * nr + i] = line[e];
-            }
-            for (size_t e = 0; e < run; e++) memset(out + e * nr + width, 0, (nr - width) * sizeof *out);
-        }
-    }
-}
-
-void mcc_gemm_f32_pack_bias(const mcc_gemm_set *set, float *panels, size_t panel, size_t n, const void *bias, mcc_type type) {
-    for (size_t j = 0; j < n; j += set->nr, panels += panel) {
-        const size_t width = n - j < set->nr ? n - j : set->nr;
-        memset(panels, 0, set->nr * sizeof *panels);
-        if (bias) widen(panels, bias, type, j, 1, width);
-    }
+    set->mr = serve(best, best->nr, tallest, set->serve);
+    set->even = exact(best, best->nr, set->mr);
+    set->last_nr = tallest == MCC_GEMM_MAX_MR ? last_nr(best, n % best->nr) : best->nr;
+    if (set->last_nr < set->nr) serve(best, set->last_nr, set->mr, set->last);
 }
 
 /* --- the walk ------------------------------------------------------------------------------------------------ */
@@ -180,38 +149,6 @@ size_t mcc_gemm_table_bytes(size_t taps, size_t mr) {
     if (taps <= MCC_GEMM_TABLE / mr) return 0;
     if (taps > SIZE_MAX / 2 / mr / sizeof(void *)) return SIZE_MAX;
     return taps * mr * sizeof(void *);
-}
-
-/* --- float32 -------------------------------------------------------------------------------------------------- */
-
-static void block_f32(void *arg, size_t batch, size_t row, size_t rows, size_t column, size_t columns, unsigned thread) {
-    const mcc_gemm_f32_job *job = arg;
-    const mcc_gemm_f32 *g = job->gemm;
-    const mcc_gemm_kernel *kernel = g->set.serve[rows];
-    _Alignas(64) char scratch[MCC_GEMM_SCRATCH];
-    const void *small[MCC_GEMM_TABLE];
-    const void **rows_of = g->taps <= MCC_GEMM_TABLE / g->set.mr
-                               ? small : (const void **)job->tables + thread * g->taps * g->set.mr;
-    size_t w = 0, c = 0;
-    job->place(job->arg, batch, row, rows, kernel->mr, scratch, rows_of, &w, &c);
-
-    mcc_gemm_f32_fn *fn = (mcc_gemm_f32_fn *)kernel->fn;
-    const float *panel = job->w + w + column / g->set.nr * g->panel;
-    const float *residual = job->residual ? job->residual + c + column : NULL;
-    float *out = job->c + c + column;
-    for (size_t j = 0; j < columns; j += g->set.nr, panel += g->panel) {
-        const size_t n = columns - j < g->set.nr ? columns - j : g->set.nr;
-        fn(rows, n, g->k, g->taps, (const float *const *)rows_of, panel, out + j, job->c_stride,
-           residual ? residual + j : NULL, g->post.lo, g->post.hi);
-    }
-    mcc_epilogue_after(&g->post, out, rows, columns, job->c_stride);
-}
-
-void mcc_gemm_f32_run(mcc_exec *exec, const mcc_gemm_f32_job *job) {
-    const mcc_gemm_f32 *g = job->gemm;
-    const mcc_gemm_walk walk = {.batch = job->batch, .m = job->m, .n = g->n, .mr = g->set.mr, .nr = g->set.nr,
-                                .column_bytes = (g->taps * g->k + 1) * sizeof(float)};
-    mcc_gemm_blocks(exec, &walk, block_f32, (void *)(uintptr_t)job);
 }
 
 /* --- weight formats -------------------------------------------------------------------------------------------- */

@@ -9,14 +9,25 @@
 #include "../core/net.h"
 #include "epilogue.h"
 
+/* Memory that will be wanted soon, a hint: while it computes, a kernel asks for the two cache lines at `read` (to be read)
+ * and at `write` (to be written) and moves on by the steps, once for every four of k in a tap. A step of 0 asks again for
+ * what is there already, which costs next to nothing. */
+typedef struct mcc_gemm_ahead {
+    const char *read, *write;
+    size_t read_step, write_step; /* bytes */
+} mcc_gemm_ahead;
+#define MCC_GEMM_AHEAD_K 4
+
 /* float32 tile:
  *     c[i * c_stride + j] = clamp(bias[j] + sum over t < taps, q < k of rows[t * MR + i][q] * w[t * k + q][j]
  *                                 + (residual ? residual[i * c_stride + j] : 0),  lo, hi)
- * for i < m <= MR, j < n <= NR (m, n >= 1; k and taps may be 0). `panel` is bias[NR], then w[taps * k][NR].
+ * for i < m <= MR, j < n (m, n >= 1; k and taps may be 0). `panel` is bias[NR], then w[taps * k][NR]; when n is more than
+ * NR, panels follow each other.
  * Reads exactly k floats of each row and writes exactly m x n of c; pointers of rows >= m must be readable too.
  * residual may be c. */
 typedef void mcc_gemm_f32_fn(size_t m, size_t n, size_t k, size_t taps, const float *const *rows, const float *panel,
-                             float *c, size_t c_stride, const float *residual, float lo, float hi);
+                             float *c, size_t c_stride, const float *residual, float lo, float hi,
+                             const mcc_gemm_ahead *ahead);
 
 /* What becomes of an int32 sum; every rounding step is that of passes/ops/lowered.py, so all kernels give the same bytes:
  * t = float(acc) * scale[j]; t += float(residual - r_zero) * r_scale; y = rint(min(max(t, lo), hi)) + zero */
@@ -54,10 +65,12 @@ typedef struct mcc_gemm_kernel {
 const mcc_gemm_kernel *mcc_gemm_kernels(size_t *count);
 
 /* The kernels for a product with n columns on this CPU: serve[m] (1 <= m <= MR of the best) computes tiles of m rows,
- * serve[0] is the one with most rows; all have one NR, KR and packing. */
+ * serve[0] is the one with most rows; all have one NR, KR and packing. Of a float32 product whose last panel has at most
+ * last_nr < NR columns, that panel is packed last_nr wide and computed by `last`, else last_nr is NR. */
 typedef struct mcc_gemm_set {
-    const mcc_gemm_kernel *serve[MCC_GEMM_MAX_MR + 1];
-    size_t mr, nr, kr;
+    const mcc_gemm_kernel *serve[MCC_GEMM_MAX_MR + 1], *last[MCC_GEMM_MAX_MR + 1];
+    size_t mr, nr, kr, last_nr;
+    bool even; /* every number of rows has its own kernel, so all tiles may be of one height */
 } mcc_gemm_set;
 void mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set);
 
@@ -69,7 +82,7 @@ size_t mcc_gemm_f32_packed(const mcc_gemm_set *set, size_t n, size_t depth);
 
 /* Packs columns [first, first + n) and rows [row, row + depth) of the weight into `panels`, whose panels are `panel`
  * floats apart. Element (j, d) of the source (float32, float16 or bfloat16) stands at j * column + d * step.
- * first is a multiple of NR; columns past n are zero. */
+ * first is a multiple of NR, and so is n unless first + n are all columns; columns past n are zero. */
 void mcc_gemm_f32_pack(const mcc_gemm_set *set, float *panels, size_t panel, size_t first, size_t n, size_t row,
                        size_t depth, const void *source, mcc_type type, size_t column, size_t step);
 /* The same for the bias (NULL: zeros). */
@@ -115,6 +128,7 @@ typedef struct mcc_gemm_f32_job {
     const float *residual;  /* like c, or NULL */
     mcc_gemm_place_fn place;
     const void *arg;
+    bool adjacent;          /* the rows of a part follow each other in memory, k apart: they can be asked for ahead */
     void **tables;          /* mcc_workspace_each: large tables, or NULL */
 } mcc_gemm_f32_job;
 void mcc_gemm_f32_run(mcc_exec *exec, const mcc_gemm_f32_job *job);

@@ -1,15 +1,35 @@
-/* gemm_f32_avx512.c: 12 x 32 is 24 accumulators, 2 of weights and the broadcast; its 12 row pointers, the weights and
- * the index are all that the general registers hold. */
+/* gemm_f32_avx512.c: 14 x 32 is 28 accumulators, 2 of weights and the broadcast: 31 of 32 registers. There is a tile of
+ * every height, so that no multiplication is wasted and rows are cut evenly. */
 #if defined(__x86_64__)
 #define MCC_SIMD avx512
 #include "gemm_f32_simd.h"
 
+TILE2(14, 32)
+TILE2(13, 32)
 TILE2(12, 32)
+TILE2(11, 32)
+TILE2(10, 32)
+TILE2(9, 32)
+TILE2(8, 32)
+TILE2(7, 32)
 TILE2(6, 32)
+TILE2(5, 32)
+TILE2(4, 32)
 TILE2(3, 32)
+TILE2(2, 32)
 GEMV2(32)
+TILE1(14, 16)
+TILE1(13, 16)
 TILE1(12, 16)
+TILE1(11, 16)
+TILE1(10, 16)
+TILE1(9, 16)
+TILE1(8, 16)
+TILE1(7, 16)
 TILE1(6, 16)
+TILE1(5, 16)
+TILE1(4, 16)
 TILE1(3, 16)
+TILE1(2, 16)
 GEMV1(16)
 #endif

@@ -9,7 +9,7 @@
 
 #define ARGS                                                                                                   \
     size_t m, size_t n, size_t k, size_t taps, const float *const *rows, const float *panel, float *c,         \
-        size_t c_stride, const float *residual, float lo, float hi
+        size_t c_stride, const float *residual, float lo, float hi, const mcc_gemm_ahead *ahead
 #define INLINE static inline __attribute__((always_inline))
 
 /* Adds the residual, clamps and stores up to 4 columns. */
@@ -33,7 +33,7 @@ INLINE void put2(float *c, const float *residual, float32x4_t y0, float32x4_t y1
     if (n > 4) put(c + 4, residual ? residual + 4 : NULL, y1, n - 4, lo, hi);
 }
 
-#define POINT(i) const float *p##i = rows[i];
+#define POINT(i) const float *p##i = row[i];
 #define LOAD(i) const float32x4_t x##i = vld1q_f32(p##i); p##i += 4;
 #define INIT1(i) float32x4_t u##i = b0;
 #define INIT2(i) float32x4_t u##i = b0, v##i = b1;
@@ -56,44 +56,58 @@ INLINE void put2(float *c, const float *residual, float32x4_t y0, float32x4_t y1
 
 #define TILE1(MR)                                                                          \
     void mcc_gemm_f32_##MR##x4c1_neon(ARGS) {                                              \
-        const float32x4_t b0 = vld1q_f32(panel);                                           \
-        GEMM_ROWS(MR, INIT1)                                                               \
-        const float *w = panel + 4;                                                        \
-        for (; taps; taps--, rows += MR) {                                                 \
-            GEMM_ROWS(MR, POINT)                                                           \
-            size_t q = k;                                                                  \
-            for (; q >= 4; q -= 4, w += 16) {                                              \
-                GEMM_ROWS(MR, LOAD)                                                        \
-                STEP1(MR, 0, 0) STEP1(MR, 1, 4) STEP1(MR, 2, 8) STEP1(MR, 3, 12)           \
-            }                                                                              \
-            for (; q; q--, w += 4) {                                                       \
-                const float32x4_t w0 = vld1q_f32(w);                                       \
-                GEMM_ROWS(MR, ONE1)                                                        \
-            }                                                                              \
-        }                                                                                  \
         const float32x4_t low = vdupq_n_f32(lo), high = vdupq_n_f32(hi);                   \
-        GEMM_ROWS(MR, STORE1)                                                              \
+        (void)ahead;                                                                       \
+        for (;;) {                                                                         \
+            const float32x4_t b0 = vld1q_f32(panel);                                       \
+            GEMM_ROWS(MR, INIT1)                                                           \
+            const float *w = panel + 4, *const *row = rows;                                \
+            for (size_t t = taps; t; t--, row += MR) {                                     \
+                GEMM_ROWS(MR, POINT)                                                       \
+                size_t q = k;                                                              \
+                for (; q >= 4; q -= 4, w += 16) {                                          \
+                    GEMM_ROWS(MR, LOAD)                                                    \
+                    STEP1(MR, 0, 0) STEP1(MR, 1, 4)                                        \
+                    STEP1(MR, 2, 8) STEP1(MR, 3, 12)                                       \
+                }                                                                          \
+                for (; q; q--, w += 4) {                                                   \
+                    const float32x4_t w0 = vld1q_f32(w);                                   \
+                    GEMM_ROWS(MR, ONE1)                                                    \
+                }                                                                          \
+            }                                                                              \
+            GEMM_ROWS(MR, STORE1)                                                          \
+            if (n <= 4) return;                                                            \
+            n -= 4, c += 4, panel = w;                                                     \
+            if (residual) residual += 4;                                                   \
+        }                                                                                  \
     }
 
 #define TILE2(MR)                                                                          \
     void mcc_gemm_f32_##MR##x8c1_neon(ARGS) {                                              \
-        const float32x4_t b0 = vld1q_f32(panel), b1 = vld1q_f32(panel + 4);                \
-        GEMM_ROWS(MR, INIT2)                                                               \
-        const float *w = panel + 8;                                                        \
-        for (; taps; taps--, rows += MR) {                                                 \
-            GEMM_ROWS(MR, POINT)                                                           \
-            size_t q = k;                                                                  \
-            for (; q >= 4; q -= 4, w += 32) {                                              \
-                GEMM_ROWS(MR, LOAD)                                                        \
-                STEP2(MR, 0, 0) STEP2(MR, 1, 8) STEP2(MR, 2, 16) STEP2(MR, 3, 24)          \
-            }                                                                              \
-            for (; q; q--, w += 8) {                                                       \
-                const float32x4_t w0 = vld1q_f32(w), w1 = vld1q_f32(w + 4);                \
-                GEMM_ROWS(MR, ONE2)                                                        \
-            }                                                                              \
-        }                                                                                  \
         const float32x4_t low = vdupq_n_f32(lo), high = vdupq_n_f32(hi);                   \
-        GEMM_ROWS(MR, STORE2)                                                              \
+        (void)ahead;                                                                       \
+        for (;;) {                                                                         \
+            const float32x4_t b0 = vld1q_f32(panel), b1 = vld1q_f32(panel + 4);            \
+            GEMM_ROWS(MR, INIT2)                                                           \
+            const float *w = panel + 8, *const *row = rows;                                \
+            for (size_t t = taps; t; t--, row += MR) {                                     \
+                GEMM_ROWS(MR, POINT)                                                       \
+                size_t q = k;                                                              \
+                for (; q >= 4; q -= 4, w += 32) {                                          \
+                    GEMM_ROWS(MR, LOAD)                                                    \
+                    STEP2(MR, 0, 0) STEP2(MR, 1, 8)                                        \
+                    STEP2(MR, 2, 16) STEP2(MR, 3, 24)                                      \
+                }                                                                          \
+                for (; q; q--, w += 8) {                                                   \
+                    const float32x4_t w0 = vld1q_f32(w), w1 = vld1q_f32(w + 4);            \
+                    GEMM_ROWS(MR, ONE2)                                                    \
+                }                                                                          \
+            }                                                                              \
+            GEMM_ROWS(MR, STORE2)                                                          \
+            if (n <= 8) return;                                                            \
+            n -= 8, c += 8, panel = w;                                                     \
+            if (residual) residual += 8;                                                   \
+        }                                                                                  \
     }
 
 TILE2(8)
@@ -102,37 +116,42 @@ TILE1(8)
 
 /* One row: four k at a time, each with a sum of its own, so that no add waits for the one before it. */
 INLINE void gemv(size_t wide, ARGS) {
-    float32x4_t u0 = vld1q_f32(panel), v0 = vld1q_f32(panel + 4 * (wide - 1));
-    float32x4_t u1 = vdupq_n_f32(0), u2 = u1, u3 = u1, v1 = u1, v2 = u1, v3 = u1;
-    const float *w = panel + 4 * wide;
-    for (; taps; taps--, rows++) {
-        const float *p = rows[0];
-        size_t q = k;
-        for (; q >= 4; q -= 4, p += 4, w += 16 * wide) {
-            const float32x4_t x = vld1q_f32(p);
-            u0 = vfmaq_laneq_f32(u0, vld1q_f32(w), x, 0);
-            u1 = vfmaq_laneq_f32(u1, vld1q_f32(w + 4 * wide), x, 1);
-            u2 = vfmaq_laneq_f32(u2, vld1q_f32(w + 8 * wide), x, 2);
-            u3 = vfmaq_laneq_f32(u3, vld1q_f32(w + 12 * wide), x, 3);
-            if (wide == 2) {
-                v0 = vfmaq_laneq_f32(v0, vld1q_f32(w + 4), x, 0);
-                v1 = vfmaq_laneq_f32(v1, vld1q_f32(w + 12), x, 1);
-                v2 = vfmaq_laneq_f32(v2, vld1q_f32(w + 20), x, 2);
-                v3 = vfmaq_laneq_f32(v3, vld1q_f32(w + 28), x, 3);
+    const float32x4_t low = vdupq_n_f32(lo), high = vdupq_n_f32(hi);
+    (void)m, (void)c_stride, (void)ahead;
+    for (;;) {
+        float32x4_t u0 = vld1q_f32(panel), v0 = vld1q_f32(panel + 4 * (wide - 1));
+        float32x4_t u1 = vdupq_n_f32(0), u2 = u1, u3 = u1, v1 = u1, v2 = u1, v3 = u1;
+        const float *w = panel + 4 * wide, *const *row = rows;
+        for (size_t t = taps; t; t--, row++) {
+            const float *p = row[0];
+            size_t q = k;
+            for (; q >= 4; q -= 4, p += 4, w += 16 * wide) {
+                const float32x4_t x = vld1q_f32(p);
+                u0 = vfmaq_laneq_f32(u0, vld1q_f32(w), x, 0);
+                u1 = vfmaq_laneq_f32(u1, vld1q_f32(w + 4 * wide), x, 1);
+                u2 = vfmaq_laneq_f32(u2, vld1q_f32(w + 8 * wide), x, 2);
+                u3 = vfmaq_laneq_f32(u3, vld1q_f32(w + 12 * wide), x, 3);
+                if (wide == 2) {
+                    v0 = vfmaq_laneq_f32(v0, vld1q_f32(w + 4), x, 0);
+                    v1 = vfmaq_laneq_f32(v1, vld1q_f32(w + 12), x, 1);
+                    v2 = vfmaq_laneq_f32(v2, vld1q_f32(w + 20), x, 2);
+                    v3 = vfmaq_laneq_f32(v3, vld1q_f32(w + 28), x, 3);
+                }
+            }
+            for (; q; q--, p++, w += 4 * wide) {
+                u0 = vfmaq_n_f32(u0, vld1q_f32(w), *p);
+                if (wide == 2) v0 = vfmaq_n_f32(v0, vld1q_f32(w + 4), *p);
             }
         }
-        for (; q; q--, p++, w += 4 * wide) {
-            u0 = vfmaq_n_f32(u0, vld1q_f32(w), *p);
-            if (wide == 2) v0 = vfmaq_n_f32(v0, vld1q_f32(w + 4), *p);
-        }
+        u0 = vaddq_f32(vaddq_f32(u0, u1), vaddq_f32(u2, u3));
+        v0 = vaddq_f32(vaddq_f32(v0, v1), vaddq_f32(v2, v3));
+        if (wide == 1) put(c, residual, u0, n, low, high);
+        else put2(c, residual, u0, v0, n, low, high);
+        if (n <= 4 * wide) return;
+        n -= 4 * wide, c += 4 * wide, panel = w;
+        if (residual) residual += 4 * wide;
     }
-    (void)m, (void)c_stride;
-    const float32x4_t low = vdupq_n_f32(lo), high = vdupq_n_f32(hi);
-    u0 = vaddq_f32(vaddq_f32(u0, u1), vaddq_f32(u2, u3));
-    v0 = vaddq_f32(vaddq_f32(v0, v1), vaddq_f32(v2, v3));
-    if (wide == 1) put(c, residual, u0, n, low, high);
-    else put2(c, residual, u0, v0, n, low, high);
 }
-void mcc_gemm_f32_1x8c1_neon(ARGS) { gemv(2, m, n, k, taps, rows, panel, c, c_stride, residual, lo, hi); }
-void mcc_gemm_f32_1x4c1_neon(ARGS) { gemv(1, m, n, k, taps, rows, panel, c, c_stride, residual, lo, hi); }
+void mcc_gemm_f32_1x8c1_neon(ARGS) { gemv(2, m, n, k, taps, rows, panel, c, c_stride, residual, lo, hi, ahead); }
+void mcc_gemm_f32_1x4c1_neon(ARGS) { gemv(1, m, n, k, taps, rows, panel, c, c_stride, residual, lo, hi, ahead); }
 #endif

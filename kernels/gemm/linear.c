@@ -51,7 +51,7 @@ static void run(const mcc_node *node, mcc_exec *exec) {
     }
     const matrix a = {node->in[0]->data, g->k, node->out[0]->pitch};
     const mcc_gemm_f32_job job = {.gemm = g, .batch = 1, .m = state->m, .w = packed, .c = node->out[0]->data, .c_stride = a.pitch,
-                                  .residual = residual ? residual->data : NULL, .place = place, .arg = &a};
+                                  .residual = residual ? residual->data : NULL, .place = place, .arg = &a, .adjacent = true};
     mcc_gemm_f32_run(exec, &job);
 }
 

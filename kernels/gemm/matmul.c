@@ -62,7 +62,7 @@ void mcc_run_matmul(const mcc_node *node, mcc_exec *exec) {
     }
     const operands o = {s, node->in[0]->data};
     const mcc_gemm_f32_job job = {.gemm = g, .batch = s->batch, .m = s->m, .w = packed, .c = node->out[0]->data,
-                                  .c_stride = g->n, .place = place, .arg = &o};
+                                  .c_stride = g->n, .place = place, .arg = &o, .adjacent = true};
     mcc_gemm_f32_run(exec, &job);
 }
 

@@ -118,8 +118,9 @@ static void tiles(void *arg, size_t begin, size_t end, unsigned thread) {
         for (size_t i = k->panels * part / k->groups; i < k->panels * (part + 1) / k->groups; i++) {
             const size_t column = (k->first + i) * nr, n = s->n - column < nr ? s->n - column : nr;
             float *y = j->y + row * s->n + column;
+            const mcc_gemm_ahead ahead = {.read = (const char *)y, .write = (const char *)y};
             ((mcc_gemm_f32_fn *)g->fn)(rows, n, run, taps, (const float *const *)of, j->space + i * panel_floats(s), y, s->n,
-                                       j->residual ? j->residual + row * s->n + column : NULL, s->post.lo, s->post.hi);
+                                       j->residual ? j->residual + row * s->n + column : NULL, s->post.lo, s->post.hi, &ahead);
             mcc_epilogue_after(&s->post, y, rows, n, s->n);
         }
     }

@@ -10,13 +10,13 @@
 static void check_f32(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, size_t taps, bool with_residual, bool clamp) {
     enum { MARGIN = 3 };
     const mcc_gemm_set set = {.mr = g->mr, .nr = g->nr, .kr = g->kr};
-    const size_t depth = taps * k, stride = n + MARGIN;
+    const size_t depth = taps * k, stride = n + MARGIN, one = mcc_gemm_f32_panel(&set, depth);
     float *w = check_alloc((n * depth + 1) * sizeof(float)), *bias = check_alloc(n * sizeof(float));
     check_fill_f32(w, n * depth);
     check_fill_f32(bias, n);
-    float *panel = check_alloc(mcc_gemm_f32_panel(&set, depth) * sizeof(float));
-    mcc_gemm_f32_pack_bias(&set, panel, 0, n, bias, MCC_F32);
-    mcc_gemm_f32_pack(&set, panel, 0, 0, n, 0, depth, w, MCC_F32, depth, 1);
+    float *panel = check_alloc_end(mcc_gemm_f32_packed(&set, n, depth) * sizeof(float));
+    mcc_gemm_f32_pack_bias(&set, panel, one, n, bias, MCC_F32);
+    mcc_gemm_f32_pack(&set, panel, one, 0, n, 0, depth, w, MCC_F32, depth, 1);
 
     const float *rows[64 * MCC_GEMM_MAX_MR];
     for (size_t t = 0; t < taps; t++) {
@@ -37,7 +37,9 @@ static void check_f32(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, si
         check_fill_f32(residual, m * stride - MARGIN);
     }
     const float lo = clamp ? -0.5f : -INFINITY, hi = clamp ? 1.25f : INFINITY;
-    ((mcc_gemm_f32_fn *)g->fn)(m, n, k, taps, rows, panel, c, stride, residual, lo, hi);
+    /* What is asked for ahead need not be there. */
+    const mcc_gemm_ahead ahead = {.read = (const char *)panel, .write = (const char *)c, .read_step = 4096, .write_step = 192};
+    ((mcc_gemm_f32_fn *)g->fn)(m, n, k, taps, rows, panel, c, stride, residual, lo, hi, &ahead);
 
     for (size_t i = 0; i < m && !check_failed(); i++) {
         for (size_t j = 0; j < n && !check_failed(); j++) {
@@ -75,6 +77,9 @@ static void check_tiles_f32(const mcc_gemm_kernel *g) {
             }
         }
     }
+    /* several panels */
+    for (size_t n = g->nr + 1u; n <= 3u * g->nr && !check_failed(); n += (size_t)check_int(1, g->nr), cases++)
+        check_f32(g, 1 + n % g->mr, n, depths[n % 16][0], depths[n % 16][1], n & 1, n & 2);
     check_ok(g->name, cases);
 }
 
@@ -89,6 +94,11 @@ static void check_pick(void) {
             const mcc_gemm_kernel *g = set.serve[m];
             if (!g || g->nr != set.nr || g->kr != set.kr || g->mr < m || (m == 0 && g->mr != set.mr))
                 check_fail(name, "n=%zu: no kernel for m=%zu", n, m);
+            const mcc_gemm_kernel *last = set.last[m];
+            if (set.last_nr > set.nr || (set.last_nr < set.nr && n % set.nr > set.last_nr) || (set.last_nr < set.nr && m &&
+                (!last || last->nr != set.last_nr || last->mr != m || g->mr != m)))
+                check_fail(name, "n=%zu: no kernel for m=%zu of the last panel", n, m);
+            if (set.even && m && g->mr != m) check_fail(name, "n=%zu: tiles of %zu rows are not exact", n, m);
         }
     }
     /* Both orders of the source, and 16-bit types, give the same panels. */

@@ -1,0 +1,180 @@
+/* gemm_f32.c: float32 products: packing of the weights, and the walk over tiles. */
+#include <string.h>
+
+#include "../core/element.h"
+#include "gemm.h"
+
+static size_t times(size_t a, size_t b) {
+    return b && a > SIZE_MAX / 2 / b ? SIZE_MAX / 2 : a * b;
+}
+
+size_t mcc_gemm_f32_panel(const mcc_gemm_set *set, size_t depth) {
+    return depth > SIZE_MAX / 16 / set->nr ? SIZE_MAX : set->nr * (depth + 1);
+}
+
+size_t mcc_gemm_f32_packed(const mcc_gemm_set *set, size_t n, size_t depth) {
+    const size_t panel = mcc_gemm_f32_panel(set, depth), panels = n / set->nr + (n % set->nr != 0);
+    const size_t floats = panel == SIZE_MAX ? SIZE_MAX : times(panel, panels);
+    return floats > SIZE_MAX / 16 ? SIZE_MAX : floats;
+}
+
+/* `count` elements, `step` apart, of a float type to float32. */
+static void widen(float *out, const void *source, mcc_type type, size_t at, size_t step, size_t count) {
+    if (type == MCC_F32) {
+        const float *s = (const float *)source + at;
+        for (size_t i = 0; i < count; i++) out[i] = s[i * step];
+    } else if (type == MCC_F16) {
+        const uint16_t *s = (const uint16_t *)source + at;
+        for (size_t i = 0; i < count; i++) out[i] = mcc_f32_of_f16(s[i * step]);
+    } else {
+        const uint16_t *s = (const uint16_t *)source + at;
+        for (size_t i = 0; i < count; i++) out[i] = mcc_f32_of_bf16(s[i * step]);
+    }
+}
+
+/* Columns of the panel that holds `width` columns. */
+static size_t nr_of(const mcc_gemm_set *set, size_t width) {
+    return width <= set->last_nr ? set->last_nr : set->nr;
+}
+
+void mcc_gemm_f32_pack(const mcc_gemm_set *set, float *panels, size_t panel, size_t first, size_t n, size_t row,
+                       size_t depth, const void *source, mcc_type type, size_t column, size_t step) {
+    for (size_t j = first; j < first + n; j += set->nr) {
+        const size_t width = first + n - j < set->nr ? first + n - j : set->nr, nr = nr_of(set, width);
+        float *out = panels + j / set->nr * panel + nr * (row + 1);
+        if (column == 1) { /* rows of the source are rows of the panel */
+            for (size_t d = 0; d < depth; d++, out += nr) {
+                widen(out, source, type, j + d * step, 1, width);
+                memset(out + width, 0, (nr - width) * sizeof *out);
+            }
+            continue;
+        }
+        /* 16 values of one column at a time: contiguous reads when step is 1, writes within a few lines. */
+        for (size_t d = 0; d < depth; d += 16, out += 16 * nr) {
+            const size_t run = depth - d < 16 ? depth - d : 16;
+            for (size_t i = 0; i < width; i++) {
+                float line[16];
+                widen(line, source, type, (j + i) * column + d * step, step, run);
+                for (size_t e = 0; e < run; e++) out[e * nr + i] = line[e];
+            }
+            for (size_t e = 0; e < run; e++) memset(out + e * nr + width, 0, (nr - width) * sizeof *out);
+        }
+    }
+}
+
+void mcc_gemm_f32_pack_bias(const mcc_gemm_set *set, float *panels, size_t panel, size_t n, const void *bias, mcc_type type) {
+    for (size_t j = 0; j < n; j += set->nr, panels += panel) {
+        const size_t width = n - j < set->nr ? n - j : set->nr;
+        memset(panels, 0, nr_of(set, width) * sizeof *panels);
+        if (bias) widen(panels, bias, type, j, 1, width);
+    }
+}
+
+/* --- the walk ------------------------------------------------------------------------------------------------
+ *
+ * A micro-kernel whose panel comes from the second-level cache runs at 95 % of the peak, so what is left to do is to
+ * have everything there in time. Weights are cold, for a net has more of them than a cache holds. With few rows, where
+ * each weight is used little, the walk keeps a panel while all tiles of rows pass by, and the kernels ask for the next
+ * panel meanwhile. With many rows a tile keeps its rows in the first-level cache while panels pass by, and the kernels ask
+ * for the next tile's rows and output. */
+
+/* From this many tiles on, reading the weights once from memory costs under 3 % of the work. */
+#define MANY_TILES 40
+/* Panels that one block takes: of many tiles as much as stays in the second-level cache (256 KB is half of what small
+ * cores have), of few as much as stays in the first beside the rows, so that little is read before asking ahead helps. */
+#define MANY_BYTES ((size_t)256 << 10)
+#define FEW_BYTES ((size_t)16 << 10)
+/* A block should be worth handing to a thread: this many bytes of weights times rows. */
+#define GRAIN_WORK ((size_t)64 << 10)
+
+typedef struct walk {
+    const mcc_gemm_f32_job *job;
+    size_t tiles, panels, span, spans; /* span: panels per block */
+    size_t asks;                       /* how often a kernel asks ahead per panel */
+} walk;
+
+static size_t min(size_t a, size_t b) { return a < b ? a : b; }
+
+/* Steps that cover `bytes` in `asks`. */
+static size_t step(size_t bytes, size_t asks) { return asks ? (bytes + asks - 1) / asks : 0; }
+
+/* How tile `tile` of a product with even or with full tiles is cut. */
+static size_t row_of(const walk *k, size_t tile) {
+    const mcc_gemm_f32_job *job = k->job;
+    return job->gemm->set.even ? job->m / k->tiles * tile + job->m % k->tiles * tile / k->tiles
+                               : min(tile * job->gemm->set.mr, job->m);
+}
+
+static void units(void *arg, size_t begin, size_t end, unsigned thread) {
+    const walk *k = arg;
+    const mcc_gemm_f32_job *job = k->job;
+    const mcc_gemm_f32 *g = job->gemm;
+    const mcc_gemm_set *set = &g->set;
+    _Alignas(64) char scratch[MCC_GEMM_SCRATCH];
+    const void *small[MCC_GEMM_TABLE];
+    const void **table = g->taps <= MCC_GEMM_TABLE / set->mr ? small : (const void **)job->tables + thread * g->taps * set->mr;
+    const float *const *rows_of = (const float *const *)table;
+    size_t tile = begin % k->tiles, span = begin / k->tiles % k->spans, batch = begin / k->tiles / k->spans;
+    mcc_gemm_ahead ahead = {.read = (const char *)job->w, .write = (const char *)job->w};
+    for (size_t u = begin; u < end; u++) {
+        const size_t row = row_of(k, tile), rows = row_of(k, tile + 1) - row;
+        const size_t first = span * k->span, panels = min(k->panels - first, k->span);
+        const size_t column = first * set->nr, columns = min(g->n - column, panels * set->nr);
+        const mcc_gemm_kernel *kernel = set->serve[rows];
+        size_t w = 0, c = 0;
+        job->place(job->arg, batch, row, rows, kernel->mr, scratch, table, &w, &c);
+        const float *panel = job->w + w + first * g->panel;
+        const float *residual = job->residual ? job->residual + c + column : NULL;
+        float *out = job->c + c + column;
+
+        const size_t asks = panels * k->asks, passes = min(k->tiles - tile, end - u); /* over these panels, by this thread */
+        if (k->spans > 1) {
+            if (u == begin || !tile) {
+                const size_t next = span + 1 < k->spans && passes < end - u ? min(k->panels - first - panels, k->span) : 0;
+                ahead.read = (const char *)(panel + (next ? panels * g->panel : 0));
+                ahead.read_step = step(next * g->panel * sizeof(float), passes * asks);
+            }
+        } else {
+            const bool more = passes > 1;
+            ahead.read = more && job->adjacent ? (const char *)(rows_of[0] + rows * g->k) : (const char *)panel;
+            ahead.read_step = more && job->adjacent ? step(rows * g->k * sizeof(float), asks) : 0;
+            ahead.write = (const char *)(out + (more && job->c_stride == g->n ? rows * g->n : 0));
+            ahead.write_step = more && job->c_stride == g->n ? step(rows * g->n * sizeof(float), asks) : 0;
+        }
+
+        const size_t left = columns % set->nr, narrow = left <= set->last_nr && set->last_nr < set->nr ? left : 0;
+        const size_t wide = columns - narrow;
+        if (wide)
+            ((mcc_gemm_f32_fn *)kernel->fn)(rows, wide, g->k, g->taps, rows_of, panel, out, job->c_stride, residual,
+                                            g->post.lo, g->post.hi, &ahead);
+        if (narrow)
+            ((mcc_gemm_f32_fn *)set->last[rows]->fn)(rows, narrow, g->k, g->taps, rows_of, panel + wide / set->nr * g->panel,
+                                                     out + wide, job->c_stride, residual ? residual + wide : NULL,
+                                                     g->post.lo, g->post.hi, &ahead);
+        ahead.read += ahead.read_step * asks;
+        mcc_epilogue_after(&g->post, out, rows, columns, job->c_stride);
+        if (++tile == k->tiles) {
+            tile = 0;
+            if (++span == k->spans) span = 0, batch++;
+        }
+    }
+}
+
+void mcc_gemm_f32_run(mcc_exec *exec, const mcc_gemm_f32_job *job) {
+    const mcc_gemm_f32 *g = job->gemm;
+    if (!job->batch || !job->m || !g->n) return;
+    walk k = {.job = job, .asks = g->taps * (g->k / MCC_GEMM_AHEAD_K)};
+    k.tiles = (job->m + g->set.mr - 1) / g->set.mr;
+    k.panels = (g->n + g->set.nr - 1) / g->set.nr;
+    const size_t panel_bytes = g->panel * sizeof(float), threads = mcc_threads(exec);
+    k.span = (k.tiles < MANY_TILES ? FEW_BYTES : MANY_BYTES) / panel_bytes;
+    /* With few rows, threads share the columns: some blocks for each, so that a slow core does not hold up the rest. */
+    if (threads > 1 && job->batch * k.tiles < 4 * threads) {
+        const size_t wanted = (4 * threads + job->batch * k.tiles - 1) / (job->batch * k.tiles);
+        k.span = min(k.span, (k.panels + wanted - 1) / wanted);
+    }
+    k.span = min(k.span < 1 ? 1 : k.span, k.panels);
+    k.spans = (k.panels + k.span - 1) / k.span;
+    const size_t work = k.span * panel_bytes * min(job->m, g->set.mr);
+    mcc_parallel(exec, job->batch * k.spans * k.tiles, work < GRAIN_WORK ? GRAIN_WORK / work : 1, units, &k);
+}
