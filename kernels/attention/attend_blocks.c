@@ -86,12 +86,13 @@ static void pack_work(void *arg, size_t begin, size_t end, unsigned thread) {
 /* c [m x n] (+)= rows times panels */
 static void product(const mcc_gemm_set *set, size_t m, size_t n, size_t k, const float *const *rows, const float *panels,
                     size_t panel, float *c, size_t c_stride, bool more) {
+    const mcc_gemm_ahead ahead = {.read = (const char *)panels, .write = (const char *)c}; /* all is in the cache */
     for (size_t j = 0; j < n; j += set->nr, panels += panel)
         for (size_t i = 0; i < m; i += set->mr) {
             const size_t high = m - i < set->mr ? m - i : set->mr;
             float *out = c + i * c_stride + j;
             ((mcc_gemm_f32_fn *)set->serve[high]->fn)(high, n - j < set->nr ? n - j : set->nr, k, 1, rows + i, panels, out, c_stride,
-                                                      more ? out : NULL, -INFINITY, INFINITY);
+                                                      more ? out : NULL, -INFINITY, INFINITY, &ahead);
         }
 }
 

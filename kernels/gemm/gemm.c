@@ -1,4 +1,4 @@
-/* gemm.c: which kernel, and the walk over tiles. */
+/* gemm.c: which kernel. */
 #include "gemm.h"
 
 #include <string.h>
@@ -91,58 +91,6 @@ void mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set) {
     set->even = exact(best, best->nr, set->mr);
     set->last_nr = tallest == MCC_GEMM_MAX_MR ? last_nr(best, n % best->nr) : best->nr;
     if (set->last_nr < set->nr) serve(best, set->last_nr, set->mr, set->last);
-}
-
-/* --- the walk ------------------------------------------------------------------------------------------------ */
-
-/* Packed weights that stay in the second-level cache while rows pass by: 256 KB is half of what small phone cores
- * have. */
-#define CACHE_BYTES ((size_t)256 << 10)
-/* A block should be worth handing to a thread: this many bytes of weights times rows. */
-#define GRAIN_WORK ((size_t)64 << 10)
-
-typedef struct walk {
-    const mcc_gemm_walk *w;
-    size_t row_tiles, panels, span, spans; /* span: panels per block */
-    mcc_gemm_block_fn fn;
-    void *arg;
-} walk;
-
-static void walk_units(void *arg, size_t begin, size_t end, unsigned thread) {
-    const walk *k = arg;
-    size_t tile = begin % k->row_tiles, span = begin / k->row_tiles % k->spans, batch = begin / k->row_tiles / k->spans;
-    for (size_t u = begin; u < end; u++) {
-        const size_t row = tile * k->w->mr, column = span * k->span * k->w->nr;
-        const size_t rows = k->w->m - row < k->w->mr ? k->w->m - row : k->w->mr;
-        const size_t wide = k->span * k->w->nr, columns = k->w->n - column < wide ? k->w->n - column : wide;
-        k->fn(k->arg, batch, row, rows, column, columns, thread);
-        if (++tile == k->row_tiles) {
-            tile = 0;
-            if (++span == k->spans) span = 0, batch++;
-        }
-    }
-}
-
-void mcc_gemm_blocks(mcc_exec *exec, const mcc_gemm_walk *w, mcc_gemm_block_fn fn, void *arg) {
-    if (!w->batch || !w->m || !w->n) return;
-    walk k = {.w = w, .fn = fn, .arg = arg};
-    k.row_tiles = (w->m + w->mr - 1) / w->mr;
-    k.panels = (w->n + w->nr - 1) / w->nr;
-    const size_t panel_bytes = w->nr * w->column_bytes + 1;
-    k.span = CACHE_BYTES / panel_bytes;
-    /* With few rows, threads share the columns: some blocks for each, so that a slow core does not hold up the rest. */
-    const size_t threads = mcc_threads(exec);
-    if (threads > 1 && w->batch * k.row_tiles < 4 * threads) {
-        const size_t wanted = (4 * threads + w->batch * k.row_tiles - 1) / (w->batch * k.row_tiles);
-        const size_t share = (k.panels + wanted - 1) / wanted;
-        if (share < k.span) k.span = share;
-    }
-    if (k.span < 1) k.span = 1;
-    if (k.span > k.panels) k.span = k.panels;
-    k.spans = (k.panels + k.span - 1) / k.span;
-    const size_t work = k.span * panel_bytes * (w->m < w->mr ? w->m : w->mr);
-    const size_t grain = work < GRAIN_WORK ? GRAIN_WORK / work : 1;
-    mcc_parallel(exec, w->batch * k.spans * k.row_tiles, grain, walk_units, &k);
 }
 
 size_t mcc_gemm_table_bytes(size_t taps, size_t mr) {

@@ -88,17 +88,7 @@ void mcc_gemm_f32_pack(const mcc_gemm_set *set, float *panels, size_t panel, siz
 /* The same for the bias (NULL: zeros). */
 void mcc_gemm_f32_pack_bias(const mcc_gemm_set *set, float *panels, size_t panel, size_t n, const void *bias, mcc_type type);
 
-/* --- the walk, for every type ----------------------------------------------------------------------------------- */
-
-/* A product of `batch` independent parts (groups, matrices), each m rows by n columns of `column_bytes` packed bytes
- * per column. It is cut into blocks of up to MR rows by a number of panels that fit the cache together; blocks are
- * spread over the threads. How rows are cut depends on m and MR alone, so results do not depend on the threads. */
-typedef struct mcc_gemm_walk {
-    size_t batch, m, n, mr, nr, column_bytes;
-} mcc_gemm_walk;
-typedef void (*mcc_gemm_block_fn)(void *arg, size_t batch, size_t row, size_t rows, size_t column, size_t columns,
-                                  unsigned thread);
-void mcc_gemm_blocks(mcc_exec *exec, const mcc_gemm_walk *walk, mcc_gemm_block_fn fn, void *arg);
+/* --- products ------------------------------------------------------------------------------------------------- */
 
 /* Where a block reads and writes. Fills table[t * mr + i] for rows row..row + rows of part `batch` (i >= rows repeat
  * the last); `w` and `c`: elements from the start of the packed weights and of the output. */
