@@ -16,7 +16,9 @@
 #define BLOCK_ROWS 56                  /* not fewer than this, unless they are more than */
 #define BLOCK_MOST ((size_t)256 << 10)
 /* Less work than this, in bytes of weights times rows, is not worth handing to a thread. */
-#define GRAIN_WORK ((size_t)64 << 10)
+#define GRAIN_WORK ((size_t)256 << 10)
+/* Below this, few units with more reuse beat many that balance well. */
+#define SMALL_WORK ((size_t)32 << 20)
 
 typedef struct walk {
     const mcc_qjob *job;
@@ -184,7 +186,9 @@ void mcc_qgemm_run(mcc_exec *exec, const mcc_qjob *job) {
     const mcc_qgemm *g = job->gemm;
     if (!job->batch || !job->m || !g->n) return;
     walk w = {.job = job, .rows = block_rows(g, job->m, job->place != NULL, job->tile)};
-    const size_t threads = mcc_threads(exec), wanted = 4 * threads;
+    const size_t threads = mcc_threads(exec);
+    const bool small = g->panel * g->panels < SMALL_WORK / job->m;
+    const size_t wanted = (small ? 2 : 4) * threads;
     w.span = SPAN_BYTES / g->panel;
     if (threads > 1) { /* enough units for all: of rows while there are many, else of panels */
         const size_t share = (job->m + wanted - 1) / wanted, few = 4 * g->set.mr;
