@@ -66,7 +66,7 @@ static mcc_status pack(mcc_net *net, mcc_node *node, state *s, const int8_t *w, 
     mcc_window *v = &s->rows.window;
     const size_t n = v->o / v->group;
     mcc_gemm_set set, last;
-    mcc_gemm_s8_pick(n, &set, &last);
+    mcc_gemm_s8_pick(n, v->kh * v->kw * (v->c / v->group), &set, &last);
     if (mcc_image_fits(v)) return pack_few(net, node, s, &set, w, bias, scale, x_zero, front);
     s->rows.elem = 1;
     s->plain = mcc_window_is_plain(v);

@@ -143,8 +143,8 @@ INLINE void put_raw(int32_t *c, size_t n, int V, __m512i a0, __m512i a1, __m512i
 #define RAW4(i) RAW(i, 4, a##i, e##i, f##i, g##i)
 #define RAW(i, V, ...) if (i < m) put_raw((int32_t *)c + i * c_stride, n, V, __VA_ARGS__);
 
-/* Every step asks for one line of what comes `ahead`: a panel that is new to the second-level cache arrives while the
- * last one is in use. */
+/* Every second step asks for one line of what comes `ahead`: a panel that is new to the second-level cache arrives while
+ * the last one is in use. (A line in every step takes the line fill buffers that the weights themselves need.) */
 #define TILE(MR, NR, V)                                                                \
     FN void mcc_gemm_s8_##MR##x##NR##c4_avx512vnni(ARGS) {                             \
         const int32_t *bias = panel;                                                   \
@@ -155,7 +155,7 @@ INLINE void put_raw(int32_t *c, size_t n, int V, __m512i a0, __m512i a1, __m512i
         for (; taps; taps--, rows += MR) {                                             \
             GEMM_ROWS(MR, POINT)                                                       \
             for (size_t d = 0; d < k; d += 4, w += 4 * NR) {                           \
-                _mm_prefetch((const char *)w + ahead, _MM_HINT_T1);                    \
+                if (d & 4) _mm_prefetch((const char *)w + ahead, _MM_HINT_T1);         \
                 ALL##V(LOAD)                                                           \
                 GEMM_ROWS(MR, STEP##V)                                                 \
             }                                                                          \

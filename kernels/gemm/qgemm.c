@@ -38,7 +38,11 @@ static void set_of(const mcc_gemm_kernel *like, size_t tallest, mcc_gemm_set *se
 /* What a panel costs, for comparison: its columns, a little for each panel, and more where it is narrow. */
 static size_t cost(const mcc_gemm_kernel *g) { return (g->nr + 2u) * 64 + 2048 / g->nr; }
 
-void mcc_gemm_s8_pick(size_t n, mcc_gemm_set *set, mcc_gemm_set *last) {
+/* A panel of more bytes than this, beside the next one that is on its way and the rows, crowds the second-level cache. */
+#define PANEL_BYTES ((size_t)160 << 10)
+#define MIN_WIDE 32 /* columns; panels that narrow are taken at any depth */
+
+void mcc_gemm_s8_pick(size_t n, size_t depth, mcc_gemm_set *set, mcc_gemm_set *last) {
     size_t count, least = SIZE_MAX;
     const mcc_gemm_kernel *table = mcc_gemm_kernels(&count), *end = table + count, *first = NULL, *main = NULL, *rest = NULL;
     const uint32_t have = mcc_isa();
@@ -56,6 +60,7 @@ void mcc_gemm_s8_pick(size_t n, mcc_gemm_set *set, mcc_gemm_set *last) {
         for (const mcc_gemm_kernel *r = first; r < end; r++) {
             if (r->type != MCC_S8 || r->isa != first->isa || r->kr != g->kr) continue;
             if (over ? r->nr < over || r->nr > g->nr : r->nr != g->nr) continue;
+            if (full && g->nr > MIN_WIDE && depth > PANEL_BYTES / g->nr) continue;
             const size_t total = (full < SIZE_MAX / 65536 ? full : SIZE_MAX / 65536) * cost(g) + (over ? cost(r) : 0);
             if (total < least) least = total, main = full ? g : r, rest = r;
         }
@@ -99,7 +104,7 @@ static double pack_panel(const mcc_qgemm *g, const mcc_gemm_set *set, uint8_t *o
 mcc_status mcc_qgemm_pack(mcc_net *net, mcc_qgemm *g, size_t groups, size_t n, size_t k, size_t taps, const int8_t *w,
                           const int32_t *bias, const float *scale, int32_t x_zero) {
     g->n = n, g->k = k, g->taps = taps, g->top = 0;
-    mcc_gemm_s8_pick(n, &g->set, &g->last);
+    mcc_gemm_s8_pick(n, k * taps, &g->set, &g->last);
     const size_t nr = g->set.nr, column = sizeof(int32_t) + sizeof(float);
     g->panels = n / nr + (n % nr != 0);
     if (k > SIZE_MAX / 64 || (taps && depth_of(g) / taps < k) || depth_of(g) > SIZE_MAX / 1024 / (g->panels + 1) / (groups + 1)) return MCC_NO_MEMORY;

@@ -8,8 +8,9 @@
 int32_t mcc_gemm_s8_offset(const mcc_gemm_set *set);
 /* The column of a panel at position p < NR. */
 size_t mcc_gemm_s8_column(const mcc_gemm_set *set, size_t p);
-/* The kernels for n columns: `set` for all panels but the last, `last` for that one; both of one ISA and KR. */
-void mcc_gemm_s8_pick(size_t n, mcc_gemm_set *set, mcc_gemm_set *last);
+/* The kernels for n columns of `depth` = taps * k: `set` for all panels but the last, `last` for that one; both of one
+ * ISA and KR. */
+void mcc_gemm_s8_pick(size_t n, size_t depth, mcc_gemm_set *set, mcc_gemm_set *last);
 
 /* y = x + 128 as uint8, in the bits of int8. For sets with an offset only. y may be x. */
 void mcc_qgemm_shift(size_t n, const int8_t *x, int8_t *y);

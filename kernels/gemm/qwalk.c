@@ -145,8 +145,8 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
             mcc_gemm_s8_fn *fn = (mcc_gemm_s8_fn *)kernel->fn;
             if (!job->place)
                 for (size_t i = 0; i < kernel->mr; i++) table[i] = x + (r + (i < some ? i : some - 1)) * step;
-            /* Each of the first tiles asks for a part of the next panel: a line per step, of NR * KR / 64. */
-            const size_t ahead = p + 1 < end && t * 64 < set->nr * set->kr ? g->panel + t * 64 : 0;
+            /* Each of the first tiles asks for a part of the next panel: a line in two steps, of 2 * NR * KR / 64. */
+            const size_t ahead = p + 1 < end && t * 64 < 2 * set->nr * set->kr ? g->panel + t * 64 : 0;
             const size_t at = (row + r) * job->c_stride + batch * g->n + j;
             const int8_t *const *from = (const int8_t *const *)next;
             if (job->place) next += g->taps * kernel->mr;
