@@ -144,7 +144,17 @@ test: setup
 demo: setup
 	$(VENV)/bin/mcc compress configs/lenet5-fashion.yaml --output build/demo
 
-bench: setup
+# The peers live in environments of their own, each made once for its list of pinned versions (--no-deps where that list is
+# whole; see tests/bench/peers.txt). One that cannot be made is left out, and the table says so.
+#   make bench BENCH_FLAGS="--networks mobilenet_v2 --precisions fp32 --threads 1"     two minutes instead of half an hour
+PEERS = build/peers build/peers-litert build/peers-executorch
+$(PEERS:%=%/.installed): build/%/.installed: tests/bench/%.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install -q $(PIP_FLAGS) $(if $(filter build/peers/.installed,$@),--no-deps) -r $< && touch $@ || \
+	    { echo "$(@D) cannot be made: what needs it is left out"; rm -rf $(@D)/bin/python; }
+
+bench: setup $(PEERS:%=%/.installed)
+	@$(MAKE) --no-print-directory -j$(jobs) mcc-run
 	$(py) tests/bench/compare.py $(BENCH_FLAGS)
 
 lint: setup

@@ -19,7 +19,7 @@ try:
 except ImportError as error:  # not built, or built by another Python
     raise ImportError(f"mcc's engine is not built ({error}); run `make ext`, or reinstall mcc") from error
 
-__all__ = ["EngineError", "Kernel", "Port", "Session", "isa", "kernels", "ops", "peak"]
+__all__ = ["EngineError", "Kernel", "Port", "Session", "Times", "isa", "kernels", "ops", "peak"]
 
 # ONNX's numbers of element types. bfloat16 is float32 for the caller: numpy has no such type.
 _DTYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
@@ -45,6 +45,16 @@ class Kernel:
     name: str
     isa: str
     runs: bool
+
+
+@dataclass(frozen=True)
+class Times:
+    """ms: milliseconds of each run. When asked for, ops: what `profile` gives, of these same runs; covered: the share of a
+    run that its ops add up to (the median over the runs)."""
+
+    ms: list[float]
+    ops: list[dict]
+    covered: float
 
 
 class Session:
@@ -126,14 +136,12 @@ class Session:
         return _rows(samples[1:])
 
     def times(self, inputs: Mapping[str, Any], seconds: float = 0.5, least: int = 5, most: int = 100_000, warm: int = 1,
-              ops: bool = False) -> tuple[list[float], list[dict]]:
-        """Milliseconds of repeated runs on inputs written once: at least `least`, then until `seconds` are over or there
-        are `most`. With `ops` also what `profile` gives, of these same runs."""
-        arrays = self._check(inputs)
+              ops: bool = False) -> Times:
+        """Repeated runs on inputs written once: at least `least`, then until `seconds` are over or there are `most`."""
+        run, clock = self.bound(inputs), perf_counter
+        spent: list[float] = []
+        samples: list[list[tuple]] = []
         with self._lock:
-            for (_, view), array in zip(self._in, arrays):
-                view[...] = array
-            run, clock, spent, samples = self._net.run, perf_counter, [], []
             for _ in range(warm):
                 run()
             self._net.set_profile(ops)
@@ -147,7 +155,8 @@ class Session:
                         samples.append(self._net.profile())
             finally:
                 self._net.set_profile(False)
-        return spent, _rows(samples)
+        shares = sorted(sum(row[3] for row in sample) / ms for sample, ms in zip(samples, spent))
+        return Times(spent, _rows(samples), shares[len(shares) // 2] if shares else 0.0)
 
     def bound(self, inputs: Mapping[str, Any]):
         """The engine's bare run, for timing: a function without arguments that runs on these inputs, copied once. Its

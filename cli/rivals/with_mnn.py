@@ -24,7 +24,8 @@ class Model:
     def __init__(self, file, precision, threads, inputs, variant):
         self.engine = MNN.Interpreter(file)
         # Weights of 8 bits are only multiplied as such when memory is asked to be low.
-        how = {"backend": "CPU", "numThread": threads, "precision": "normal", "memory": "low" if precision == "int8" else "normal"}
+        memory = "low" if precision == "int8" else "normal"
+        how = {"backend": "CPU", "numThread": threads, "precision": "normal", "memory": memory}
         self.session = self.engine.createSession(how)
         if self.session is None:
             raise ValueError("MNN cannot make a session")

@@ -15,7 +15,14 @@ def convert(source, precision, variant, folder):
         return model
     import logging
 
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static, shape_inference
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_dynamic,
+        quantize_static,
+        shape_inference,
+    )
     logging.disable(logging.WARNING)
     clean = os.path.join(folder, "clean.onnx")
     shape_inference.quant_pre_process(model, clean, skip_symbolic_shape=True)

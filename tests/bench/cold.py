@@ -75,7 +75,8 @@ def peer(name: str, runtime: str, precision: str) -> dict:
                     worker.open(made["file"], precision, 1, inputs, variant)
                     spent.append((time.perf_counter() - start) * 1e3)
                     memory = max(memory, worker.facts()["peak_rss_bytes"])
-            return {"cold_start_ms": statistics.median(spent), "bytes": made["bytes"], "peak_rss_bytes": memory, "variant": variant}
+            return {"cold_start_ms": statistics.median(spent), "bytes": made["bytes"], "peak_rss_bytes": memory,
+                    "variant": variant}
         except rivals.PeerError as e:
             why = f"does not run: {e}"
     return {"error": why}

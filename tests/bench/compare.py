@@ -106,7 +106,8 @@ class Arena:
     def _best(self, name: str, runtime: str, precision: str, inputs: dict, want: list):
         """The fastest variant whose outputs are right, open; or a row that says why there is none."""
         mine = runtime == "mcc"
-        variants = MINE[precision] if mine else rivals.RIVALS[runtime].precisions.get("fp32" if precision == "avx2" else precision, ())
+        kind = "fp32" if precision == "avx2" else precision
+        variants = MINE[precision] if mine else rivals.RIVALS[runtime].precisions.get(kind, ())
         found, refused = [], []
         for variant in variants:
             made = convert.mcc_file(name, precision, variant) if mine else convert.entry(name, runtime, precision, variant)
@@ -153,7 +154,7 @@ class Arena:
                 row.setdefault("ratios", []).append(row["median"] / ours)
                 row["ratio"] = statistics.median(row["ratios"])
                 pairs = sorted(statistics.median(a) / statistics.median(b) for a, b in zip(spent[name], spent["mcc"]))
-                row["ratio_p10"], row["ratio_p90"] = pairs[round(0.1 * (len(pairs) - 1))], pairs[round(0.9 * (len(pairs) - 1))]
+                row["ratio_p10"], row["ratio_p90"] = (pairs[round(q * (len(pairs) - 1))] for q in (0.1, 0.9))
 
 
 def machine() -> dict:

@@ -109,7 +109,8 @@ def _make(name: str, folder: Path) -> tuple[dict, dict, list]:
         failed |= dict.fromkeys(("pt2", "torchscript"), "the ONNX model could not be made a torch module")
     import onnxruntime
     outputs = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"]).run(None, batches[0])
-    np.savez(folder / "data.npz", **{f"in.{k}": a for k, a in batches[0].items()}, **{f"out.{i}": a for i, a in enumerate(outputs)})
+    np.savez(folder / "data.npz", **{f"in.{k}": a for k, a in batches[0].items()},
+             **{f"out.{i}": a for i, a in enumerate(outputs)})
     np.savez(folder / "samples.npz", **{k: np.stack([b[k] for b in batches]) for k in batches[0]})
     shapes = [[list(a.shape), {"f": "f32", "i": "i64", "b": "i64"}[a.dtype.kind]] for a in batches[0].values()]
     return {**files, "data": "data.npz", "calibration": "samples.npz"}, failed, shapes
