@@ -59,5 +59,6 @@ def lines(b: dict) -> list[str]:
     said = [f"{'ok  ' if b['ok'] else 'FAIL'} {b['ratio']:.3f}x the baseline's {show.ms(b['median'])}, "
             f"up to {1 + b['tolerance']:.3g}x is well"]
     if not b["ok"]:
-        said += [f"     slower: {n['name']} ({n['op']}) {show.ms(n['ms'])}, was {show.ms(n['before_ms'])}" for n in b["slower"][:5]]
+        said += [f"     slower: {n['name']} ({n['op']}) {show.ms(n['ms'])}, was {show.ms(n['before_ms'])}"
+                 for n in b["slower"][:5]]
     return said

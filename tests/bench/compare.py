@@ -165,7 +165,8 @@ def machine() -> dict:
     except (OSError, StopIteration):
         pass
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=sources.ROOT, capture_output=True, text=True, check=False)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=sources.ROOT, capture_output=True, text=True,
+                            check=False)
     return {"cpu": name, "cores": usable, "isa": isa(), "peak": {w: peak(w) for w in ("f32", "s8", "copy")},
             "commit": commit.stdout.strip(), "date": time.strftime("%Y-%m-%d")}
 

@@ -74,10 +74,11 @@ def _machine(found: dict) -> str:
     peak = m["peak"]
     runtimes = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
     return (f"## The arena, {m['date']}\n\n{m['cpu']}, {m['cores']} cores, `{m['isa']}`; measured peak of a thread "
-            f"{peak['f32']:.0f} GFLOP/s float32, {peak['s8']:.0f} GOP/s int8, copy {peak['copy']:.1f} GB/s. mcc {m['commit']}; {runtimes}.\n\n"
-            "Milliseconds are medians of interleaved bursts (p10 to p90 for mcc); batch 1, inputs set once. A ratio is the peer's "
-            "time over mcc's: above 1 mcc is faster. float32 outputs agree to 1e-3 of their range with onnxruntime's; int8 outputs "
-            "correlate with its float32 outputs by at least 0.95, bfloat16 by 0.99. int8 is the faster of static and dynamic (d) "
+            f"{peak['f32']:.0f} GFLOP/s float32, {peak['s8']:.0f} GOP/s int8, copy {peak['copy']:.1f} GB/s. "
+            f"mcc {m['commit']}; {runtimes}.\n\n"
+            "Milliseconds are medians of interleaved bursts (p10 to p90 for mcc); batch 1, inputs set once. A ratio is the "
+            "peer's time over mcc's: above 1 mcc is faster. float32 outputs agree to 1e-3 of their range with onnxruntime's; "
+            "int8 outputs correlate with its float32 outputs by at least 0.95, bfloat16 by 0.99. int8 is the faster of static and dynamic (d) "
             "with correct output, for mcc too.")
 
 
@@ -173,8 +174,8 @@ def _cold(found: dict) -> str:
     if not found["cold"]:
         return ""
     lines = ["### From the start of a process to its first output", "",
-             "mcc through `mcc-run`; the others in Python, whose own start (some 20 ms and 10 MB) is in their figures. Wanted: mcc at "
-             "most 15 ms on MobileNetV2 fp32 and a fifth of the best peer's; memory at most file + arena + 4 MB.", "",
+             "mcc through `mcc-run`; the others in Python, whose own start (some 20 ms and 10 MB) is in their figures. Wanted: "
+             "mcc at most 15 ms on MobileNetV2 fp32 and a fifth of the best peer's; memory at most file + arena + 4 MB.", "",
              "| network | precision | runtime | ms | peak memory, MB | |", "|---|---|---|---|---|---|"]
     for row in found["cold"]:
         if "error" in row:

@@ -104,7 +104,7 @@ def _make(name: str, folder: Path) -> tuple[dict, dict, list]:
         attempt("pt2", "model.pt2", lambda path: torch.export.save(torch.export.export(module, inputs), path))
         with torch.no_grad():
             attempt("torchscript", "model.pt",
-                    lambda path: torch.jit.trace(_Ordered(module, list(batches[0])), inputs, check_trace=False).save(str(path)))
+                    lambda path: torch.jit.trace(_Ordered(module, batches[0]), inputs, check_trace=False).save(str(path)))
     else:
         failed |= dict.fromkeys(("pt2", "torchscript"), "the ONNX model could not be made a torch module")
     import onnxruntime
@@ -164,20 +164,40 @@ def _plain(model, feeds: dict, path: Path) -> None:
                           input_names=list(feeds), verbose=False).save(os.fspath(scratch), external_data=False)
         made = onnx.load(scratch)
         scratch.unlink()
+    _without_nan_guards(made)
     simple, ok = onnxsim.simplify(made, overwrite_input_shapes={k: list(a.shape) for k, a in feeds.items() if a.ndim})
     onnx.save(simple if ok else made, path)
 
 
-def _Ordered(module, order: list[str]):
-    """A module whose answer is a tensor or a tuple: what torch.jit.trace takes."""
+def _without_nan_guards(model) -> None:
+    """Where(IsNaN(x), 0, x) is x: torch guards softmax against rows that are masked whole, which there are none of here,
+    and some readers do not know IsNaN."""
+    graph = model.graph
+    guards = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "IsNaN"}
+    same = {n.output[0]: n.input[2] for n in graph.node
+            if n.op_type == "Where" and guards.get(n.input[0], "") == n.input[2]}
+    for n in graph.node:
+        for i, name in enumerate(n.input):
+            if name in same:
+                n.input[i] = same[name]
+
+
+def _Ordered(module, feeds: dict):
+    """A module whose answer is a tensor or a tuple: what torch.jit.trace takes. An attention mask is a constant in it, for
+    ncnn has no comparison."""
     import torch
+    mask = list(feeds).index("attention_mask") if "attention_mask" in feeds else None
 
     class Ordered(torch.nn.Module):
         def __init__(self):
             super().__init__()
             self.module = module
+            if mask is not None:
+                self.register_buffer("mask", torch.from_numpy(feeds["attention_mask"]))
 
         def forward(self, *inputs):
+            if mask is not None:
+                inputs = (*inputs[:mask], self.mask, *inputs[mask + 1:])
             made = self.module(*inputs)
             return tuple(made.values()) if isinstance(made, dict) else made
     return Ordered().eval()
