@@ -78,8 +78,8 @@ def _machine(found: dict) -> str:
             f"mcc {m['commit']}; {runtimes}.\n\n"
             "Milliseconds are medians of interleaved bursts (p10 to p90 for mcc); batch 1, inputs set once. A ratio is the "
             "peer's time over mcc's: above 1 mcc is faster. float32 outputs agree to 1e-3 of their range with onnxruntime's; "
-            "int8 outputs correlate with its float32 outputs by at least 0.95, bfloat16 by 0.99. int8 is the faster of static and dynamic (d) "
-            "with correct output, for mcc too.")
+            "int8 outputs correlate with its float32 outputs by at least 0.95, bfloat16 by 0.99. int8 is the faster of static "
+            "and dynamic (d) with correct output, for mcc too.")
 
 
 def _targets(found: dict, rows: dict) -> str:
