@@ -3,6 +3,8 @@
 #ifndef MCC_CORE_BROADCAST_H
 #define MCC_CORE_BROADCAST_H
 
+#include <string.h>
+
 #include "net.h"
 
 typedef struct mcc_walk {
@@ -78,6 +80,36 @@ static inline size_t mcc_walk_next(const mcc_walk *w, size_t *begin, size_t end,
     const size_t left = w->inner - *column, n = end - *begin < left ? end - *begin : left;
     *begin += n;
     return n;
+}
+
+/* Of two operands, the one whose row is the same for all of the last outer dim while the other walks on (a product with one
+ * value per channel); -1 when there is none. Rows then go to a kernel many at a time, the repeated one from a tile. */
+static inline int mcc_walk_repeated(const mcc_walk *w) {
+    if (!w->rank || !w->step[0] || !w->step[1]) return -1;
+    const size_t d = w->rank - 1;
+    for (int i = 0; i < 2; i++)
+        if (w->stride[i][d] == 0 && w->stride[1 - i][d] == w->inner) return i;
+    return -1;
+}
+
+typedef struct mcc_tile {
+    const void *of;
+    size_t rows;
+    _Alignas(64) char bytes[8192];
+} mcc_tile;
+
+/* Whole rows from `row` on, `elements` at most, that go together; *from, the repeated row, becomes the tile when there are
+ * two or more. `size`: bytes of an element. The tile begins as {0}. */
+static inline size_t mcc_walk_tile(const mcc_walk *w, size_t row, size_t elements, size_t size, mcc_tile *t, const void **from) {
+    const size_t dim = w->dim[w->rank - 1], bytes = w->inner * size;
+    size_t rows = dim - row % dim;
+    if (rows > elements / w->inner) rows = elements / w->inner;
+    if (rows > sizeof t->bytes / bytes) rows = sizeof t->bytes / bytes;
+    if (rows < 2) return 1;
+    if (t->of != *from) t->of = *from, t->rows = 0;
+    for (; t->rows < rows; t->rows++) memcpy(t->bytes + t->rows * bytes, t->of, bytes);
+    *from = t->bytes;
+    return rows;
 }
 
 #endif

@@ -17,6 +17,7 @@ typedef struct binary {
     code op;
     mcc_binary_fn fn;
     mcc_walk walk;
+    int repeated; /* mcc_walk_repeated of two float32 operands, else -1 */
 } binary;
 
 typedef struct job {
@@ -140,10 +141,31 @@ static void fast_row(const job *j, size_t row, size_t column, size_t n, float *y
     }
 }
 
+/* Many rows at a time, the repeated operand's from a tile. */
+static void tiled(const job *j, size_t begin, size_t end) {
+    const mcc_walk *w = &j->s->walk;
+    size_t row, column;
+    mcc_tile tile;
+    tile.of = NULL, tile.rows = 0;
+    while (begin < end) {
+        const size_t at = begin;
+        size_t n = mcc_walk_next(w, &begin, end, &row, &column);
+        const void *from[2];
+        for (uint32_t i = 0; i < 2; i++) from[i] = (const float *)j->node->in[i]->data + mcc_walk_at(w, i, row, column);
+        if (n == w->inner) n *= mcc_walk_tile(w, row, end - at, sizeof(float), &tile, &from[j->s->repeated]);
+        begin = at + n;
+        j->s->fn(n, from[0], 1, from[1], 1, (float *)j->node->out[0]->data + at);
+    }
+}
+
 static void work(void *arg, size_t begin, size_t end, unsigned thread) {
     (void)thread;
     const job *j = arg;
     size_t row, column;
+    if (j->s->repeated >= 0) {
+        tiled(j, begin, end);
+        return;
+    }
     while (begin < end) {
         const size_t at = begin, n = mcc_walk_next(&j->s->walk, &begin, end, &row, &column);
         if (j->s->fn) fast_row(j, row, column, n, (float *)j->node->out[0]->data + at);
@@ -175,6 +197,7 @@ static mcc_status prepare(mcc_net *net, mcc_node *node, code op, const char *ker
     MCC_NEED(op != PRELU || mcc_same_shape(node->in[0], node->out[0]), "prelu: slope is larger than x");
     const mcc_eltwise_kernel *k = kernel && ta == MCC_F32 ? mcc_eltwise_pick(kernel) : NULL;
     if (k) s->fn = k->binary, node->kernel = k->name;
+    s->repeated = k && node->inputs == 2 ? mcc_walk_repeated(&s->walk) : -1;
     node->state = s;
     return MCC_OK;
 }

@@ -26,7 +26,15 @@ VFN void finish(int8_t *y, vf t, size_t n, const mcc_qrow *p) {
 }
 
 VKERNEL void NAME(add)(size_t n, const int8_t *a, size_t a_step, const int8_t *b, size_t b_step, int8_t *y, const mcc_qrow *p) {
-    for (size_t i = 0; i < n; i += VN) {
+    size_t i = 0;
+    if (a_step && b_step) {
+        const vi za = vi_set(p->a_zero), zb = vi_set(p->b_zero);
+        for (; i + VN <= n; i += VN) {
+            const vf x = v_mul(v_float(vi_sub(v_load_s8(a + i), za)), v_set(p->a_scale));
+            finish(y + i, v_add(x, v_mul(v_float(vi_sub(v_load_s8(b + i), zb)), v_set(p->b_scale))), VN, p);
+        }
+    }
+    for (; i < n; i += VN) {
         const vf x = v_mul(shifted(a + i * a_step, a_step, n - i, p->a_zero), v_set(p->a_scale));
         const vf z = v_mul(shifted(b + i * b_step, b_step, n - i, p->b_zero), v_set(p->b_scale));
         finish(y + i, v_add(x, z), n - i, p);
@@ -34,7 +42,15 @@ VKERNEL void NAME(add)(size_t n, const int8_t *a, size_t a_step, const int8_t *b
 }
 
 VKERNEL void NAME(mul)(size_t n, const int8_t *a, size_t a_step, const int8_t *b, size_t b_step, int8_t *y, const mcc_qrow *p) {
-    for (size_t i = 0; i < n; i += VN) {
+    size_t i = 0;
+    if (a_step && b_step) {
+        const vi za = vi_set(p->a_zero), zb = vi_set(p->b_zero);
+        for (; i + VN <= n; i += VN) {
+            const vf x = v_float(vi_sub(v_load_s8(a + i), za)), z = v_float(vi_sub(v_load_s8(b + i), zb));
+            finish(y + i, v_mul(v_mul(x, z), v_set(p->scale)), VN, p);
+        }
+    }
+    for (; i < n; i += VN) {
         const vf x = shifted(a + i * a_step, a_step, n - i, p->a_zero), z = shifted(b + i * b_step, b_step, n - i, p->b_zero);
         finish(y + i, v_mul(v_mul(x, z), v_set(p->scale)), n - i, p);
     }

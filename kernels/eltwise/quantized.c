@@ -40,6 +40,7 @@ typedef struct state {
     const mcc_qrow_kernel *kernel;
     mcc_qrow p;
     mcc_walk walk;
+    int repeated;
 } state;
 
 typedef struct job { const state *s; const mcc_node *node; mcc_qtable_fn *look_up; } job;
@@ -50,12 +51,19 @@ static void rows(void *arg, size_t begin, size_t end, unsigned thread) {
     const mcc_tensor *table8 = mcc_in(j->node, 2);
     const int8_t *a = j->node->in[0]->data, *b = j->node->in[1]->data;
     int8_t *y = j->node->out[0]->data;
+    mcc_tile tile;
+    tile.of = NULL, tile.rows = 0;
     (void)thread;
     while (begin < end) {
         size_t row, column;
-        const size_t at = begin, n = mcc_walk_next(w, &begin, end, &row, &column);
-        j->s->kernel->fn(n, a + mcc_walk_at(w, 0, row, column), w->step[0], b + mcc_walk_at(w, 1, row, column), w->step[1],
-                         y + at, &j->s->p);
+        const size_t at = begin;
+        size_t n = mcc_walk_next(w, &begin, end, &row, &column);
+        const void *from[2] = {a + mcc_walk_at(w, 0, row, column), b + mcc_walk_at(w, 1, row, column)};
+        if (j->s->repeated >= 0 && n == w->inner) {
+            n *= mcc_walk_tile(w, row, end - at, 1, &tile, &from[j->s->repeated]);
+            begin = at + n;
+        }
+        j->s->kernel->fn(n, from[0], w->step[0], from[1], w->step[1], y + at, &j->s->p);
         if (table8) j->look_up(n, y + at, y + at, table8->data);
     }
 }
@@ -79,6 +87,7 @@ static mcc_status prepare(mcc_net *net, mcc_node *node, char what) {
     node->kernel = s->kernel->name;
     const mcc_status walk = mcc_walk_plan(net, node->in, 2, y, true, &s->walk);
     if (walk != MCC_OK) return walk == MCC_BAD_GRAPH ? mcc_refuse(net, node, "the shapes do not broadcast to the output's") : walk;
+    s->repeated = mcc_walk_repeated(&s->walk);
     return mcc_dense_inputs(net, node);
 }
 

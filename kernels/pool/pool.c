@@ -12,9 +12,12 @@
 
 static const mcc_pool_kernel table[] = {
 #define POOL(type, what, isa) \
-    {"pool_" #type "_" #what "_" #isa, #what, MCC_ISA_##isa, MCC_TYPE_##type, mcc_pool_##type##_##what##_##isa},
+    {"pool_" #type "_" #what "_" #isa, #what, MCC_ISA_##isa, MCC_TYPE_##type, mcc_pool_##type##_##what##_##isa, NULL},
+#define MEAN(type, isa) \
+    {"pool_" #type "_mean_" #isa, "mean", MCC_ISA_##isa, MCC_TYPE_##type, NULL, mcc_pool_##type##_mean_##isa},
 #include "pool.def"
 #undef POOL
+#undef MEAN
 };
 #define COUNT (sizeof table / sizeof *table)
 

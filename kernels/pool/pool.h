@@ -12,11 +12,19 @@
 enum { MCC_POOL_FIRST = 1, MCC_POOL_LAST = 2 };
 typedef void mcc_pool_fn(size_t channels, size_t taps, const void *const *table, void *y, unsigned parts, float divisor);
 
+/* One output pixel of the mean of int8 (ops/lowered.py, nhwc_qavg_pool), over `lines` lines of `rows` pixels:
+ *     y[c] = rint(clamp(float(sum over l, r of x[l * line + r * row + c] - shift) * scale, lo, hi)) + zero
+ * The sum fits int32. Reads and writes exactly `channels` elements. */
+typedef struct mcc_pool_mean { int32_t shift, zero; float scale, lo, hi; } mcc_pool_mean;
+typedef void mcc_pool_mean_fn(size_t channels, size_t lines, size_t rows, const int8_t *x, size_t line, size_t row, int8_t *y,
+                              const mcc_pool_mean *p);
+
 typedef struct mcc_pool_kernel {
     const char *name, *what;
     uint32_t isa;
     mcc_type type;
-    mcc_pool_fn *fn;
+    mcc_pool_fn *fn;        /* one of the two, the other is NULL */
+    mcc_pool_mean_fn *mean;
 } mcc_pool_kernel;
 
 const mcc_pool_kernel *mcc_pool_kernels(size_t *count);
@@ -41,7 +49,9 @@ void mcc_pool_cells(mcc_exec *exec, const mcc_pool_walk *walk);
 mcc_status mcc_pool_include(mcc_net *net, const mcc_node *node, int64_t include[4]);
 
 #define POOL(type, what, isa) mcc_pool_fn mcc_pool_##type##_##what##_##isa;
+#define MEAN(type, isa) mcc_pool_mean_fn mcc_pool_##type##_mean_##isa;
 #include "pool.def"
 #undef POOL
+#undef MEAN
 
 #endif

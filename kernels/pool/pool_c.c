@@ -28,3 +28,16 @@ void mcc_pool_f32_avg_c(size_t channels, size_t taps, const void *const *table, 
         out[c] = parts & MCC_POOL_LAST ? sum / divisor : sum;
     }
 }
+
+void mcc_pool_s8_mean_c(size_t channels, size_t lines, size_t rows, const int8_t *x, size_t line, size_t row, int8_t *y,
+                        const mcc_pool_mean *p) {
+    for (size_t c = 0; c < channels; c++) {
+        int32_t sum = 0;
+        for (size_t l = 0; l < lines; l++)
+            for (size_t r = 0; r < rows; r++) sum += x[l * line + r * row + c];
+        float t = (float)(sum - p->shift) * p->scale;
+        t = t > p->lo ? t : p->lo;
+        t = t < p->hi ? t : p->hi;
+        y[c] = (int8_t)((int32_t)rintf(t) + p->zero);
+    }
+}

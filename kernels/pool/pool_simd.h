@@ -66,3 +66,46 @@ VKERNEL void POOL_NAME(f32, avg, MCC_SIMD)(POOL_ARGS) {
     }
 POOL_MAX_BYTES(s8, max, INT8_MIN)
 POOL_MAX_BYTES(u8, max, 0)
+
+VFN vi get_s8(const int8_t *p, size_t n) {
+    if (n >= VN) return v_load_s8(p);
+    int8_t t[VN] = {0};
+    memcpy(t, p, n);
+    return v_load_s8(t);
+}
+
+VFN void put_mean(int8_t *y, vi sum, size_t n, const mcc_pool_mean *p) {
+    vf t = v_mul(v_float(vi_sub(sum, vi_set(p->shift))), v_set(p->scale));
+    t = v_min(v_max(t, v_set(p->lo)), v_set(p->hi));
+    const vi code = vi_add(v_int(t), vi_set(p->zero));
+    if (n >= VN) {
+        v_store_8(y, code);
+        return;
+    }
+    int8_t out[VN];
+    v_store_8(out, code);
+    memcpy(y, out, n);
+}
+
+VKERNEL void POOL_NAME(s8, mean, MCC_SIMD)(size_t channels, size_t lines, size_t rows, const int8_t *x, size_t line, size_t row,
+                                           int8_t *y, const mcc_pool_mean *p) {
+    size_t c = 0;
+    for (; c + 4 * VN <= channels; c += 4 * VN) {
+        vi s0 = vi_set(0), s1 = s0, s2 = s0, s3 = s0;
+        for (size_t l = 0; l < lines; l++)
+            for (size_t r = 0; r < rows; r++) {
+                const int8_t *q = x + l * line + r * row + c;
+                s0 = vi_add(s0, v_load_s8(q)), s1 = vi_add(s1, v_load_s8(q + VN));
+                s2 = vi_add(s2, v_load_s8(q + 2 * VN)), s3 = vi_add(s3, v_load_s8(q + 3 * VN));
+            }
+        put_mean(y + c, s0, VN, p), put_mean(y + c + VN, s1, VN, p);
+        put_mean(y + c + 2 * VN, s2, VN, p), put_mean(y + c + 3 * VN, s3, VN, p);
+    }
+    for (; c < channels; c += VN) {
+        const size_t n = channels - c < VN ? channels - c : VN;
+        vi sum = vi_set(0);
+        for (size_t l = 0; l < lines; l++)
+            for (size_t r = 0; r < rows; r++) sum = vi_add(sum, get_s8(x + l * line + r * row + c, n));
+        put_mean(y + c, sum, n, p);
+    }
+}

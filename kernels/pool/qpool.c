@@ -1,16 +1,16 @@
 /* qpool.c: nhwc_qavg_pool: the mean of int8 windows; see passes/ops/lowered.py. */
 #include <math.h>
-#include <string.h>
 
 #include "../core/element.h"
 #include "../core/ops.h"
-#include "../core/window.h"
+#include "pool.h"
 
 typedef struct state {
     mcc_window window;
     int64_t include[4]; /* top, left, bottom, right */
     float scale, lo, hi;
     int32_t x_zero, zero;
+    mcc_pool_mean_fn *mean;
 } state;
 
 mcc_status mcc_prepare_nhwc_qavg_pool(mcc_net *net, mcc_node *node) {
@@ -35,6 +35,9 @@ mcc_status mcc_prepare_nhwc_qavg_pool(mcc_net *net, mcc_node *node) {
     MCC_NEED(isfinite(s->scale), "the scale is not finite");
     MCC_NEED(s->window.kh * s->window.kw <= (size_t)1 << 23, "the window is too large for its int32 sum");
     node->macs = (uint64_t)node->out[0]->count * s->window.kh * s->window.kw;
+    const mcc_pool_kernel *kernel = mcc_pool_pick(MCC_S8, "mean");
+    s->mean = kernel->mean;
+    node->kernel = kernel->name;
     return mcc_dense_inputs(net, node);
 }
 
@@ -45,8 +48,6 @@ static void taps(int64_t start, int64_t step, int64_t count, int64_t from, int64
     if (*last > count) *last = count;
     if (*first > *last) *first = *last;
 }
-
-enum { CHANNELS = 64 };
 
 static void pixels(void *arg, size_t begin, size_t end, unsigned thread) {
     const mcc_node *node = arg;
@@ -65,23 +66,11 @@ static void pixels(void *arg, size_t begin, size_t end, unsigned thread) {
         taps(left, (int64_t)v->dw, (int64_t)v->kw, -s->include[1], (int64_t)v->w + s->include[3], &b0, &b1);
         const int64_t cells = (a1 - a0) * (b1 - b0);
         const float scale = s->scale / (float)(cells > 0 ? cells : 1);
-        for (size_t c = 0; c < v->c; c += CHANNELS) {
-            const size_t n = v->c - c < CHANNELS ? v->c - c : CHANNELS;
-            int32_t sum[CHANNELS] = {0};
-            for (int64_t ky = y0; ky < y1; ky++)
-                for (int64_t kx = x0; kx < x1; kx++) {
-                    const size_t row = (size_t)(top + ky * (int64_t)v->dh), column = (size_t)(left + kx * (int64_t)v->dw);
-                    const int8_t *from = x + ((image * v->h + row) * v->w + column) * v->c + c;
-                    for (size_t i = 0; i < n; i++) sum[i] += from[i];
-                }
-            const int32_t shift = (int32_t)((y1 - y0) * (x1 - x0)) * s->x_zero;
-            for (size_t i = 0; i < n; i++) {
-                float t = (float)(sum[i] - shift) * scale;
-                t = t > s->lo ? t : s->lo;
-                t = t < s->hi ? t : s->hi;
-                y[p * v->c + c + i] = (int8_t)((int32_t)rintf(t) + s->zero);
-            }
-        }
+        const mcc_pool_mean mean = {(int32_t)((y1 - y0) * (x1 - x0)) * s->x_zero, s->zero, scale, s->lo, s->hi};
+        const int8_t *from = x; /* of no pixel at all, when the window lies in the pads */
+        if (y1 > y0 && x1 > x0)
+            from += ((image * v->h + (size_t)(top + y0 * (int64_t)v->dh)) * v->w + (size_t)(left + x0 * (int64_t)v->dw)) * v->c;
+        s->mean(v->c, (size_t)(y1 - y0), (size_t)(x1 - x0), from, v->dh * v->w * v->c, v->dw * v->c, y + p * v->c, &mean);
     }
 }
 

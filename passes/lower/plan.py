@@ -2,9 +2,9 @@
 
 Values that are one buffer (a reshape and its input, an elementwise result written over an input that nobody reads
 any more, the inputs of a concat along the last axis: slices of its result, written there by their makers) are merged;
-then buffers are placed largest first, each at the lowest offset that is free during its whole life (greedy by size,
-best fit; Pisarchyk & Lee, arXiv 2001.03288). Inputs and outputs keep their buffers for the whole run: a caller may run
-again without writing the inputs anew.
+then buffers are placed one by one, each at the tightest gap that is free during its whole life (greedy by size, best
+fit; Pisarchyk & Lee, arXiv 2001.03288), in several orders until the arena is as small as what is alive at once. Inputs
+and outputs keep their buffers for the whole run: a caller may run again without writing the inputs anew.
 """
 from __future__ import annotations
 
@@ -44,17 +44,58 @@ def plan(graph: Graph) -> None:
     along the last axis); graph.meta["arena"] and ["live"], its lower bound."""
     slices = _slices(graph)
     buffers = _buffers(graph, slices)
-    placed: list[Buffer] = []
-    for b in sorted(buffers, key=lambda b: (-b.bytes, b.first)):
-        b.offset = _lowest_gap(b, [p for p in placed if p.first <= b.last and b.first <= p.last])
-        placed.append(b)
+    live = _live(graph, buffers)
+    graph.meta["arena"] = _place(buffers, live)
+    for b in buffers:
         for v in b.values:
             v.meta["offset"] = b.offset
     for v, (whole, first) in slices.items():
         v.meta["offset"] = whole.meta["offset"] + first * TYPE_BYTES[v.dtype]
         v.meta["slice"] = (whole, first)
-    graph.meta["arena"] = max((b.offset + b.bytes for b in buffers), default=0)
-    graph.meta["live"] = _live(graph, buffers)
+    graph.meta["live"] = live
+
+
+TRIES = 200
+
+
+def _place(buffers: list[Buffer], bound: int) -> int:
+    """Give every buffer its offset and return the arena's size. Several orders are tried, then small changes of the best
+    one (what stands at the top comes earlier), until one meets the bound."""
+    ports = sorted(buffers, key=lambda b: (not b.fixed, -b.bytes, b.first))
+    orders = [sorted(buffers, key=lambda b: (-b.bytes, b.first)), ports,
+              sorted(buffers, key=lambda b: (-b.bytes * (b.last - b.first + 1), b.first)),
+              sorted(buffers, key=lambda b: (b.first - b.last, -b.bytes)), sorted(buffers, key=lambda b: (b.first, -b.bytes))]
+    size, order, places = 0, orders[0], list[int]()
+    for step in range(TRIES if len(buffers) < 500 else len(orders)):
+        trial = orders[step] if step < len(orders) else _raised(order, step)
+        new = _in_order(trial)
+        if step == 0 or new < size or new == size and step >= len(orders):
+            size, order, places = new, trial, [b.offset for b in trial]
+        for b, offset in zip(order, places, strict=True):
+            b.offset = offset
+        if size <= bound:
+            break
+    return size
+
+
+def _raised(order: list[Buffer], step: int) -> list[Buffer]:
+    """A buffer at the top of the arena, or on even steps what stands just below it, comes some places earlier."""
+    top = max(order, key=lambda b: b.offset + b.bytes)
+    if step % 2 == 0:
+        near = [b for b in order if b is not top and b.first <= top.last and top.first <= b.last]
+        top = max(near, key=lambda b: b.offset + b.bytes, default=top)
+    at = order.index(top)
+    to = at * (step % 7) // 7
+    return [*order[:to], top, *order[to:at], *order[at + 1:]]
+
+
+def _in_order(order: list[Buffer]) -> int:
+    """Each at the best gap between those that stand already; the arena's size."""
+    placed: list[Buffer] = []
+    for b in order:
+        b.offset = _lowest_gap(b, [p for p in placed if p.first <= b.last and b.first <= p.last])
+        placed.append(b)
+    return max((b.offset + b.bytes for b in order), default=0)
 
 
 def _live(graph: Graph, buffers: list[Buffer]) -> int:

@@ -133,6 +133,11 @@ def eltwise_cases():
     for shape_a, shape_b in (((4, 5, 6), (6,)), ((4, 5, 6), (4, 1, 1)), ((4, 1, 6), (1, 5, 1)), ((), (3,)), ((3, 0), (1,)),
                              ((1, 7, 7, 19), (1, 1, 1, 19)), ((2, 3, 4, 5, 2), (3, 1, 5, 1)), ((1, 1), (1,))):
         yield "add", [normal(*shape_a), normal(*shape_b)], {}
+    for x, gate in (((3, 50, 9, 16), (3, 1, 1, 16)), ((2, 1500, 3), (2, 1, 3)), ((2, 40, 700), (700,))):  # one value per channel
+        yield "mul", [normal(*x), normal(*gate)], {}
+        yield "sub", [normal(*gate), normal(*x)], {}
+        for pair in ([x, gate], [gate, x]):
+            yield "qmul", [normal(*shape, dtype="int8") for shape in pair], {"scale": 0.01, "a_zero": 3, "b_zero": -5}
         yield "div", [normal(*shape_b), abs(normal(*shape_a)) + np.float32(1)], {}
     yield "max", [normal(3, 300), normal(300), normal(3, 1), normal(1)], {}
     yield "mean", [normal(3, 300), normal(300), normal(3, 1)], {}

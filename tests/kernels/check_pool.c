@@ -44,12 +44,37 @@ static void check_one(const mcc_pool_kernel *g, size_t channels, size_t taps, si
     check_free_all(g->name);
 }
 
+static void check_mean(const mcc_pool_kernel *g, size_t channels, size_t lines, size_t rows) {
+    const size_t row = channels + (size_t)check_int(0, 3), line = rows * row + (size_t)check_int(0, 3);
+    const size_t count = lines && rows ? (lines - 1) * line + (rows - 1) * row + channels : 1;
+    int8_t *x = check_alloc_end(count), *y = check_alloc_end(channels);
+    check_fill_s8(x, count);
+    const mcc_pool_mean p = {check_int(-2000, 2000), check_int(-128, 127), 0.001f * (float)check_int(1, 900), -100, 90};
+    const mcc_pool_mean q = {p.shift, p.zero, p.scale, (float)(-128 - p.zero), (float)(127 - p.zero)};
+    g->mean(channels, lines, rows, x, line, row, y, &q);
+    for (size_t c = 0; c < channels && !check_failed(); c++) {
+        int32_t sum = 0;
+        for (size_t l = 0; l < lines; l++)
+            for (size_t r = 0; r < rows; r++) sum += x[l * line + r * row + c];
+        const float t = fminf(fmaxf((float)(sum - q.shift) * q.scale, q.lo), q.hi);
+        if (y[c] != (int)rintf(t) + q.zero)
+            check_fail(g->name, "%zu channels, %zu x %zu, channel %zu: %d, want %d", channels, lines, rows, c, y[c], (int)rintf(t) + q.zero);
+    }
+    check_free_all(g->name);
+}
+
 void check_pool(void) {
     size_t count;
     const mcc_pool_kernel *g = mcc_pool_kernels(&count);
     for (; count--; g++) {
         if (!check_can(g->name, g->isa)) continue;
         size_t cases = 0;
+        if (g->mean) {
+            for (size_t channels = 1; channels <= 200 && !check_failed(); channels++, cases++)
+                check_mean(g, channels, (size_t)check_int(0, 8), (size_t)check_int(0, 8));
+            check_ok(g->name, cases);
+            continue;
+        }
         const size_t taps[] = {0, 1, 2, 4, 9, 30};
         for (size_t channels = 1; channels <= 140 && !check_failed(); channels += channels < 36 ? 1 : 13)
             for (size_t i = 0; i < sizeof taps / sizeof *taps; i++, cases += 2) {
