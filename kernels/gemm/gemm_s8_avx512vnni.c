@@ -97,13 +97,26 @@ INLINE void spread(int32_t *c, int V, int v, __m512i a) {
     _mm_storeu_si128((__m128i *)(void *)(c + 4 * (3 * V + v)), _mm512_extracti32x4_epi32(a, 3));
 }
 
+/* The same for four vectors: their lanes transposed. */
+INLINE void spread4(int32_t *c, __m512i a0, __m512i a1, __m512i a2, __m512i a3) {
+    const __m512i b0 = _mm512_shuffle_i32x4(a0, a1, 0x44), b1 = _mm512_shuffle_i32x4(a0, a1, 0xEE);
+    const __m512i b2 = _mm512_shuffle_i32x4(a2, a3, 0x44), b3 = _mm512_shuffle_i32x4(a2, a3, 0xEE);
+    _mm512_storeu_si512(c, _mm512_shuffle_i32x4(b0, b2, 0x88));
+    _mm512_storeu_si512(c + 16, _mm512_shuffle_i32x4(b0, b2, 0xDD));
+    _mm512_storeu_si512(c + 32, _mm512_shuffle_i32x4(b1, b3, 0x88));
+    _mm512_storeu_si512(c + 48, _mm512_shuffle_i32x4(b1, b3, 0xDD));
+}
+
 /* The sums of a row as they are. */
 INLINE void put_raw(int32_t *c, size_t n, int V, __m512i a0, __m512i a1, __m512i a2, __m512i a3) {
     int32_t line[64], *out = n == 16 * (size_t)V ? c : line;
-    spread(out, V, 0, a0);
-    if (V > 1) spread(out, V, 1, a1);
-    if (V > 2) spread(out, V, 2, a2);
-    if (V > 3) spread(out, V, 3, a3);
+    if (V == 4) {
+        spread4(out, a0, a1, a2, a3);
+    } else {
+        spread(out, V, 0, a0);
+        if (V > 1) spread(out, V, 1, a1);
+        if (V > 2) spread(out, V, 2, a2);
+    }
     if (out == line) memcpy(c, line, n * sizeof *c);
 }
 

@@ -31,15 +31,16 @@ const mcc_qfinish_kernel *mcc_qfinish_pick(void) {
     return k;
 }
 
-void mcc_qfinish_f32_c(size_t n, const int32_t *acc, float *y, const float *scale, const float *row_scale, const float *bias,
-                       const float *residual, float lo, float hi) {
-    const float r = row_scale ? *row_scale : 1.0f;
-    for (size_t j = 0; j < n; j++) {
-        float v = (float)acc[j] * (row_scale ? r * scale[j] : scale[j]);
-        v = bias ? v + bias[j] : v;
-        v = residual ? v + residual[j] : v;
-        v = v < lo ? lo : v;
-        y[j] = v > hi ? hi : v;
+void mcc_qfinish_f32_c(size_t m, size_t n, const int32_t *acc, size_t acc_stride, float *y, size_t y_stride, const float *scale,
+                       const float *row_scale, const float *bias, const float *residual, float lo, float hi) {
+    for (size_t i = 0; i < m; i++, acc += acc_stride, y += y_stride, residual = residual ? residual + y_stride : NULL) {
+        for (size_t j = 0; j < n; j++) {
+            float v = (float)acc[j] * (row_scale ? row_scale[i] * scale[j] : scale[j]);
+            v = bias ? v + bias[j] : v;
+            v = residual ? v + residual[j] : v;
+            v = v < lo ? lo : v;
+            y[j] = v > hi ? hi : v;
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 /* qfinish_simd.h: the kernels of qfinish.h on vectors; a file defines MCC_SIMD and includes this. */
 #define MCC_NAME_STEM mcc
+#include <math.h>
+#include <stdbool.h>
+
 #include "../core/simd.h"
 #include "qfinish.h"
 
@@ -16,26 +19,44 @@ VFN vi vi_max(vi a, vi b) {
 #endif
 }
 
-VFN vi load_sums(const int32_t *p) { return v_bits(v_load((const float *)(const void *)p)); }
+/* A row; what is not there costs nothing, since `like` is a constant where this is inlined. */
+typedef struct like { bool rows, bias, residual, clamp; } like;
 
-/* One vector of n <= VN; what is past n is not used. */
-VFN vf finished(vi acc, vf scale, vf bias, vf residual, vf lo, vf hi) {
-    const vf v = v_add(v_add(v_mul(v_float(acc), scale), bias), residual);
-    return v_min(hi, v_max(lo, v)); /* NaN in the second operand wins */
+VFN vf finished(vi acc, vf scale, vf row, vf bias, vf residual, vf lo, vf hi, like is) {
+    vf v = v_mul(v_float(acc), is.rows ? v_mul(row, scale) : scale);
+    if (is.bias) v = v_add(v, bias);
+    if (is.residual) v = v_add(v, residual);
+    return is.clamp ? v_min(hi, v_max(lo, v)) : v; /* NaN in the second operand wins */
 }
 
-VKERNEL void MCC_KERNEL(qfinish, MCC_SIMD)(size_t n, const int32_t *acc, float *y, const float *scale, const float *row_scale,
-                                           const float *bias, const float *residual, float lo, float hi) {
-    /* Adding -0.0 changes nothing, not even the sign of a zero. */
-    const vf least = v_set(lo), most = v_set(hi), none = v_set(-0.0f), row = v_set(row_scale ? *row_scale : 1.0f);
-    size_t j = 0;
-    for (; j + VN <= n; j += VN)
-        v_store(y + j, finished(load_sums(acc + j), v_mul(row, v_load(scale + j)), bias ? v_load(bias + j) : none,
-                                residual ? v_load(residual + j) : none, least, most));
-    if (j == n) return;
-    const vi sums = v_bits(v_load_n((const float *)(const void *)(acc + j), n - j));
-    v_store_n(y + j, finished(sums, v_mul(row, v_load_n(scale + j, n - j)), bias ? v_load_n(bias + j, n - j) : none,
-                              residual ? v_load_n(residual + j, n - j) : none, least, most), n - j);
+VFN void finish_rows(size_t m, size_t n, const int32_t *acc, size_t acc_stride, float *y, size_t y_stride, const float *scale,
+                     const float *row_scale, const float *bias, const float *residual, float lo, float hi, like is) {
+    const vf least = v_set(lo), most = v_set(hi), none = v_set(0);
+    for (size_t i = 0; i < m; i++, acc += acc_stride, y += y_stride) {
+        const float *sums = (const float *)(const void *)acc; /* loaded as bits */
+        const vf row = is.rows ? v_set(row_scale[i]) : none;
+        size_t j = 0;
+        for (; j + VN <= n; j += VN)
+            v_store(y + j, finished(v_bits(v_load(sums + j)), v_load(scale + j), row, is.bias ? v_load(bias + j) : none,
+                                    is.residual ? v_load(residual + j) : none, least, most, is));
+        if (j < n)
+            v_store_n(y + j, finished(v_bits(v_load_n(sums + j, n - j)), v_load_n(scale + j, n - j), row,
+                                      is.bias ? v_load_n(bias + j, n - j) : none,
+                                      is.residual ? v_load_n(residual + j, n - j) : none, least, most, is), n - j);
+        if (is.residual) residual += y_stride;
+    }
+}
+
+VKERNEL void MCC_KERNEL(qfinish, MCC_SIMD)(size_t m, size_t n, const int32_t *acc, size_t acc_stride, float *y, size_t y_stride,
+                                           const float *scale, const float *row_scale, const float *bias, const float *residual,
+                                           float lo, float hi) {
+#define FINISH(...) finish_rows(m, n, acc, acc_stride, y, y_stride, scale, row_scale, bias, residual, lo, hi, (like){__VA_ARGS__})
+    const bool clamp = lo > -INFINITY || hi < INFINITY;
+    if (!row_scale && !bias && !residual && !clamp) FINISH(false, false, false, false);
+    else if (row_scale && bias && !residual && !clamp) FINISH(true, true, false, false);
+    else if (row_scale && bias && residual && !clamp) FINISH(true, true, true, false);
+    else FINISH(row_scale != NULL, bias != NULL, residual != NULL, true);
+#undef FINISH
 }
 
 VFN vi magnitude(vf x) { return vi_and(v_bits(x), vi_set(INT32_MAX)); }

@@ -60,13 +60,14 @@ void mcc_table_s8(int8_t *y, size_t count, const int8_t *table) {
     mcc_qtable_pick()->fn(count, y, y, table);
 }
 
-/* A tile whose result is float32: sums to the stack, then row by row. `first`: its first row in the whole product. */
-static void finish(const mcc_qjob *job, const int32_t *acc, size_t nr, size_t first, size_t rows, size_t channel, size_t n, size_t at) {
-    mcc_qfinish_fn *fn = mcc_qfinish_pick()->finish;
-    for (size_t i = 0; i < rows; i++, at += job->c_stride)
-        fn(n, acc + i * nr, (float *)job->c + at, job->scale + channel,
-           job->out == MCC_Q_DYN ? job->row_scale + (first + i) / job->rows_per_scale : NULL,
-           job->bias ? job->bias + channel : NULL, job->residual ? job->residual + at : NULL, job->post.lo, job->post.hi);
+/* A tile whose result is float32, from its sums on the stack. `first`: its first row in the whole product. */
+static void finish(const mcc_qjob *job, mcc_qfinish_fn *fn, const int32_t *acc, size_t nr, size_t first, size_t rows, size_t channel,
+                   size_t n, size_t at) {
+    float row_scale[MCC_GEMM_MAX_MR];
+    const bool dynamic = job->out == MCC_Q_DYN;
+    for (size_t i = 0; dynamic && i < rows; i++) row_scale[i] = job->row_scale[(first + i) / job->rows_per_scale];
+    fn(rows, n, acc, nr, (float *)job->c + at, job->c_stride, job->scale + channel, dynamic ? row_scale : NULL,
+       job->bias ? job->bias + channel : NULL, job->residual ? job->residual + at : NULL, job->post.lo, job->post.hi);
 }
 
 /* A tile of a layer whose scales are so large that kernels cannot requantize it: by the definition, one by one. */
@@ -92,18 +93,18 @@ static bool is_wild(const mcc_qjob *job) {
 
 static size_t tiles_of(const mcc_gemm_set *set, size_t rows) { return (rows + set->mr - 1) / set->mr; }
 
-/* Tile t of a block: tiles differ by one row at most, so that none is left with a few. */
-static size_t tile_row(size_t t, size_t tiles, size_t rows) { return t * rows / tiles; }
+/* Rows of tile t of a block: tiles differ by one row at most, so that none is left with a few. */
+static size_t tile_rows(size_t t, size_t least, size_t over) { return least + (t < over); }
 
 /* The tables of all tiles of a block, one after another. */
 static void place_tiles(const mcc_qjob *job, const mcc_gemm_set *set, size_t batch, size_t row, size_t rows, void *scratch,
                         const void **table) {
     size_t unused_w, unused_c;
-    const size_t tiles = tiles_of(set, rows);
+    const size_t tiles = tiles_of(set, rows), least = rows / tiles, over = rows % tiles;
     for (size_t t = 0; t < tiles; t++) {
-        const size_t r = tile_row(t, tiles, rows), some = tile_row(t + 1, tiles, rows) - r, mr = set->serve[some]->mr;
-        job->place(job->arg, batch, row + r, some, mr, scratch, table, &unused_w, &unused_c);
-        table += job->gemm->taps * mr;
+        const size_t some = tile_rows(t, least, over), mr = set->serve[some]->mr;
+        job->place(job->arg, batch, row, some, mr, scratch, table, &unused_w, &unused_c);
+        table += job->gemm->taps * mr, row += some;
     }
 }
 
@@ -130,6 +131,7 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
     void *space = (char *)job->space + thread * job->space_each;
     const void **table = job->place && job->space_each ? space : small;
     const bool wild = is_wild(job);
+    mcc_qfinish_fn *finish_fn = mcc_qfinish_pick()->finish;
     const mcc_gemm_set *placed = NULL;
     const int8_t *x = NULL;
     const size_t step = job->place ? 0 : ready(job, batch, row, rows, space, &x);
@@ -139,8 +141,9 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
         const size_t j = p * g->set.nr, n = g->n - j < set->nr ? g->n - j : set->nr, tiles = tiles_of(set, rows);
         if (job->place && set != placed) place_tiles(job, placed = set, batch, row, rows, scratch, table);
         const void **next = table;
-        for (size_t t = 0; t < tiles; t++) {
-            const size_t r = tile_row(t, tiles, rows), some = tile_row(t + 1, tiles, rows) - r;
+        const size_t least = rows / tiles, over = rows % tiles;
+        for (size_t t = 0, r = 0, some; t < tiles; t++, r += some) {
+            some = tile_rows(t, least, over);
             const mcc_gemm_kernel *kernel = set->serve[some];
             mcc_gemm_s8_fn *fn = (mcc_gemm_s8_fn *)kernel->fn;
             if (!job->place)
@@ -158,7 +161,7 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
             } else {
                 fn(some, n, g->k, g->taps, from, panel, acc, set->nr, NULL, NULL, ahead);
                 if (wild) requantize(job, acc, set, panel, some, n, at);
-                else finish(job, acc, set->nr, row + r, some, batch * g->n + j, n, at);
+                else finish(job, finish_fn, acc, set->nr, row + r, some, batch * g->n + j, n, at);
             }
         }
     }

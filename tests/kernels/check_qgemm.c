@@ -231,18 +231,21 @@ static void check_table(const mcc_qtable_kernel *k, size_t n, bool in_place) {
 /* --- between int8 and float32: the bytes of the plain kernels -------------------------------------------------------- */
 
 static void check_finish(const mcc_qfinish_kernel *k, size_t n, int style) {
-    int32_t *acc = check_alloc_end(n * sizeof *acc);
-    float *scale = check_alloc_end(n * sizeof *scale), *bias = check_alloc_end(n * sizeof *bias), row = 0.37f;
-    float *residual = check_alloc_end(n * sizeof *residual), *y = check_alloc_end(n * sizeof *y), *want = check_alloc((n + 1) * sizeof *want);
-    check_fill_s32(acc, n, 1 << 30);
-    check_fill_f32(scale, n), check_fill_f32(bias, n), check_fill_f32(residual, n);
+    enum { M = 3, MARGIN = 2 };
+    const size_t m = style & 16 ? M : 1, stride = n + MARGIN, count = m * stride - MARGIN;
+    int32_t *acc = check_alloc_end(count * sizeof *acc);
+    float *scale = check_alloc_end(n * sizeof *scale), *bias = check_alloc_end(n * sizeof *bias), row[M] = {0.37f, -1.5f, 1e-3f};
+    float *residual = check_alloc_end(count * sizeof *residual), *y = check_alloc_end(count * sizeof *y), *want = check_alloc((count + 1) * sizeof *want);
+    check_fill_s32(acc, count, 1 << 30);
+    check_fill_f32(scale, n), check_fill_f32(bias, n), check_fill_f32(residual, count);
+    for (size_t i = 0; i < count; i++) y[i] = want[i] = -77;
     const float lo = style & 8 ? -1.5f : -INFINITY, hi = style & 8 ? 2.0f : INFINITY;
-    const float *r = style & 1 ? &row : NULL, *b = style & 2 ? bias : NULL, *add = style & 4 ? residual : NULL;
-    mcc_qfinish_f32_c(n, acc, want, scale, r, b, add, lo, hi);
-    k->finish(n, acc, y, scale, r, b, add, lo, hi);
-    for (size_t i = 0; i < n && !check_failed(); i++)
+    const float *r = style & 1 ? row : NULL, *b = style & 2 ? bias : NULL, *add = style & 4 ? residual : NULL;
+    mcc_qfinish_f32_c(m, n, acc, stride, want, stride, scale, r, b, add, lo, hi);
+    k->finish(m, n, acc, stride, y, stride, scale, r, b, add, lo, hi);
+    for (size_t i = 0; i < count && !check_failed(); i++)
         if (memcmp(y + i, want + i, sizeof *y) && !(isnan(y[i]) && isnan(want[i])))
-            check_fail(k->name, "finish n=%zu style %d at %zu: %.9g, want %.9g", n, style, i, y[i], want[i]);
+            check_fail(k->name, "finish m=%zu n=%zu style %d at %zu: %.9g, want %.9g", m, n, style, i, y[i], want[i]);
     check_free_all(k->name);
 }
 
@@ -305,8 +308,8 @@ void check_qgemm(void) {
     for (; count--; f++) {
         if (!check_can(f->name, f->isa)) continue;
         size_t cases = 0;
-        for (size_t n = 0; n < 150; n += n < 70 ? 1 : 13)
-            for (int style = 0; style < 16; style++, cases += 2) check_finish(f, n, style), check_dynamic(f, n, style & 1 ? 128 : 0);
+        for (size_t n = 1; n < 150; n += n < 70 ? 1 : 13)
+            for (int style = 0; style < 32; style++, cases += 2) check_finish(f, n, style), check_dynamic(f, n, style & 1 ? 128 : 0);
         check_ok(f->name, cases);
     }
 }
