@@ -4,6 +4,7 @@
  * counts are checked against the bytes left, so that memory use is bounded by a small multiple of the file. */
 #include <string.h>
 
+#include "crc.h"
 #include "ops.h"
 #include "state.h"
 
@@ -82,31 +83,6 @@ static uint32_t read_below(cursor *c, uint32_t limit) {
     return (uint32_t)n;
 }
 
-/* --- checksum ------------------------------------------------------------------------------------ */
-
-/* CRC-32 as in zlib, eight bytes a step. The tables live on the stack: 8 KB filled in two microseconds. */
-typedef struct crc_tables { uint32_t t[8][256]; } crc_tables;
-
-static void crc_fill(crc_tables *c) {
-    for (uint32_t i = 0; i < 256; i++) {
-        uint32_t x = i;
-        for (int k = 0; k < 8; k++) x = x >> 1 ^ (x & 1 ? 0xedb88320u : 0);
-        c->t[0][i] = x;
-    }
-    for (uint32_t i = 0; i < 256; i++)
-        for (int j = 1; j < 8; j++) c->t[j][i] = c->t[j - 1][i] >> 8 ^ c->t[0][c->t[j - 1][i] & 255];
-}
-
-static uint32_t crc_add(const crc_tables *c, uint32_t crc, const uint8_t *p, size_t n) {
-    for (; n >= 8; n -= 8, p += 8) {
-        const uint32_t a = crc ^ u32(p), b = u32(p + 4);
-        crc = c->t[7][a & 255] ^ c->t[6][a >> 8 & 255] ^ c->t[5][a >> 16 & 255] ^ c->t[4][a >> 24] ^
-              c->t[3][b & 255] ^ c->t[2][b >> 8 & 255] ^ c->t[1][b >> 16 & 255] ^ c->t[0][b >> 24];
-    }
-    while (n--) crc = crc >> 8 ^ c->t[0][(crc ^ *p++) & 255];
-    return crc;
-}
-
 /* --- sections ------------------------------------------------------------------------------------ */
 
 typedef struct section { const uint8_t *bytes; size_t size; bool there; } section;
@@ -146,12 +122,10 @@ static mcc_status read_sections(const mcc_map *map, section known[KNOWN]) {
     const uint32_t count = u32(file + 16);
     if (count > MAX_SECTIONS || HEADER + ENTRY * (size_t)count > size) return mcc_fail(MCC_BAD_FILE, "%u sections", count);
 
-    crc_tables crc;
-    crc_fill(&crc);
     static const uint8_t zero[4];
-    uint32_t sum = crc_add(&crc, ~0u, file, 20);
-    sum = crc_add(&crc, sum, zero, 4);
-    if (~crc_add(&crc, sum, file + HEADER, ENTRY * (size_t)count) != u32(file + 20))
+    uint32_t sum = mcc_crc32(~0u, file, 20);
+    sum = mcc_crc32(sum, zero, 4);
+    if (~mcc_crc32(sum, file + HEADER, ENTRY * (size_t)count) != u32(file + 20))
         return mcc_fail(MCC_BAD_FILE, "the header's checksum is wrong");
 
     for (uint32_t i = 0; i < count; i++) {
@@ -165,7 +139,7 @@ static mcc_status read_sections(const mcc_map *map, section known[KNOWN]) {
             const uint64_t from = u64(other + 8), to = from + u64(other + 16);
             if (offset < to && from < offset + bytes) return mcc_fail(MCC_BAD_FILE, "sections %u and %u overlap", j, i);
         }
-        if (~crc_add(&crc, ~0u, file + offset, (size_t)bytes) != u32(entry + 4))
+        if (~mcc_crc32(~0u, file + offset, (size_t)bytes) != u32(entry + 4))
             return mcc_fail(MCC_BAD_FILE, "the checksum of section %u is wrong", i);
         if (kind < 1 || kind >= KNOWN) continue;
         if (known[kind].there) return mcc_fail(MCC_BAD_FILE, "section kind %u twice", kind);
@@ -459,6 +433,7 @@ mcc_status mcc_file_parse(mcc_net *net) {
     MCC_TRY(read_sections(&shared->map, known));
     shared->note = known[MCC_SECTION_NOTE].there ? (const char *)known[MCC_SECTION_NOTE].bytes : "";
     shared->note_bytes = known[MCC_SECTION_NOTE].size;
+    shared->state.expected = shared->map.size;
     const section graph = known[MCC_SECTION_GRAPH];
     parser p = {.c = {graph.bytes, graph.bytes + graph.size, false}, .net = net, .shared = shared, .data = known[MCC_SECTION_DATA]};
     p.data_base = (size_t)(p.data.bytes - shared->map.bytes);

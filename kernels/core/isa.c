@@ -25,6 +25,7 @@ static const struct { const char *word; uint32_t bit; } words[] = {
     {"neoni8mm", MCC_ISA_neoni8mm},
     {"neonbf16", MCC_ISA_neonbf16},
     {"sve2", MCC_ISA_sve2},
+    {"neoncrc", MCC_ISA_neoncrc},
 };
 enum { WORDS = sizeof words / sizeof *words };
 
@@ -40,8 +41,8 @@ static uint64_t xcr0(void) {
 static uint32_t detect(void) {
     uint32_t a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
-    const bool osxsave = c >> 27 & 1, avx = c >> 28 & 1, fma = c >> 12 & 1, f16c = c >> 29 & 1;
-    if (!osxsave || !avx || !fma || !f16c) return 0;
+    const bool osxsave = c >> 27 & 1, avx = c >> 28 & 1, fma = c >> 12 & 1, f16c = c >> 29 & 1, pclmul = c >> 1 & 1;
+    if (!osxsave || !avx || !fma || !f16c || !pclmul) return 0;
     const uint64_t os = xcr0();
     uint32_t b7, c7, d7, a71 = 0;
     if ((os & 0x6) != 0x6 || !__get_cpuid_count(7, 0, &a, &b7, &c7, &d7)) return 0;
@@ -64,6 +65,7 @@ static uint32_t detect(void) {
 static uint32_t detect(void) {
     const unsigned long cap = getauxval(AT_HWCAP), cap2 = getauxval(AT_HWCAP2);
     uint32_t have = MCC_ISA_neon;
+    if (cap >> 7 & 1) have |= MCC_ISA_neoncrc;
     if (cap >> 20 & 1) have |= MCC_ISA_neondot;                    /* ASIMDDP */
     if ((cap >> 9 & 1) && (cap >> 10 & 1)) have |= MCC_ISA_neonfp16; /* FPHP, ASIMDHP */
     if ((cap2 >> 13 & 1) && (have & MCC_ISA_neondot)) have |= MCC_ISA_neoni8mm;
@@ -82,7 +84,7 @@ static bool feature(const char *name) {
 }
 
 static uint32_t detect(void) {
-    uint32_t have = MCC_ISA_neon;
+    uint32_t have = MCC_ISA_neon | MCC_ISA_neoncrc;
     if (feature("hw.optional.arm.FEAT_DotProd")) have |= MCC_ISA_neondot;
     if (feature("hw.optional.arm.FEAT_FP16")) have |= MCC_ISA_neonfp16;
     if (feature("hw.optional.arm.FEAT_I8MM")) have |= MCC_ISA_neoni8mm;

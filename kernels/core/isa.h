@@ -11,7 +11,7 @@
 enum {
     MCC_ISA_c = 0,
     /* x86-64; each word implies the ones before it in its family */
-    MCC_ISA_avx2 = 1u << 0,       /* AVX2 + FMA + F16C */
+    MCC_ISA_avx2 = 1u << 0,       /* AVX2 + FMA + F16C + BMI2 + PCLMULQDQ */
     MCC_ISA_avx512 = 1u << 1,     /* F + BW + DQ + VL, and avx2 */
     MCC_ISA_avx512vnni = 1u << 2, /* VNNI, and avx512 */
     MCC_ISA_avx512vbmi = 1u << 3, /* VBMI, and avx512 */
@@ -23,10 +23,11 @@ enum {
     MCC_ISA_neoni8mm = 1u << 11,  /* SMMLA, ARMv8.6 */
     MCC_ISA_neonbf16 = 1u << 12,  /* BFMMLA, ARMv8.6 */
     MCC_ISA_sve2 = 1u << 13,
+    MCC_ISA_neoncrc = 1u << 14,   /* CRC32, optional in ARMv8.0 */
 };
 
-#define MCC_TARGET_avx2 "avx2,fma,f16c,bmi2"
-#define MCC_TARGET_avx512 "avx2,fma,f16c,bmi2,avx512f,avx512bw,avx512dq,avx512vl"
+#define MCC_TARGET_avx2 "avx2,fma,f16c,bmi2,pclmul"
+#define MCC_TARGET_avx512 "avx2,fma,f16c,bmi2,pclmul,avx512f,avx512bw,avx512dq,avx512vl"
 #define MCC_TARGET_avx512vnni MCC_TARGET_avx512 ",avx512vnni"
 #define MCC_TARGET_avx512vbmi MCC_TARGET_avx512 ",avx512vbmi"
 #define MCC_TARGET_avx512bf16 MCC_TARGET_avx512 ",avx512bf16"
@@ -35,6 +36,7 @@ enum {
 #define MCC_TARGET_neoni8mm "arch=armv8.2-a+dotprod+i8mm"
 #define MCC_TARGET_neonbf16 "arch=armv8.2-a+dotprod+bf16"
 #define MCC_TARGET_sve2 "arch=armv8.5-a+sve2"
+#define MCC_TARGET_neoncrc "arch=armv8-a+crc"
 
 #define MCC_FN(isa) MCC_FN_##isa
 #define MCC_FN_c
@@ -49,6 +51,7 @@ enum {
 #define MCC_FN_neoni8mm __attribute__((target(MCC_TARGET_neoni8mm)))
 #define MCC_FN_neonbf16 __attribute__((target(MCC_TARGET_neonbf16)))
 #define MCC_FN_sve2 __attribute__((target(MCC_TARGET_sve2)))
+#define MCC_FN_neoncrc __attribute__((target(MCC_TARGET_neoncrc)))
 
 /* Bits of the features this CPU and its OS support, less those masked by mcc_isa_limit. */
 uint32_t mcc_isa(void);

@@ -1,4 +1,9 @@
 /* map.c: a file as memory: mapped where the system can, read otherwise. */
+#if defined(__linux__)
+#define _GNU_SOURCE
+#else
+#define MAP_POPULATE 0
+#endif
 #define _POSIX_C_SOURCE 200809L
 #define _FILE_OFFSET_BITS 64
 #include <errno.h>
@@ -37,7 +42,8 @@ mcc_status mcc_map_file(const char *path, mcc_map *map) {
         status = mcc_fail(MCC_BAD_FILE, "%s: larger than 16 GiB", path);
     } else {
         map->size = (size_t)info.st_size;
-        void *bytes = map->size ? mmap(NULL, map->size, PROT_READ, MAP_PRIVATE, file, 0) : MAP_FAILED;
+        /* All of it at once: the checksum reads every page, and one by one they cost more than it does. */
+        void *bytes = map->size ? mmap(NULL, map->size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, file, 0) : MAP_FAILED;
         if (bytes != MAP_FAILED) {
             map->bytes = bytes;
             map->how = MCC_MAP_MAPPED;
@@ -48,6 +54,17 @@ mcc_status mcc_map_file(const char *path, mcc_map *map) {
     close(file);
     if (status != MCC_OK) mcc_map_close(map);
     return status;
+}
+
+void mcc_map_release(const mcc_map *map, const void *from, size_t bytes) {
+#if defined(__linux__)
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), at = (size_t)((const uint8_t *)from - map->bytes);
+    const size_t begin = (at + page - 1) / page * page, end = (at + bytes) / page * page;
+    /* Private pages that were never written: what is read again comes from the file again. */
+    if (map->how == MCC_MAP_MAPPED && begin < end) madvise((void *)(map->bytes + begin), end - begin, MADV_DONTNEED);
+#else
+    (void)map, (void)from, (void)bytes;
+#endif
 }
 
 void mcc_map_close(mcc_map *map) {

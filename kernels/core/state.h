@@ -14,7 +14,8 @@
 /* Blocks that are freed together. */
 typedef struct mcc_pool {
     struct mcc_block *first;
-    size_t bytes; /* handed out, in total */
+    size_t bytes;    /* handed out, in total */
+    size_t expected; /* about how many that will be: the size of the first block; 0: few */
 } mcc_pool;
 
 /* Zeroed, 64-byte aligned; NULL when there is none. A request for 0 bytes gives a valid pointer. */
@@ -36,6 +37,8 @@ typedef struct mcc_map {
 } mcc_map;
 
 mcc_status mcc_map_file(const char *path, mcc_map *map);
+/* These bytes of the file will not be read again, or seldom: their pages need not stay resident. */
+void mcc_map_release(const mcc_map *map, const void *from, size_t bytes);
 void mcc_map_close(mcc_map *map);
 
 /* --- threads (threads.c) ----------------------------------------------------------------------- */
@@ -90,7 +93,7 @@ struct mcc_net {
     mcc_node_profile *profile;
 };
 
-/* Frees a constant's decoded values that are not kept. */
+/* Frees a constant's decoded values that are not kept, and has its pages of the file go. */
 void mcc_dense_drop(mcc_net *net, mcc_tensor *constant);
 
 /* Parses and checks the whole file in shared->map; fills `net` (tensors, nodes) and shared. */

@@ -147,7 +147,9 @@ const void *mcc_dense(mcc_net *net, mcc_tensor *t, mcc_status *status) {
 
 void mcc_dense_drop(mcc_net *net, mcc_tensor *t) {
     mcc_decoded *d = &net->shared->decoded[t - net->tensor];
-    if (!d->values || d->kept) return;
+    if (!t->constant || d->kept) return;
+    mcc_map_release(&net->shared->map, t->blob, t->blob_bytes);
+    if (!d->values) return;
     mcc_aligned_free(d->values);
     net->shared->decoded_bytes -= t->bytes;
     t->data = d->values = NULL;

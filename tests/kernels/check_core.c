@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "../../kernels/core/coder.h"
+#include "../../kernels/core/crc.h"
 #include "../../kernels/core/isa.h"
 #include "../../kernels/core/registry.h"
 #include "../../kernels/core/state.h"
@@ -101,6 +102,31 @@ static void check_threads(void) {
             free(m.seen);
         }
         mcc_workers_stop(exec.workers);
+    }
+    check_ok(name, cases);
+}
+
+/* --- checksum ------------------------------------------------------------------------------------ */
+
+static void check_crc(void) {
+    const char *name = "crc32";
+    size_t cases = 0;
+    for (size_t n = 0; n < 600 && !check_failed(); n++, cases++) {
+        uint8_t *bytes = check_alloc_end(n);
+        for (size_t i = 0; i < n; i++) bytes[i] = (uint8_t)check_u32();
+        const uint32_t begin = n % 3 ? check_u32() : ~0u;
+        uint32_t want = begin;
+        for (size_t i = 0; i < n; i++) {
+            want ^= bytes[i];
+            for (int k = 0; k < 8; k++) want = want >> 1 ^ (want & 1 ? 0xedb88320u : 0);
+        }
+        EXPECT(name, mcc_crc32(begin, bytes, n) == want, "%zu bytes", n);
+        const size_t part = n ? check_u32() % n : 0;
+        EXPECT(name, mcc_crc32(mcc_crc32(begin, bytes, part), bytes + part, n - part) == want, "%zu bytes and %zu", part, n - part);
+        mcc_isa_limit(0);
+        EXPECT(name, mcc_crc32(begin, bytes, n) == want, "%zu bytes, plain", n);
+        mcc_isa_limit(~0u);
+        check_free_all(name);
     }
     check_ok(name, cases);
 }
@@ -414,6 +440,7 @@ void check_core(void) {
     check_isa();
     check_life();
     check_threads();
+    check_crc();
     check_coder();
     check_palette();
     check_bitmask();
