@@ -128,8 +128,10 @@ mcc_status mcc_sparse_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, 
     const float *dense = mcc_dense_to_pack(net, layer->w, &status), *bias = layer->b ? mcc_dense(net, layer->b, &status) : NULL;
     if (!dense || (layer->b && !bias)) return status;
     size_t nonzeros = 0;
-    for (size_t i = 0; i < w->count; i++) nonzeros += dense[i] != 0;
-    if (!wins(layer->m, layer->n, layer->k, nonzeros)) return MCC_OK;
+    for (size_t j = 0; j < layer->n; j++) { /* a dense weight is known by its first rows */
+        for (size_t q = 0; q < layer->k; q++) nonzeros += dense[j * layer->k + q] != 0;
+        if (!wins(layer->m, layer->n, layer->k, nonzeros)) return MCC_OK;
+    }
 
     state *s = mcc_net_alloc(net, sizeof *s);
     uint32_t *start = mcc_net_alloc(net, (layer->n + 1) * sizeof *start);

@@ -187,6 +187,10 @@ static void check_coder(void) {
         EXPECT(name, used == size, "count=%zu scale=%u lanes=%u: %zu bytes of %zu", count, scale, 1u << log_lanes, used, size);
         EXPECT(name, memcmp(got, symbols, count) == 0, "count=%zu scale=%u lanes=%u: other symbols", count, scale, 1u << log_lanes);
         EXPECT(name, mcc_rans_decode(tight, size - 1, got, count) == 0, "accepted a truncated stream");
+        mcc_isa_limit(0);
+        memset(got, 255, count);
+        EXPECT(name, mcc_rans_decode(tight, size, got, count) == size && memcmp(got, symbols, count) == 0, "plain: other symbols");
+        mcc_isa_limit(~0u);
         for (int k = 0; k < 20; k++) { /* damage: any answer but a crash */
             memcpy(tight, stream, size);
             tight[check_u32() % size] ^= (uint8_t)(1 << check_int(0, 7));
