@@ -5,6 +5,7 @@
 #include "../core/element.h"
 #include "conv.h"
 #include "image.h"
+#include "winograd.h"
 
 typedef struct conv {
     mcc_layer_state head;
@@ -113,6 +114,7 @@ mcc_status mcc_prepare_nhwc_conv(mcc_net *net, mcc_node *node) {
     if (plain && !window.planar) layer.window = NULL;
     bool taken = false;
     if (!window.planar) MCC_TRY(mcc_layer_formats(net, node, &layer, &taken));
+    if (!taken) MCC_TRY(mcc_winograd_try(net, node, &layer, &taken));
     if (taken) return MCC_OK;
     if (!layer.window) return mcc_linear_prepare(net, node, &layer);
     if (window.group > 1 && window.group == window.c) return mcc_dwconv_f32_prepare(net, node, &layer);

@@ -47,7 +47,8 @@ static void any(const mcc_image *g, const char *image, size_t plane, size_t line
             const char *from = image + (size_t)y * line;
             if (v->dw == 1) {
                 const int64_t first = ix < 0 ? -ix : 0, end = w - ix < kw ? w - ix : kw;
-                if (first < end) memcpy(to + (size_t)first * cell, from + (size_t)(ix + first) * cell, (size_t)(end - first) * cell);
+                if (first >= end) continue;
+                memcpy(to + (size_t)first * cell, from + (size_t)(ix + first) * cell, (size_t)(end - first) * cell);
                 continue;
             }
             for (int64_t kx = 0; kx < kw; kx++) {

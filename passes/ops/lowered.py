@@ -73,9 +73,10 @@ def _pad(x, pads, value=0.0):
 @op("nhwc_conv", example=lambda r: ([r(2, 7, 6, 4), r(8, 3, 3, 2), r(8), r(2, 4, 3, 8)],
                                     {"strides": [2, 2], "pads": [1, 1, 1, 1], "group": 2, "act": "relu"}))
 def nhwc_conv(x, w, b=None, residual=None, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), group=1,
-              act="none", alpha=0.0, beta=0.0, dynamic=0, layout="nhwc"):
+              act="none", alpha=0.0, beta=0.0, dynamic=0, layout="nhwc", winograd=-1):
     """x [N,H,W,C], w [O,kh,kw,C/group], b [O], residual like y. y [N,OH,OW,O]. dynamic: see `rounded`. layout="nchw":
-    x is [N,C,H,W] (y is not), for small windows of few channels (lower/image.py)."""
+    x is [N,C,H,W] (y is not), for small windows of few channels (lower/image.py). winograd: how the engine may sum 3x3
+    windows of stride 1: directly (0), by F(2x2) or F(4x4) tiles (2, 4), or as it sees fit."""
     x = _image(x, layout)
     x, w = rounded(x, (1, 2, 3)) if dynamic else x, widened(w, x)
     y = F.conv2d(_pad(_nchw(x), pads), w.permute(0, 3, 1, 2), None, tuple(strides), 0, tuple(dilations), group)

@@ -115,6 +115,18 @@ def image(r):
     return [np.ascontiguousarray(x.transpose(0, 3, 1, 2)), *rest], attrs | {"layout": "nchw"}
 
 
+def winograd(r):
+    """3x3 windows of stride 1 in tiles of 2x2 and 4x4, whatever their size."""
+    n, h, w, c, o = r.int(1, 2), r.int(1, 17), r.int(1, 17), r.one(1, 5, 16, 33), r.one(1, 8, 17, 40)
+    pads = r.one([1, 1, 1, 1], [r.int(0, 2) for _ in range(4)], [2, 2, 2, 2])
+    if h + pads[0] + pads[2] < 3 or w + pads[1] + pads[3] < 3:
+        return winograd(r)
+    y, kind = (n, h + pads[0] + pads[2] - 2, w + pads[1] + pads[3] - 2, o), r.weight_type()
+    x = r(n, h, w, c) / (8 * c) ** 0.5  # results of order 1: rounding errors are those of the sums, before a clip
+    return ([x.astype("float32"), const(r(o, 3, 3, c, dtype=kind), kind), const(r.some(r(o))), r.some(r(*y))],
+            {"pads": pads, "winograd": r.one(2, 4)} | r.act())
+
+
 def grouped(r):
     group = r.int(2, 4)
     return convolution(r, group * r.one(2, 3, 9), group * r.one(1, 4, 17), group)
@@ -156,7 +168,8 @@ def nhwc_avg_pool(r):
 
 
 SWEEPS = {"linear": linear, "linear of activations": linear_of_activations, "matmul": matmul, "nhwc_conv": nhwc_conv,
-          "nhwc_conv image": image, "nhwc_conv grouped": grouped, "nhwc_conv depthwise": depthwise,
+          "nhwc_conv image": image, "nhwc_conv winograd": winograd, "nhwc_conv grouped": grouped,
+          "nhwc_conv depthwise": depthwise,
           "nhwc_conv_transpose": nhwc_conv_transpose,
           "nhwc_max_pool": nhwc_max_pool, "nhwc_avg_pool": nhwc_avg_pool}
 
@@ -272,6 +285,7 @@ def test_large_windows():
     ("nhwc_conv", [(1, 5, 5, 4), (4, 3, 3, 4)], {"pads": [1, 1, 1]}, "pads"),
     ("nhwc_conv", [(1, 2, 5, 4), (4, 3, 3, 4)], {}, "height"),
     ("nhwc_conv", [(1, 4, 5, 5), (4, 3, 3, 4)], {"layout": "ncwh"}, "layout"),
+    ("nhwc_conv", [(1, 5, 5, 4), (4, 3, 3, 4)], {"winograd": 3}, "winograd"),
     ("nhwc_conv", [(1, 5, 5, 5), (4, 3, 3, 5)], {"layout": "nchw"}, "few channels"),
     ("nhwc_max_pool", [(1, 5, 5, 4)], {"kernel": [3]}, "kernel"),
     ("nhwc_avg_pool", [(1, 5, 5, 4)], {"kernel": [3, 3], "include": [-1, 0, 0, 0]}, "include"),

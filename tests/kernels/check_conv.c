@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "../../kernels/conv/winograd.h"
 #include "check.h"
 
 typedef struct geometry { size_t n, h, w, c, kh, kw, o, group; int64_t strides[2], pads[4], dilations[2], extra[2]; } geometry;
@@ -46,7 +47,7 @@ static void to_planes(const geometry *g, const float *x, float *out) {
             for (size_t c = 0; c < g->c; c++) out[(n * g->c + c) * pixels + p] = x[(n * pixels + p) * g->c + c];
 }
 
-static void check_net(const char *name, const geometry *g, bool transposed, bool planar) {
+static void check_net(const char *name, const geometry *g, bool transposed, bool planar, int winograd) {
     const size_t x_dim[4] = {g->n, planar ? g->c : g->h, planar ? g->h : g->w, planar ? g->w : g->c}, w_dim[4] = {g->o, g->kh, g->kw, g->c / g->group}, b_dim[1] = {g->o};
     const size_t y_dim[4] = {g->n, out_length(g, 0, transposed), out_length(g, 1, transposed), g->o};
     const size_t w_count = g->o * g->kh * g->kw * (g->c / g->group), y_count = y_dim[0] * y_dim[1] * y_dim[2] * y_dim[3];
@@ -66,6 +67,7 @@ static void check_net(const char *name, const geometry *g, bool transposed, bool
     if (transposed) build_attr_ints(net_of, "output_padding", 2, g->extra);
     build_attr_int(net_of, "group", (int64_t)g->group);
     if (planar) build_attr_string(net_of, "layout", "nchw");
+    if (!transposed) build_attr_int(net_of, "winograd", winograd);
     size_t bytes;
     const void *file = build_file(net_of, &bytes);
     mcc_net *net;
@@ -77,6 +79,10 @@ static void check_net(const char *name, const geometry *g, bool transposed, bool
         float *first = check_alloc(y_count * sizeof(float));
         check_fill_f32(mcc_input(net, 0)->data, x_dim[0] * x_dim[1] * x_dim[2] * x_dim[3]);
         direct(g, transposed, mcc_input(net, 0)->data, w, b, want, size);
+        /* Winograd's rounding errors are those of its whole tile. */
+        double most = 0;
+        for (size_t i = 0; i < y_count; i++) most = size[i] > most ? size[i] : most;
+        if (winograd) for (size_t i = 0; i < y_count; i++) size[i] = most * (winograd == 4 ? 3 : 1);
         float *copy = check_alloc(mcc_input(net, 0)->bytes);
         memcpy(copy, mcc_input(net, 0)->data, mcc_input(net, 0)->bytes);
         if (planar) to_planes(g, mcc_input(net, 0)->data, copy);
@@ -99,7 +105,7 @@ static void check_net(const char *name, const geometry *g, bool transposed, bool
     check_free_all(name);
 }
 
-static void sweep(const char *name, bool transposed, bool depthwise, bool planar) {
+static void sweep(const char *name, bool transposed, bool depthwise, bool planar, int winograd) {
     size_t cases = 0;
     while (cases < 150 && !check_failed()) {
         geometry g = {.n = (size_t)check_int(1, 2), .h = (size_t)check_int(1, 11), .w = (size_t)check_int(1, 19),
@@ -114,19 +120,111 @@ static void sweep(const char *name, bool transposed, bool depthwise, bool planar
         g.group = (size_t)(depthwise ? check_int(2, 37) : check_int(0, 2) ? 1 : check_int(2, 3));
         g.c = g.group * (size_t)(depthwise ? 1 : check_int(1, 21));
         g.o = g.group * (size_t)(depthwise ? check_int(0, 3) ? 1 : check_int(2, 3) : check_int(1, 40));
+        if (winograd) {
+            g.kh = g.kw = 3, g.strides[0] = g.strides[1] = g.dilations[0] = g.dilations[1] = 1;
+            g.c = (size_t)check_int(1, 40), g.group = 1;
+        }
         if (planar) g.group = 1, g.c = (size_t)check_int(1, 4);
         if (!transposed && ((int64_t)g.h + g.pads[0] + g.pads[2] <= g.dilations[0] * ((int64_t)g.kh - 1) ||
                             (int64_t)g.w + g.pads[1] + g.pads[3] <= g.dilations[1] * ((int64_t)g.kw - 1))) continue;
         if (transposed && ((int64_t)out_length(&g, 0, true) < 1 || (int64_t)out_length(&g, 1, true) < 1)) continue;
-        check_net(name, &g, transposed, planar);
+        check_net(name, &g, transposed, planar, winograd);
         cases++;
     }
     check_ok(name, cases);
 }
 
+/* --- Winograd's transforms, by their matrices (Lavin and Gray) -------------------------------------------------------- */
+
+static const double in2[] = {1, 0, -1, 0, 0, 1, 1, 0, 0, -1, 1, 0, 0, 1, 0, -1};
+#define A 0.70710678118654752
+#define B 1.41421356237309505
+static const double in4[] = {1, 0, -2.5, 0, 1, 0, 0, -2 * A, -2, A, 1, 0, 0, 2 * A, -2, -A, 1, 0,
+                             0, -B / 2, -0.5, B, 1, 0, 0, B / 2, -0.5, -B, 1, 0, 0, 1, 0, -2.5, 0, 1};
+static const double out2[] = {1, 1, 1, 0, 0, 1, -1, -1};
+static const double out4[] = {1, 1, 1, 1, 1, 0, 0, A, -A, B, -B, 0, 0, 0.5, 0.5, 2, 2, 0, 0, A / 2, -A / 2, 2 * B, -2 * B, 1};
+
+/* (B X B^T)[i][j] of the t x t matrix x, whose elements are `step` apart; B has t columns. `size`: the sum of |terms|. */
+static double both(const double *b, size_t t, size_t i, size_t j, const float *x, size_t step, double *size) {
+    double sum = *size = 0;
+    for (size_t p = 0; p < t; p++)
+        for (size_t q = 0; q < t; q++) {
+            const double term = b[i * t + p] * b[j * t + q] * x[(p * t + q) * step];
+            sum += term, *size += fabs(term);
+        }
+    return sum;
+}
+
+static void check_in(const mcc_winograd_kernel *g, size_t n) {
+    const size_t t = g->m + 2u, points = t * t, step = n + (size_t)check_int(0, 5);
+    float *x = check_alloc(points * n * sizeof(float)), *v = check_alloc(((points - 1) * step + n) * sizeof(float));
+    float *cell = check_alloc(points * sizeof(float));
+    const float *rows[36];
+    for (size_t p = 0; p < points; p++) {
+        float *row = check_alloc_end(n * sizeof(float));
+        check_fill_f32(row, n);
+        memcpy(x + p * n, row, n * sizeof(float));
+        rows[p] = row;
+    }
+    g->in(n, rows, v, step);
+    for (size_t c = 0; c < n; c++) {
+        for (size_t p = 0; p < points; p++) cell[p] = x[p * n + c];
+        for (size_t p = 0; p < points; p++) {
+            double size;
+            const double want = both(g->m == 2 ? in2 : in4, t, p / t, p % t, cell, 1, &size);
+            if (!(fabs(v[p * step + c] - want) <= 1e-6 * size))
+                check_fail(g->name, "in: n=%zu point %zu at %zu: %g, want %g", n, p, c, v[p * step + c], want);
+        }
+    }
+    check_free_all(g->name);
+}
+
+static void check_out(const mcc_winograd_kernel *g, size_t n) {
+    const size_t t = g->m + 2u, points = t * t, step = n + (size_t)check_int(0, 5), rows = (size_t)check_int(1, g->m);
+    const size_t columns = (size_t)check_int(1, g->m), pixel = n + (size_t)check_int(0, 3), line = pixel * g->m + (size_t)check_int(0, 3);
+    const size_t count = (rows - 1) * line + (columns - 1) * pixel + n;
+    const bool clamped = check_int(0, 1), added = check_int(0, 1);
+    const float lo = clamped ? -0.5f : -INFINITY, hi = clamped ? 2.0f : INFINITY;
+    float *v = check_alloc(((points - 1) * step + n) * sizeof(float)), *bias = check_alloc(n * sizeof(float));
+    float *y = check_alloc(count * sizeof(float)), *residual = check_alloc(count * sizeof(float)), *before = check_alloc(count * sizeof(float));
+    check_fill_f32(v, (points - 1) * step + n);
+    check_fill_f32(bias, n);
+    check_fill_f32(residual, count);
+    check_fill_f32(y, count);
+    memcpy(before, y, count * sizeof(float));
+    g->out(n, v, step, bias, added ? residual : NULL, y, line, pixel, rows, columns, lo, hi);
+    for (size_t at = 0; at < count && !check_failed(); at++) {
+        const size_t i = at / line, j = at % line / pixel, c = at % line % pixel;
+        if (j >= columns || c >= n) { /* between the pixels */
+            if (memcmp(y + at, before + at, sizeof *y)) check_fail(g->name, "out: n=%zu %zux%zu writes beside the output", n, rows, columns);
+            continue;
+        }
+        double size, want = both(g->m == 2 ? out2 : out4, t, i, j, v + c, step, &size) + bias[c] + (added ? residual[at] : 0);
+        size += fabs(bias[c]) + (added ? fabs(residual[at]) : 0);
+        want = want < lo ? lo : want > hi ? hi : want;
+        if (!(fabs(y[at] - want) <= 1e-6 * size))
+            check_fail(g->name, "out: n=%zu %zux%zu at %zu,%zu,%zu: %g, want %g", n, rows, columns, i, j, c, y[at], want);
+    }
+    check_free_all(g->name);
+}
+
+static void check_winograd(void) {
+    size_t count;
+    for (const mcc_winograd_kernel *g = mcc_winograd_kernels(&count); count--; g++) {
+        if (!check_can(g->name, g->isa)) continue;
+        size_t cases = 0;
+        for (size_t n = 1; n <= 50 && !check_failed(); n++)
+            for (int again = 0; again < 4 && !check_failed(); again++, cases += 2) check_in(g, n), check_out(g, n);
+        check_ok(g->name, cases);
+    }
+}
+
 void check_conv(void) {
-    sweep("nhwc_conv", false, false, false);
-    sweep("nhwc_conv, NCHW image", false, false, true);
-    sweep("nhwc_conv, depthwise", false, true, false);
-    sweep("nhwc_conv_transpose", true, false, false);
+    check_winograd();
+    sweep("nhwc_conv", false, false, false, 0);
+    sweep("nhwc_conv, NCHW image", false, false, true, 0);
+    sweep("nhwc_conv, Winograd 2x2", false, false, false, 2);
+    sweep("nhwc_conv, Winograd 4x4", false, false, false, 4);
+    sweep("nhwc_conv, depthwise", false, true, false, 0);
+    sweep("nhwc_conv_transpose", true, false, false, 0);
 }

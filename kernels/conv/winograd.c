@@ -1,0 +1,249 @@
+/* winograd.c: see winograd.h. Blocks of tiles are transformed, multiplied and transformed back by one thread each, so
+ * that what is between stays in its second-level cache. */
+#include "winograd.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "../core/element.h"
+#include "../core/isa.h"
+#include "../core/registry.h"
+
+static const mcc_winograd_kernel table[] = {
+#define WINOGRAD(m, isa) \
+    {"winograd_f32_" #m "x" #m "_" #isa, MCC_ISA_##isa, m, mcc_winograd_f32_in##m##_##isa, mcc_winograd_f32_out##m##_##isa},
+#include "winograd.def"
+#undef WINOGRAD
+};
+#define COUNT (sizeof table / sizeof *table)
+
+const mcc_winograd_kernel *mcc_winograd_kernels(size_t *count) {
+    *count = COUNT;
+    return table;
+}
+
+bool mcc_kernels_winograd(size_t i, mcc_kernel_info *info) {
+    if (i >= COUNT) return false;
+    *info = (mcc_kernel_info){.name = table[i].name, .isa = table[i].isa};
+    return true;
+}
+
+static const mcc_winograd_kernel *pick(size_t m) {
+    const mcc_winograd_kernel *g = table;
+    while ((g->isa & mcc_isa()) != g->isa || g->m != m) g++; /* the C lines need nothing */
+    return g;
+}
+
+enum { MOST_POINTS = 36 };
+
+typedef struct winograd {
+    mcc_layer_state head;
+    const mcc_winograd_kernel *kernel;
+    mcc_window window;
+    mcc_gemm_set set;
+    size_t t, points;             /* t = m + 2; t * t */
+    size_t down, across, tiles;   /* tiles of an image; of all images */
+    size_t blocks, most;          /* tiles in the largest block */
+    size_t in_step, out_step;     /* floats from one tile's transformed input, and products, to the next's */
+    size_t panel, point;          /* floats of a panel, and of one point's panels */
+    const float *w, *bias, *fill; /* fill: zeros, for pads */
+    mcc_epilogue post;
+} winograd;
+
+typedef struct job { const winograd *s; const float *x, *residual; float *y, *space; size_t each; } job;
+
+/* The tile's place: image, and its first output row and column. */
+static void where(const winograd *s, size_t tile, size_t *image, size_t *oy, size_t *ox) {
+    *ox = tile % s->across * s->kernel->m;
+    *oy = tile / s->across % s->down * s->kernel->m;
+    *image = tile / s->across / s->down;
+}
+
+static void take(const winograd *s, const float *x, size_t tile, float *v) {
+    const mcc_window *w = &s->window;
+    const float *cell[MOST_POINTS];
+    size_t image, oy, ox;
+    where(s, tile, &image, &oy, &ox);
+    const int64_t iy = (int64_t)oy - w->top, ix = (int64_t)ox - w->left, t = (int64_t)s->t;
+    const float *base = x + image * w->h * w->w * w->c;
+    for (int64_t i = 0; i < t; i++) {
+        const bool inside = iy + i >= 0 && iy + i < (int64_t)w->h;
+        const float *line = base + (inside ? (size_t)(iy + i) * w->w * w->c : 0);
+        for (int64_t j = 0; j < t; j++)
+            cell[i * t + j] = inside && ix + j >= 0 && ix + j < (int64_t)w->w ? line + (size_t)(ix + j) * w->c : s->fill;
+    }
+    s->kernel->in(w->c, cell, v, w->c);
+}
+
+/* The products of all points: `count` tiles, each a row. */
+static void multiply(const winograd *s, const float *v, float *m, size_t count) {
+    const size_t mr = s->set.mr, nr = s->set.nr, o = s->window.o, c = s->window.c;
+    const float *rows[MCC_GEMM_MAX_MR];
+    for (size_t p = 0; p < s->points; p++) {
+        const float *panel = s->w + p * s->point;
+        for (size_t j = 0; j < o; j += nr, panel += s->panel) {
+            for (size_t first = 0; first < count; first += mr) {
+                const size_t some = count - first < mr ? count - first : mr;
+                const mcc_gemm_kernel *kernel = s->set.serve[some];
+                for (size_t i = 0; i < kernel->mr; i++) rows[i] = v + (first + (i < some ? i : some - 1)) * s->in_step + p * c;
+                ((mcc_gemm_f32_fn *)kernel->fn)(some, o - j < nr ? o - j : nr, c, 1, rows, panel, m + first * s->out_step + p * o + j,
+                                                s->out_step, NULL, -__builtin_inff(), __builtin_inff());
+            }
+        }
+    }
+}
+
+static void give(const job *k, size_t tile, const float *m) {
+    const winograd *s = k->s;
+    const mcc_window *w = &s->window;
+    size_t image, oy, ox;
+    where(s, tile, &image, &oy, &ox);
+    const size_t rows = w->oh - oy < s->kernel->m ? w->oh - oy : s->kernel->m, columns = w->ow - ox < s->kernel->m ? w->ow - ox : s->kernel->m;
+    const size_t line = w->ow * w->o, at = (image * w->oh + oy) * line + ox * w->o;
+    s->kernel->out(w->o, m, w->o, s->bias, k->residual ? k->residual + at : NULL, k->y + at, line, w->o, rows, columns, s->post.lo, s->post.hi);
+    for (size_t i = 0; i < rows; i++) mcc_epilogue_after(&s->post, k->y + at + i * line, columns, w->o, w->o);
+}
+
+static void blocks(void *arg, size_t begin, size_t end, unsigned thread) {
+    const job *k = arg;
+    const winograd *s = k->s;
+    float *v = k->space + thread * k->each, *m = v + s->most * s->in_step;
+    for (size_t b = begin; b < end; b++) {
+        const size_t first = b * s->tiles / s->blocks, count = (b + 1) * s->tiles / s->blocks - first;
+        for (size_t i = 0; i < count; i++) take(s, k->x, first + i, v + i * s->in_step);
+        multiply(s, v, m, count);
+        for (size_t i = 0; i < count; i++) give(k, first + i, m + i * s->out_step);
+    }
+}
+
+static void run(const mcc_node *node, mcc_exec *exec) {
+    const winograd *s = node->state;
+    const mcc_tensor *residual = mcc_in(node, 3);
+    job k = {s, node->in[0]->data, residual ? residual->data : NULL, node->out[0]->data, mcc_workspace_each(node, exec),
+             node->workspace_each / sizeof(float)};
+    mcc_parallel(exec, s->blocks, 1, blocks, &k);
+}
+
+/* --- preparing ------------------------------------------------------------------------------------------------------ */
+
+static const float g2[] = {1, 0, 0, .5f, .5f, .5f, .5f, -.5f, .5f, 0, 0, 1};
+static const float g4[] = {1, 0, 0, -2 / 3.f, -2 * WINOGRAD_A / 3, -1 / 3.f, -2 / 3.f, 2 * WINOGRAD_A / 3, -1 / 3.f,
+                           1 / 6.f, WINOGRAD_B / 6, 1 / 3.f, 1 / 6.f, -WINOGRAD_B / 6, 1 / 3.f, 0, 0, 1};
+
+/* out[p][c] = (G g G^T)[p] for one output's c weights, [9][c]. */
+static void transform(const winograd *s, const float *w, float *out) {
+    const float *g = s->kernel->m == 2 ? g2 : g4;
+    const size_t c = s->window.c, t = s->t;
+    for (size_t i = 0; i < t; i++)
+        for (size_t j = 0; j < t; j++) {
+            float *to = out + (i * t + j) * c;
+            memset(to, 0, c * sizeof *to);
+            for (size_t a = 0; a < 3; a++)
+                for (size_t b = 0; b < 3; b++) {
+                    const float by = g[i * 3 + a] * g[j * 3 + b];
+                    const float *from = w + (a * 3 + b) * c;
+                    if (by != 0)
+                        for (size_t k = 0; k < c; k++) to[k] += by * from[k];
+                }
+        }
+}
+
+static mcc_status pack(mcc_net *net, winograd *s, const mcc_layer *layer) {
+    const size_t c = s->window.c, o = s->window.o, nr = s->set.nr;
+    mcc_status status;
+    const void *w = mcc_dense_to_pack(net, layer->w, &status);
+    if (!w) return status;
+    float *packed = mcc_net_alloc(net, s->points * s->point * sizeof *packed), *bias = mcc_net_alloc(net, o * sizeof *bias);
+    float *fill = mcc_net_alloc(net, c * sizeof *fill);
+    float *lines = malloc((nr * s->points + 9) * c * sizeof *lines), *wide = lines ? lines + nr * s->points * c : NULL;
+    if (!packed || !bias || !fill || !lines) {
+        free(lines);
+        return MCC_NO_MEMORY;
+    }
+    for (size_t j = 0; j < o; j += nr) {
+        const size_t n = o - j < nr ? o - j : nr;
+        for (size_t i = 0; i < n; i++) {
+            for (size_t k = 0; k < 9 * c; k++) wide[k] = (float)mcc_load_f64(layer->w->type, w, (j + i) * 9 * c + k);
+            transform(s, wide, lines + i * s->points * c);
+        }
+        for (size_t p = 0; p < s->points; p++)
+            mcc_gemm_f32_pack(&s->set, packed + p * s->point + j / nr * s->panel, s->panel, 0, n, 0, c, lines + p * c, MCC_F32,
+                              s->points * c, 1);
+    }
+    free(lines);
+    for (size_t j = 0; layer->b && j < o; j++) bias[j] = (float)mcc_load_f64(layer->b->type, layer->b->data, j);
+    s->w = packed, s->bias = bias, s->fill = fill;
+    return MCC_OK;
+}
+
+/* Transformed input and products of a block of tiles: with the weights of a few points, what half of a second-level
+ * cache holds. */
+#define BLOCK_BYTES ((size_t)1 << 20)
+
+/* How tiles are cut into blocks; `s` has its kernel, window and set. Does not depend on the threads, and neither do the
+ * results. Two blocks at least, for two threads. */
+static void plan(winograd *s) {
+    const size_t m = s->kernel->m;
+    const mcc_window *v = &s->window;
+    s->t = m + 2, s->points = s->t * s->t;
+    s->down = (v->oh + m - 1) / m, s->across = (v->ow + m - 1) / m, s->tiles = v->n * s->down * s->across;
+    /* One line more than needed, so that rows of one point do not fall into the same sets of the cache. */
+    s->in_step = s->points * v->c + 16, s->out_step = s->points * v->o + 16;
+    const size_t fit = BLOCK_BYTES / sizeof(float) / (s->in_step + s->out_step), most = fit < s->set.mr ? s->set.mr : fit;
+    s->blocks = (s->tiles + most - 1) / most;
+    if (s->blocks < 2 && s->tiles > s->set.mr) s->blocks = 2;
+    s->most = (s->tiles + s->blocks - 1) / s->blocks;
+}
+
+/* What it costs, in multiply-adds of the direct product (measured with AVX-512, 86 of them in a nanosecond): products,
+ * rows that a kernel makes in vain included; weights that come from the third-level cache once a block, 12 for each; and
+ * the transforms, for each channel of a tile. */
+static double cost(const winograd *s) {
+    const mcc_window *v = &s->window;
+    const size_t mr = s->set.mr, rest = s->most % mr, rows = s->most - rest + (rest ? s->set.serve[rest]->mr : 0);
+    const double weights = (double)s->points * (double)v->c * (double)((v->o + s->set.nr - 1) / s->set.nr * s->set.nr);
+    const double in = s->kernel->m == 4 ? 590 : 215, out = s->kernel->m == 4 ? 320 : 130;
+    return (double)s->blocks * weights * ((double)rows + 12) + (double)s->tiles * (in * (double)v->c + out * (double)v->o);
+}
+
+/* The plan that is worth it: 4x4 or 2x2 tiles, or none (s->kernel is NULL). */
+static void choose(winograd *s, size_t pixels) {
+    const mcc_window *v = &s->window;
+    winograd best = {0};
+    double least = ((double)pixels + 12) * 9 * (double)v->c * (double)((v->o + s->set.nr - 1) / s->set.nr * s->set.nr) * 0.9;
+    for (size_t m = 2; m <= 4; m += 2) {
+        winograd one = *s;
+        one.kernel = pick(m);
+        plan(&one);
+        if (v->c < 8 || cost(&one) > least) continue;
+        least = cost(&one), best = one;
+    }
+    *s = best;
+}
+
+mcc_status mcc_winograd_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, bool *taken) {
+    const mcc_window *v = layer->window;
+    const int64_t asked = mcc_int(node, "winograd", -1);
+    MCC_NEED(asked == -1 || asked == 0 || asked == 2 || asked == 4, "winograd is neither 0, 2 nor 4");
+    const bool can = v && v->kh == 3 && v->kw == 3 && v->sh == 1 && v->sw == 1 && v->dh == 1 && v->dw == 1 && v->group == 1 && !v->planar &&
+                     layer->m && layer->k && v->c <= 65536 && v->o <= 65536;
+    if (!can || !asked) return MCC_OK;
+    winograd one = {.window = *v};
+    mcc_gemm_pick(MCC_F32, v->o, &one.set);
+    if (asked > 0) one.kernel = pick((size_t)asked), plan(&one);
+    else choose(&one, layer->m);
+    if (!one.kernel) return MCC_OK;
+    winograd *s = mcc_net_alloc(net, sizeof *s);
+    if (!s) return MCC_NO_MEMORY;
+    *s = one;
+    s->head.run = run, s->post = layer->post;
+    s->panel = mcc_gemm_f32_panel(&s->set, v->c), s->point = mcc_gemm_f32_packed(&s->set, v->o, v->c);
+    if (s->point > SIZE_MAX / 64 / s->points) return MCC_NO_MEMORY;
+    MCC_TRY(pack(net, s, layer));
+    node->state = s;
+    node->workspace_each = (s->most * (s->in_step + s->out_step) * sizeof(float) + 63) / 64 * 64;
+    node->kernel = s->kernel->name;
+    node->macs = (uint64_t)s->tiles * s->points * v->c * v->o;
+    *taken = true;
+    return MCC_OK;
+}
