@@ -32,9 +32,9 @@ static void run_image(const mcc_node *node, mcc_exec *exec) {
     const conv *s = node->state;
     const mcc_tensor *residual = mcc_in(node, 3), *y = node->out[0];
     mcc_image image = s->image;
-    image.x = node->in[0]->data;
+    image.x = node->in[0]->data, image.pitch = y->pitch;
     const mcc_gemm_f32_job job = {.gemm = &s->gemm, .batch = 1, .m = y->count / image.window.o, .w = s->gemm.w, .c = y->data,
-                                  .c_stride = image.window.o, .residual = residual ? residual->data : NULL,
+                                  .c_stride = y->pitch, .residual = residual ? residual->data : NULL,
                                   .place = mcc_image_place, .arg = &image};
     mcc_gemm_f32_run(exec, &job);
 }
@@ -57,6 +57,7 @@ static mcc_status prepare_image(mcc_net *net, mcc_node *node, const mcc_layer *l
                           layer->w->type, g->k, 1);
     g->w = to;
     s->head.run = run_image;
+    node->writes_slice = !layer->residual;
     node->kernel = g->set.serve[layer->m < g->set.mr ? layer->m : 0]->name;
     node->macs = (uint64_t)layer->m * layer->n * layer->k;
     return MCC_OK;
@@ -111,6 +112,8 @@ mcc_status mcc_prepare_nhwc_conv(mcc_net *net, mcc_node *node) {
              "x and y are float32, the weight a float type");
     const bool plain = mcc_window_is_plain(&window) && window.group == 1;
     MCC_NEED(!window.planar || mcc_image_fits(&window), "NCHW is for small windows of few channels");
+    const int64_t tile = mcc_int(node, "winograd", -1);
+    MCC_NEED(tile == -1 || tile == 0 || tile == 2 || tile == 4, "winograd is neither 0, 2 nor 4");
     if (plain && !window.planar) layer.window = NULL;
     bool taken = false;
     if (!window.planar) MCC_TRY(mcc_layer_formats(net, node, &layer, &taken));

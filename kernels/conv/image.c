@@ -94,5 +94,5 @@ void mcc_image_place(const void *arg, size_t group, size_t first, size_t rows, s
         }
     }
     for (size_t i = rows; i < mr; i++) table[i] = table[rows - 1];
-    *c = first * v->o;
+    *c = first * g->pitch;
 }

@@ -12,7 +12,7 @@
 #define MCC_IMAGE_CHANNELS 4
 
 /* The gemm walk's argument, like mcc_conv_rows. A row is the window in the order (plane, ky, kx, channel within the
- * plane): NCHW has c planes of one channel, NHWC one plane of c. Immutable but for x. */
+ * plane): NCHW has c planes of one channel, NHWC one plane of c. Immutable but for x and pitch. */
 typedef struct mcc_image {
     mcc_window window;
     size_t elem, planes, unit;
@@ -20,6 +20,7 @@ typedef struct mcc_image {
     size_t run, chunk;      /* bytes of a window row; and as they are copied: the next power of two, or run itself */
     int fill;               /* the byte of what pads hold */
     const void *x;
+    size_t pitch;           /* elements from one output pixel to the next */
 } mcc_image;
 
 /* Are these windows small enough? What NCHW (window->planar) demands, and what NHWC may choose. */

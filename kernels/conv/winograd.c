@@ -50,7 +50,7 @@ typedef struct winograd {
     mcc_epilogue post;
 } winograd;
 
-typedef struct job { const winograd *s; const float *x, *residual; float *y, *space; size_t each; } job;
+typedef struct job { const winograd *s; const float *x, *residual; float *y, *space; size_t each, pitch; } job;
 
 /* The tile's place: image, and its first output row and column. */
 static void where(const winograd *s, size_t tile, size_t *image, size_t *oy, size_t *ox) {
@@ -75,22 +75,34 @@ static void take(const winograd *s, const float *x, size_t tile, float *v) {
     s->kernel->in(w->c, cell, v, w->c);
 }
 
-/* The products of all points: `count` tiles, each a row. */
+/* Rows [0, row) are those of the tiles before `part` of `parts`: full ones, or as even as can be. */
+static size_t cut(const mcc_gemm_set *set, size_t count, size_t part, size_t parts) {
+    if (set->even) return part * count / parts;
+    return part * set->mr < count ? part * set->mr : count;
+}
+
+/* The products of all points: `count` tiles, each a row. All rows pass by a panel, and ask for the next one meanwhile. */
 static void multiply(const winograd *s, const float *v, float *m, size_t count) {
-    const size_t mr = s->set.mr, nr = s->set.nr, o = s->window.o, c = s->window.c;
-    const float *rows[MCC_GEMM_MAX_MR];
-    for (size_t p = 0; p < s->points; p++) {
-        const float *panel = s->w + p * s->point;
-        for (size_t j = 0; j < o; j += nr, panel += s->panel) {
-            for (size_t first = 0; first < count; first += mr) {
-                const size_t some = count - first < mr ? count - first : mr;
-                const mcc_gemm_kernel *kernel = s->set.serve[some];
+    const mcc_gemm_set *set = &s->set;
+    const size_t o = s->window.o, c = s->window.c, parts = (count + set->mr - 1) / set->mr, asks = parts * (c / MCC_GEMM_AHEAD_K);
+    const size_t step = asks ? (s->panel * sizeof(float) + asks - 1) / asks : 0;
+    const float *rows[MCC_GEMM_MAX_MR], *panel = s->w, *end = s->w + s->points * s->point;
+    for (size_t p = 0; p < s->points; p++)
+        for (size_t j = 0; j < o; j += set->nr, panel += s->panel) {
+            const size_t n = o - j < set->nr ? o - j : set->nr;
+            const bool narrow = n <= set->last_nr && set->last_nr < set->nr, more = panel + s->panel < end;
+            mcc_gemm_ahead ahead = {.read = (const char *)(more ? panel + s->panel : panel), .read_step = more ? step : 0};
+            for (size_t part = 0; part < parts; part++) {
+                const size_t first = cut(set, count, part, parts), some = cut(set, count, part + 1, parts) - first;
+                const mcc_gemm_kernel *kernel = narrow ? set->last[some] : set->serve[some];
+                float *out = m + first * s->out_step + p * o + j;
+                ahead.write = (const char *)out;
                 for (size_t i = 0; i < kernel->mr; i++) rows[i] = v + (first + (i < some ? i : some - 1)) * s->in_step + p * c;
-                ((mcc_gemm_f32_fn *)kernel->fn)(some, o - j < nr ? o - j : nr, c, 1, rows, panel, m + first * s->out_step + p * o + j,
-                                                s->out_step, NULL, -__builtin_inff(), __builtin_inff());
+                ((mcc_gemm_f32_fn *)kernel->fn)(some, n, c, 1, rows, panel, out, s->out_step, NULL, -__builtin_inff(),
+                                                __builtin_inff(), &ahead);
+                ahead.read += ahead.read_step * (c / MCC_GEMM_AHEAD_K);
             }
         }
-    }
 }
 
 static void give(const job *k, size_t tile, const float *m) {
@@ -99,9 +111,10 @@ static void give(const job *k, size_t tile, const float *m) {
     size_t image, oy, ox;
     where(s, tile, &image, &oy, &ox);
     const size_t rows = w->oh - oy < s->kernel->m ? w->oh - oy : s->kernel->m, columns = w->ow - ox < s->kernel->m ? w->ow - ox : s->kernel->m;
-    const size_t line = w->ow * w->o, at = (image * w->oh + oy) * line + ox * w->o;
-    s->kernel->out(w->o, m, w->o, s->bias, k->residual ? k->residual + at : NULL, k->y + at, line, w->o, rows, columns, s->post.lo, s->post.hi);
-    for (size_t i = 0; i < rows; i++) mcc_epilogue_after(&s->post, k->y + at + i * line, columns, w->o, w->o);
+    const size_t line = w->ow * k->pitch, at = (image * w->oh + oy) * line + ox * k->pitch;
+    s->kernel->out(w->o, m, w->o, s->bias, k->residual ? k->residual + at : NULL, k->y + at, line, k->pitch, rows, columns, s->post.lo,
+                   s->post.hi);
+    for (size_t i = 0; i < rows; i++) mcc_epilogue_after(&s->post, k->y + at + i * line, columns, w->o, k->pitch);
 }
 
 static void blocks(void *arg, size_t begin, size_t end, unsigned thread) {
@@ -120,7 +133,7 @@ static void run(const mcc_node *node, mcc_exec *exec) {
     const winograd *s = node->state;
     const mcc_tensor *residual = mcc_in(node, 3);
     job k = {s, node->in[0]->data, residual ? residual->data : NULL, node->out[0]->data, mcc_workspace_each(node, exec),
-             node->workspace_each / sizeof(float)};
+             node->workspace_each / sizeof(float), node->out[0]->pitch};
     mcc_parallel(exec, s->blocks, 1, blocks, &k);
 }
 
@@ -200,7 +213,7 @@ static void plan(winograd *s) {
  * the transforms, for each channel of a tile. */
 static double cost(const winograd *s) {
     const mcc_window *v = &s->window;
-    const size_t mr = s->set.mr, rest = s->most % mr, rows = s->most - rest + (rest ? s->set.serve[rest]->mr : 0);
+    const size_t rest = s->set.even ? 0 : s->most % s->set.mr, rows = s->most - rest + (rest ? s->set.serve[rest]->mr : 0);
     const double weights = (double)s->points * (double)v->c * (double)((v->o + s->set.nr - 1) / s->set.nr * s->set.nr);
     const double in = s->kernel->m == 4 ? 590 : 215, out = s->kernel->m == 4 ? 320 : 130;
     return (double)s->blocks * weights * ((double)rows + 12) + (double)s->tiles * (in * (double)v->c + out * (double)v->o);
@@ -223,8 +236,7 @@ static void choose(winograd *s, size_t pixels) {
 
 mcc_status mcc_winograd_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, bool *taken) {
     const mcc_window *v = layer->window;
-    const int64_t asked = mcc_int(node, "winograd", -1);
-    MCC_NEED(asked == -1 || asked == 0 || asked == 2 || asked == 4, "winograd is neither 0, 2 nor 4");
+    const int64_t asked = mcc_int(node, "winograd", -1); /* 0, 2 or 4: the caller has looked */
     const bool can = v && v->kh == 3 && v->kw == 3 && v->sh == 1 && v->sw == 1 && v->dh == 1 && v->dw == 1 && v->group == 1 && !v->planar &&
                      layer->m && layer->k && v->c <= 65536 && v->o <= 65536;
     if (!can || !asked) return MCC_OK;
@@ -242,6 +254,7 @@ mcc_status mcc_winograd_try(mcc_net *net, mcc_node *node, const mcc_layer *layer
     MCC_TRY(pack(net, s, layer));
     node->state = s;
     node->workspace_each = (s->most * (s->in_step + s->out_step) * sizeof(float) + 63) / 64 * 64;
+    node->writes_slice = !layer->residual; /* whose rows stand like those of y */
     node->kernel = s->kernel->name;
     node->macs = (uint64_t)s->tiles * s->points * v->c * v->o;
     *taken = true;
