@@ -71,11 +71,16 @@ class Model:
         details = self.engine.get_signature_runner(signature).get_input_details()
         names = sorted(ports["inputs"], key=lambda n: int("".join(c for c in n if c.isdigit()) or 0))
         for name, a in zip(names, inputs.values()):
-            self.engine.set_tensor(details[name]["index"], _fit(a, details[name]["shape"], details[name]["dtype"]))
+            port = details[name]
+            scale, zero = port["quantization"]
+            if scale and a.dtype.kind == "f":  # its int8 models take and give int8
+                a = np.clip(np.rint(a / scale) + zero, -128, 127)
+            self.engine.set_tensor(port["index"], _fit(a, port["shape"], port["dtype"]))
         made = self.engine.get_signature_runner(signature).get_output_details()
         order = sorted(made, key=lambda n: int("".join(c for c in n if c.isdigit()) or 0))
-        self.made = [made[n]["index"] for n in order]
+        self.made = [(made[n]["index"], *made[n]["quantization"]) for n in order]
         self.run = self.engine.invoke
 
     def outputs(self):
-        return [self.engine.get_tensor(i) for i in self.made]
+        return [(self.engine.get_tensor(i).astype(np.float32) - zero) * scale if scale else self.engine.get_tensor(i)
+                for i, scale, zero in self.made]

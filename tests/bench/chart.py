@@ -82,7 +82,8 @@ def _panel(rows: dict, names: list[str], kind: str, threads: int, left: float, t
             f'<rect class="band" x="{left:.1f}" y="{top}" width="{at(1) - left:.1f}" height="{bottom - top}"/>']
     for tick in TICKS:
         if low <= tick <= high:
-            made += [f'<line class="{"one" if tick == 1 else "grid"}" x1="{at(tick):.1f}" y1="{top}" x2="{at(tick):.1f}" y2="{bottom}"/>',
+            style, x = "one" if tick == 1 else "grid", at(tick)
+            made += [f'<line class="{style}" x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{bottom}"/>',
                      _text(at(tick), bottom + 13, f"{tick:g}", "small mild", "middle")]
     for i, name in enumerate(names):
         y = top + i * ROW + ROW / 2
@@ -91,7 +92,8 @@ def _panel(rows: dict, names: list[str], kind: str, threads: int, left: float, t
         of = rows.get((name, kind, threads), {})
         able = {r: row for r, row in of.items() if "ratio" in row}
         for runtime, row in sorted(able.items(), key=lambda item: -item[1]["ratio"]):
-            made.append(_mark(at(row["ratio"]), y, runtime, f"{name}, {runtime}: {row['median']:.3f} ms, {row['ratio']:.2f}x mcc"))
+            says = f"{name}, {runtime}: {row['median']:.3f} ms, {row['ratio']:.2f}x mcc"
+            made.append(_mark(at(row["ratio"]), y, runtime, says))
         if (b := results.best(of)) is not None:
             lost = b["ratio"] < 1
             made += [f'<circle class="ring{" lost" * lost}" cx="{at(b["ratio"]):.1f}" cy="{y}" r="7"/>',

@@ -128,7 +128,10 @@ class Arena:
             except rivals.PeerError as e:
                 refused.append({**row, "error": f"does not run: {e}"})
         if found:
-            return min(found)[2:]
+            chosen = min(found)
+            if refused:  # of the other variant
+                chosen[2]["refused"] = {r["variant"]: r["error"] for r in refused}
+            return chosen[2:]
         if not variants:
             return {"network": name, "precision": precision, "threads": self.threads, "runtime": runtime, "variant": "",
                     "error": f"no {precision}"}, None

@@ -201,6 +201,8 @@ def _failures(found: dict) -> str:
     for r in found["rows"]:
         if "error" in r:
             seen.setdefault((r["runtime"], r["precision"], r["error"].replace("|", "/")[:160]), []).append(r["network"])
+        for variant, why in r.get("refused", {}).items():
+            seen.setdefault((f"{r['runtime']} {variant}", r["precision"], why.replace("|", "/")[:160]), []).append(r["network"])
     lines = ["### Not measured", "", "| runtime | precision | networks | why |", "|---|---|---|---|"]
     for (runtime, precision, why), names in sorted(seen.items()):
         lines.append(f"| {runtime} | {precision} | {', '.join(dict.fromkeys(names))} | {why} |")

@@ -1,0 +1,63 @@
+"""The arena's tables and chart, from figures made up here; measuring itself is `make bench`."""
+import xml.etree.ElementTree as xml
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCH = Path(__file__).resolve().parents[1] / "bench"
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+
+
+def row(network, runtime, median, ratio=None, precision="fp32", threads=1, **more):
+    made = {"network": network, "runtime": runtime, "precision": precision, "threads": threads, "variant": "", "median": median,
+            "p10": median, "p90": median, "bytes": 10**6}
+    if ratio:
+        made |= {"ratio": ratio, "ratios": [ratio], "ratio_p10": ratio, "ratio_p90": ratio}
+    return made | more
+
+
+FOUND = {"schema": 1, "machine": {"cpu": "a CPU", "cores": 2, "isa": "c", "peak": {"f32": 100.0, "s8": 400.0, "copy": 10.0},
+                                  "commit": "abc", "date": "2026-11-23"}, "versions": {"ncnn": "1"}, "cold": [],
+         "rows": [row("mobilenet_v2", "mcc", 10.0), row("mobilenet_v2", "ncnn", 12.0, 1.2), row("mobilenet_v2", "mnn", 20.0, 2.0),
+                  row("mlp", "mcc", 1.0), row("mlp", "ncnn", 0.97, 0.97, ratios=[0.97, 0.98, 0.96]),
+                  {"network": "mlp", "runtime": "mnn", "precision": "fp32", "threads": 1, "variant": "",
+                   "error": "not converted: x"}]}
+
+
+def test_tables(bench):
+    import results
+    text = results.markdown(FOUND)
+    assert "| fp32, 1 thread | 2 | 1 | 1 | 0 | 1.08 | 1.15 | not met |" in text
+    assert "| mobilenet_v2 fp32, percent of the peak | 60 % | 75 % | not met |" in text
+    assert "1.20 ncnn (1.20, 1.20) | met |" in text and "| tie |" in text
+    assert "| mnn | fp32 | mlp | not converted: x |" in text
+
+
+def test_only_its_section_is_written(bench, tmp_path):
+    import results
+    page = tmp_path / "RESULTS.md"
+    page.write_text("# Mine\n\nkept\n")
+    results.replace_section(page, "one\n")
+    page.write_text(page.read_text() + "\nafter\n")
+    results.replace_section(page, "two\n")
+    assert page.read_text() == f"# Mine\n\nkept\n\n{results.BEGIN}\ntwo\n{results.END}\nafter\n"
+
+
+def test_chart_is_xml(bench):
+    import chart
+    drawn = xml.fromstring(chart.draw(FOUND))
+    marks = [c for c in drawn.iter("{http://www.w3.org/2000/svg}circle") if c.get("class") is None]
+    assert len(marks) >= 3 and any("ring lost" in c.get("class", "") for c in drawn.iter("{http://www.w3.org/2000/svg}circle"))
+
+
+def test_agreement(bench):
+    import compare
+    x = np.random.default_rng(0).standard_normal(100)
+    assert compare.agreement("fp32", [x], [x + 1e-5])["ok"] and not compare.agreement("fp32", [x], [x + 1e-1])["ok"]
+    assert compare.agreement("int8", [x], [2 * x])["ok"] and not compare.agreement("int8", [x], [x[::-1].copy()])["ok"]
+    assert not compare.agreement("int8", [x], [x * np.nan])["ok"] and not compare.agreement("int8", [x], [x[:9]])["ok"]
