@@ -96,11 +96,9 @@ static void product(const mcc_gemm_set *set, size_t m, size_t n, size_t k, const
         }
 }
 
-/* Row `r` of the queries that share head `kv` of keys: which head, which row of it. */
-static size_t head_of(const attention *a, size_t kv, size_t r) { return kv * (a->heads / a->kv_heads) + r / a->s; }
-
 typedef struct part {
-    size_t batch, kv, row, rows; /* up to a tile of rows */
+    size_t batch, kv, rows;      /* up to a tile of rows */
+    size_t head[MCC_GEMM_MAX_MR], row[MCC_GEMM_MAX_MR];
     size_t lo[MCC_GEMM_MAX_MR], hi[MCC_GEMM_MAX_MR];
     float top[MCC_GEMM_MAX_MR], sum[MCC_GEMM_MAX_MR];
     bool more;                   /* sums hold something */
@@ -120,16 +118,14 @@ static void attend(const attention_job *j, part *t, size_t chunk, float *s) {
     if (a->keep >= 0) first = 0, end = keys;
     if (first >= end) return;
     first -= first % a->score.nr;
-    for (size_t i = 0; i < 2 * MCC_GEMM_MAX_MR; i++) {
-        const size_t r = i < t->rows ? i : t->rows - 1, row = t->row + r;
-        q[i] = (const float *)j->node->in[0]->data + t->batch * a->q.batch + head_of(a, t->kv, row) * a->q.head + row % a->s * a->q.row;
-        p[i] = s + r * a->line;
-    }
+    const float *queries = (const float *)j->node->in[0]->data + t->batch * a->q.batch;
+    for (size_t r = 0; r < t->rows; r++) q[r] = queries + t->head[r] * a->q.head + t->row[r] * a->q.row, p[r] = s + r * a->line;
+    for (size_t r = t->rows; r < 2 * MCC_GEMM_MAX_MR; r++) q[r] = q[t->rows - 1], p[r] = p[t->rows - 1];
     const float *panels = chunk_at(j, t->batch * a->kv_heads + t->kv, chunk);
     product(&a->score, t->rows, end - first, a->d, q, panels + first / a->score.nr * a->k_panel, a->k_panel, s + first, a->line, false);
     for (size_t r = 0; r < t->rows; r++) {
         float *line = s + r * a->line, *sums = t->sums + r * a->width;
-        const size_t head = head_of(a, t->kv, t->row + r), row = (t->row + r) % a->s;
+        const size_t head = t->head[r], row = t->row[r];
         mcc_attention_finish(j, t->batch, head, row, t->lo[r], t->hi[r], from + first, end - first, line + first);
         for (size_t i = 0; i < first; i++) line[i] = 0;
         const size_t round = end % 16 ? 16 - end % 16 : 0; /* whole vectors for softmax */
@@ -146,18 +142,23 @@ static void attend(const attention_job *j, part *t, size_t chunk, float *s) {
     t->more = true;
 }
 
+/* `rows` rows from `row` on, of all queries that share the head of keys of `pair`, head after head. */
 static void block(const attention_job *j, size_t pair, size_t row, size_t rows, float *scratch) {
     const attention *a = j->a;
     part parts[TILES];
     const size_t count = (rows + a->tile - 1) / a->tile;
+    size_t head = pair % a->kv_heads * (a->heads / a->kv_heads) + row / a->s;
+    row %= a->s;
     for (size_t i = 0; i < count; i++) {
         part *t = &parts[i];
         t->batch = pair / a->kv_heads, t->kv = pair % a->kv_heads;
-        t->row = row + i * a->tile, t->rows = rows - i * a->tile < a->tile ? rows - i * a->tile : a->tile;
+        t->rows = rows - i * a->tile < a->tile ? rows - i * a->tile : a->tile;
         t->more = false;
         t->sums = scratch + a->tile * a->line + i * a->tile * a->width;
         for (size_t r = 0; r < t->rows; r++) {
-            mcc_attention_range(j, t->batch, (t->row + r) % a->s, &t->lo[r], &t->hi[r]);
+            mcc_attention_range(j, t->batch, row, &t->lo[r], &t->hi[r]);
+            t->head[r] = head, t->row[r] = row;
+            if (++row == a->s) row = 0, head++;
             t->top[r] = -INFINITY, t->sum[r] = 0;
         }
     }
@@ -165,8 +166,8 @@ static void block(const attention_job *j, size_t pair, size_t row, size_t rows, 
         for (size_t i = 0; i < count; i++) attend(j, &parts[i], c, scratch);
     for (size_t i = 0; i < rows; i++) {
         const part *t = &parts[i / a->tile];
-        const size_t r = i % a->tile, at = row + i;
-        float *y = (float *)j->node->out[0]->data + t->batch * a->y.batch + head_of(a, t->kv, at) * a->y.head + at % a->s * a->y.row;
+        const size_t r = i % a->tile;
+        float *y = (float *)j->node->out[0]->data + t->batch * a->y.batch + t->head[r] * a->y.head + t->row[r] * a->y.row;
         if (t->more) a->scale_row(a->dv, t->sums + r * a->width, t->sum[r] == 0 ? 0 : 1 / t->sum[r], y);
         else memset(y, 0, a->dv * sizeof *y);
     }

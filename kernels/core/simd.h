@@ -57,6 +57,7 @@ VFN vm v_le(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LE_OQ); }
 VFN vm v_eq(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
 VFN vm v_nan(vf a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
 VFN vf v_sel(vm m, vf yes, vf no) { return _mm256_blendv_ps(no, yes, m); }
+VFN int v_any(vm m) { return _mm256_movemask_ps(m) != 0; }
 VFN vi vi_set(int32_t a) { return _mm256_set1_epi32(a); }
 VFN vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 VFN vi vi_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
@@ -124,6 +125,7 @@ VFN vm v_le(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
 VFN vm v_eq(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 VFN vm v_nan(vf a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
 VFN vf v_sel(vm m, vf yes, vf no) { return _mm512_mask_blend_ps(m, no, yes); }
+VFN int v_any(vm m) { return m != 0; }
 VFN vi vi_set(int32_t a) { return _mm512_set1_epi32(a); }
 VFN vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 VFN vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
@@ -183,6 +185,7 @@ VFN vm v_le(vf a, vf b) { return vcleq_f32(a, b); }
 VFN vm v_eq(vf a, vf b) { return vceqq_f32(a, b); }
 VFN vm v_nan(vf a) { return vmvnq_u32(vceqq_f32(a, a)); }
 VFN vf v_sel(vm m, vf yes, vf no) { return vbslq_f32(m, yes, no); }
+VFN int v_any(vm m) { return vmaxvq_u32(m) != 0; }
 VFN vi vi_set(int32_t a) { return vdupq_n_s32(a); }
 VFN vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
 VFN vi vi_sub(vi a, vi b) { return vsubq_s32(a, b); }

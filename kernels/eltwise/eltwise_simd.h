@@ -85,8 +85,12 @@ VFN void store_bf16_(uint16_t *p, vf x) {
     const vi r = vi_srl(vi_add(vi_add(u, vi_set(0x7FFF)), odd), 16), quiet = vi_or(vi_srl(u, 16), vi_set(0x40));
     v_store_16(p, v_bits(v_sel(v_nan(x), v_of_bits(quiet), v_of_bits(r))));
 }
-VFN vi quantized_(vf x, vf scale, vf least, vf most, vi zero) { /* NaN goes to `least` */
-    return vi_add(v_int(v_min(v_sel(v_lt(least, v_div(x, scale)), v_div(x, scale), least), most)), zero);
+/* x / scale, to be rounded to a code. NaN goes to `least`. x * inverse is off by some 2^-22 of itself, 1e-4 where codes are
+ * not clamped yet: it rounds to the same code, unless it is further than `clear` from a whole number. */
+VFN vi quantized_(vf x, vf scale, vf inverse, vf clear, vf least, vf most, vi zero) {
+    vf t = v_mul(x, inverse);
+    if (__builtin_expect(v_any(v_lt(clear, v_abs(v_sub(t, v_rint(t))))), 0)) t = v_div(x, scale);
+    return vi_add(v_int(v_min(v_sel(v_lt(least, t), t, least), most)), zero);
 }
 
 #define BLOCKS(from, to, step) \
@@ -110,13 +114,15 @@ CONVERSION(f32, to_bf16, float, uint16_t, store_bf16_(q, v_load(p)))
 
 #define QUANTIZER(stem, what, from, to, step) \
     VKERNEL void MCC_CAT(mcc_eltwise_##stem, what, MCC_SIMD)(size_t n, const void *from_, void *to_, float scale, int32_t zero) { \
-        const vf s = v_set(scale); \
+        const int fast = scale >= 0x1p-126f && scale <= 0x1p126f; /* 1 / scale is a normal number */ \
+        const vf s = v_set(scale), by = v_set(fast ? 1 / scale : 1), clear = v_set(fast ? 0.499f : -1); \
+        (void)by, (void)clear; \
         const vi z = vi_set(zero); \
         BLOCKS(from, to, step) \
     }
 QUANTIZER(f32, to_s8, float, int8_t,
-          v_store_8(q, quantized_(v_load(p), s, v_set((float)(-128 - zero)), v_set((float)(127 - zero)), z)))
+          v_store_8(q, quantized_(v_load(p), s, by, clear, v_set((float)(-128 - zero)), v_set((float)(127 - zero)), z)))
 QUANTIZER(f32, to_u8, float, uint8_t,
-          v_store_8(q, quantized_(v_load(p), s, v_set((float)(0 - zero)), v_set((float)(255 - zero)), z)))
+          v_store_8(q, quantized_(v_load(p), s, by, clear, v_set((float)(0 - zero)), v_set((float)(255 - zero)), z)))
 QUANTIZER(s8, to_f32, int8_t, float, v_store(q, v_mul(v_float(vi_sub(v_load_s8(p), z)), s)))
 QUANTIZER(u8, to_f32, uint8_t, float, v_store(q, v_mul(v_float(vi_sub(v_load_u8(p), z)), s)))

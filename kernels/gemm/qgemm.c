@@ -138,10 +138,16 @@ mcc_status mcc_qtail_read(mcc_net *net, mcc_node *node, size_t n, mcc_qtail *tai
     if (bias && !tail->bias) return status;
     for (size_t i = 0; i < n; i++) MCC_NEED(isfinite(tail->scale[i]), "a scale is not finite");
     tail->residual = residual != NULL, tail->table = table != NULL;
-    const bool real = strcmp(mcc_string(node, "out", "int8"), "float32") == 0;
-    if (real) {
-        MCC_NEED(y->type == MCC_F32 && !residual && !table, "a float32 result takes no residual and no table");
-        tail->out = MCC_Q_F32;
+    const char *out = mcc_string(node, "out", "int8");
+    const bool real = strcmp(out, "float32") == 0, codes = strcmp(out, "codes") == 0;
+    if (real || codes) {
+        MCC_NEED(y->type == (real ? MCC_F32 : MCC_S8) && !table, "a result by way of float32 has the wrong type or a table");
+        MCC_NEED(!residual || (residual->type == MCC_F32 && mcc_same_shape(residual, y)), "the residual is float32 and shaped like y");
+        if (residual && residual->constant && !mcc_dense(net, residual, &status)) return status;
+        tail->out = real ? MCC_Q_F32 : MCC_Q_CODES;
+        tail->y_scale = mcc_float(node, "y_scale", 1.0f);
+        tail->quantize = mcc_eltwise_pick("f32_to_s8")->quantize;
+        if (codes) MCC_TRY(mcc_requant_read(net, node, &tail->requant));
         return mcc_epilogue_read(net, node, &tail->post);
     }
     tail->out = MCC_Q_S8;
@@ -175,6 +181,8 @@ void mcc_qtail_job(const mcc_node *node, const mcc_qtail *tail, mcc_qjob *job) {
     const mcc_tensor *residual = mcc_in(node, 4), *table = mcc_in(node, 5);
     job->out = tail->out, job->requant = tail->requant, job->post = tail->post, job->scale = tail->scale;
     job->c = node->out[0]->data;
-    job->residual_s8 = residual ? residual->data : NULL;
+    job->residual_s8 = residual && tail->out == MCC_Q_S8 ? residual->data : NULL;
+    job->residual = residual && tail->out != MCC_Q_S8 ? residual->data : NULL;
+    job->quantize = tail->quantize, job->y_scale = tail->y_scale;
     job->table = table ? table->data : NULL;
 }

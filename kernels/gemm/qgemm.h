@@ -32,8 +32,9 @@ mcc_status mcc_qgemm_pack(mcc_net *net, mcc_qgemm *g, size_t groups, size_t n, s
 /* How accumulators become the output. */
 typedef enum mcc_qout {
     MCC_Q_S8,  /* requantized int8, then `table` */
-    MCC_Q_F32, /* act(float(acc) * scale[j]) */
+    MCC_Q_F32, /* act(float(acc) * scale[j] + residual) */
     MCC_Q_DYN, /* act(float(acc) * (row_scale[row / rows_per_scale] * scale[j]) + b[j] + residual) */
+    MCC_Q_CODES, /* int8: quantize_linear of act(float(acc) * scale[j] + residual) */
     MCC_Q_S32, /* acc itself */
 } mcc_qout;
 
@@ -46,7 +47,10 @@ typedef struct mcc_qjob {
     mcc_requant requant;
     const int8_t *residual_s8, *table; /* or NULL */
     const float *scale, *bias;         /* all columns of all groups; for F32 and DYN */
-    const float *row_scale, *residual; /* DYN */
+    const float *row_scale;            /* DYN */
+    const float *residual;             /* F32, DYN and CODES: like y, or NULL */
+    mcc_quantize_fn quantize;          /* CODES, with requant.zero */
+    float y_scale;
     size_t rows_per_scale;
     mcc_epilogue post;
     /* Rows: row i of part b is k bytes at x + b * x_part + i * x_step, which the walk shifts where the kernels want
@@ -64,7 +68,7 @@ void mcc_qgemm_run(mcc_exec *exec, const mcc_qjob *job);
 /* The workspace_each of a product with m rows; SIZE_MAX when that overflows. */
 size_t mcc_qgemm_space(const mcc_qgemm *g, size_t m, bool placed);
 
-/* Reads the attributes y_zero, lo, hi, r_scale, r_zero, and out, act, ... of an integer op; checks scale (finite),
+/* Reads the attributes y_zero, lo, hi, r_scale, r_zero, and out, y_scale, act, ... of an integer op; checks scale (finite),
  * residual and table. `scale` must be constant float32 [n]. */
 typedef struct mcc_qtail {
     mcc_qout out;
@@ -73,6 +77,8 @@ typedef struct mcc_qtail {
     const float *scale;
     const int32_t *bias;
     bool residual, table;
+    mcc_quantize_fn quantize; /* CODES */
+    float y_scale;
 } mcc_qtail;
 mcc_status mcc_qtail_read(mcc_net *net, mcc_node *node, size_t n, mcc_qtail *tail);
 /* y_zero, lo, hi, r_scale and r_zero alone; and a table operand: 256 constant int8. */

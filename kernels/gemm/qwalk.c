@@ -5,6 +5,7 @@
  * spans are what the second-level cache holds (Goto and van de Geijn, "Anatomy of High-Performance Matrix
  * Multiplication", 2008, with the roles of the operands changed). */
 #include <math.h>
+#include <string.h>
 
 #include "../core/element.h"
 #include "../eltwise/qtable.h"
@@ -60,14 +61,29 @@ void mcc_table_s8(int8_t *y, size_t count, const int8_t *table) {
     mcc_qtable_pick()->fn(count, y, y, table);
 }
 
-/* A tile whose result is float32, from its sums on the stack. `first`: its first row in the whole product. */
+/* A tile whose result is float32, from its sums on the stack. `first`: its first row in the whole product. MCC_Q_CODES makes
+ * int8 of it again: the values themselves never leave the cache. */
 static void finish(const mcc_qjob *job, mcc_qfinish_fn *fn, const int32_t *acc, size_t nr, size_t first, size_t rows, size_t channel,
                    size_t n, size_t at) {
     float row_scale[MCC_GEMM_MAX_MR];
     const bool dynamic = job->out == MCC_Q_DYN;
     for (size_t i = 0; dynamic && i < rows; i++) row_scale[i] = job->row_scale[(first + i) / job->rows_per_scale];
-    fn(rows, n, acc, nr, (float *)job->c + at, job->c_stride, job->scale + channel, dynamic ? row_scale : NULL,
-       job->bias ? job->bias + channel : NULL, job->residual ? job->residual + at : NULL, job->post.lo, job->post.hi);
+    if (job->out != MCC_Q_CODES) {
+        fn(rows, n, acc, nr, (float *)job->c + at, job->c_stride, job->scale + channel, dynamic ? row_scale : NULL,
+           job->bias ? job->bias + channel : NULL, job->residual ? job->residual + at : NULL, job->post.lo, job->post.hi);
+        mcc_epilogue_after(&job->post, (float *)job->c + at, rows, n, job->c_stride);
+        return;
+    }
+    _Alignas(64) float real[MCC_GEMM_MAX_MR * 64];
+    int8_t codes[MCC_GEMM_MAX_MR * 64];
+    for (size_t i = 0; job->residual && i < rows; i++) /* which does not lie like the values here */
+        fn(1, n, acc + i * nr, nr, real + i * n, n, job->scale + channel, NULL, job->bias ? job->bias + channel : NULL,
+           job->residual + at + i * job->c_stride, job->post.lo, job->post.hi);
+    if (!job->residual)
+        fn(rows, n, acc, nr, real, n, job->scale + channel, NULL, job->bias ? job->bias + channel : NULL, NULL, job->post.lo, job->post.hi);
+    mcc_epilogue_after(&job->post, real, rows, n, n);
+    job->quantize(rows * n, real, codes, job->y_scale, job->requant.zero);
+    for (size_t i = 0; i < rows; i++) memcpy((int8_t *)job->c + at + i * job->c_stride, codes + i * n, n);
 }
 
 /* A tile of a layer whose scales are so large that kernels cannot requantize it: by the definition, one by one. */
@@ -170,8 +186,6 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
         const size_t runs = n == job->c_stride ? 1 : rows, run = n * (rows / runs);
         for (size_t i = 0; i < runs; i++) mcc_table_s8((int8_t *)job->c + at + i * job->c_stride, run, job->table);
     }
-    if (job->out == MCC_Q_F32 || job->out == MCC_Q_DYN)
-        mcc_epilogue_after(&job->post, (float *)job->c + at, rows, n, job->c_stride);
 }
 
 static void units(void *arg, size_t begin, size_t end, unsigned thread) {

@@ -1,6 +1,7 @@
 """Epilogue: layer + residual add + activation -> one layer; the kernel finishes its tile in registers.
 
-    act(nhwc_conv(x, w, b) + r)  ->  nhwc_conv(x, w, b, r, act=...)      likewise linear and the int8 layers
+    act(nhwc_conv(x, w, b) + r)              ->  nhwc_conv(x, w, b, r, act=...)      likewise linear and the int8 layers
+    quantize(act(qlinear(x, w, b) + r))      ->  qlinear(x, w, b, r, act=..., out="codes")
 
 The fused node stands where the last of them stood, so that the residual is already there.
 """
@@ -9,9 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Graph, Node, Value
+from .signed import scale_zero
 
 # layer op -> index of its residual input (None: it takes none)
-LAYERS = {"nhwc_conv": 3, "linear": 3, "nhwc_conv_transpose": None, "dqlinear": 4, "nhwc_dqconv": 4, "qlinear": None,
+LAYERS = {"nhwc_conv": 3, "linear": 3, "nhwc_conv_transpose": None, "dqlinear": 4, "nhwc_dqconv": 4, "qlinear": 4,
           "nhwc_qconv": None}
 
 
@@ -38,7 +40,24 @@ def epilogue(graph: Graph) -> None:
                     users[v] = [layer if n is user else n for n in users[v]]
             index -= 1
             break
+        _take_quantize(graph, layer, users)
     graph.prune()
+
+
+def _take_quantize(graph: Graph, layer: Node, users) -> None:
+    """The float32 result of an integer layer that is quantized again: as int8 it is a quarter of the bytes."""
+    y = layer.outputs[0]
+    if layer.op != "qlinear" or layer.attrs.get("out") != "float32" or y in graph.outputs or len(users[y]) != 1:
+        return
+    user = users[y][0]
+    if user.op != "quantize_linear" or user.inputs[0] is not y or user.outputs[0].dtype != "int8":
+        return
+    params = scale_zero(user)
+    if params is None:
+        return
+    layer.attrs.update(out="codes", y_scale=params[0], y_zero=params[1])
+    layer.outputs = user.outputs
+    graph.nodes.remove(user)
 
 
 def _take_residual(layer: Node, user: Node, y: Value) -> bool:

@@ -162,12 +162,16 @@ def requantize(t, y_zero, lo, hi, table):
     return y if table is None else table[(y.to(torch.int64) + 128)]
 
 
-def _finish(acc, bias, scale, residual, table, y_zero, lo, hi, r_scale, r_zero, out, act, alpha, beta):
+def _finish(acc, bias, scale, residual, table, y_zero, lo, hi, r_scale, r_zero, out, act, alpha, beta, y_scale=1.0):
     acc = acc.to(torch.int64) if bias is None else acc.to(torch.int64) + bias.to(torch.int64)
     t = acc.to(torch.int32).to(torch.float32) * scale
+    if out != "int8":
+        real = ACTS[act](t if residual is None else t + residual, alpha, beta)
+        codes = torch.round(real / torch.tensor(y_scale, dtype=torch.float32)) + float(y_zero)
+        return real if out == "float32" else codes.clamp(-128, 127).to(torch.int8)
     if residual is not None:
         t = t + (residual.to(torch.int32) - r_zero).to(torch.float32) * torch.tensor(r_scale, dtype=torch.float32)
-    return ACTS[act](t, alpha, beta) if out == "float32" else requantize(t, y_zero, lo, hi, table)
+    return requantize(t, y_zero, lo, hi, table)
 
 
 def _q(r, *shape):
@@ -177,11 +181,12 @@ def _q(r, *shape):
 @op("qlinear", example=lambda r: ([_q(r, 3, 20), _q(r, 7, 20), (r(7) * 500).astype("int32"), abs(r(7)) * 0.01 + 0.001,
                                    _q(r, 3, 7)], {"x_zero": 3, "y_zero": -5, "r_scale": 0.7, "r_zero": 2}))
 def qlinear(x, w, bias, scale, residual=None, table=None, x_zero=0, y_zero=0, lo=-128, hi=127, r_scale=1.0, r_zero=0,
-            out="int8", act="none", alpha=0.0, beta=0.0):
+            out="int8", act="none", alpha=0.0, beta=0.0, y_scale=1.0):
     """x int8 [..., K], w int8 [N, K], bias int32 [N] or None, scale float32 [N], residual int8 like y, table int8
-    [256]. out="float32" gives act(t) instead of int8. The accumulator must fit int32 (lowering checks)."""
+    [256]. The accumulator must fit int32 (lowering checks). out="float32" gives v = act(t + residual) instead, the
+    residual float32; out="codes" gives quantize_linear(v, y_scale, y_zero)."""
     acc = (x.to(torch.float64) - x_zero) @ w.to(torch.float64).T  # exact: products and sums stay below 2**53
-    return _finish(acc, bias, scale, residual, table, y_zero, lo, hi, r_scale, r_zero, out, act, alpha, beta)
+    return _finish(acc, bias, scale, residual, table, y_zero, lo, hi, r_scale, r_zero, out, act, alpha, beta, y_scale)
 
 
 @op("nhwc_qconv", example=lambda r: ([_q(r, 1, 7, 6, 4), _q(r, 8, 3, 3, 4), (r(8) * 500).astype("int32"),
