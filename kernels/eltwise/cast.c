@@ -6,7 +6,7 @@
 
 typedef struct job {
     const mcc_tensor *x, *y;
-    mcc_convert_fn fn;
+    const mcc_eltwise_kernel *kernel;
 } job;
 
 static const char *conversion(mcc_type from, mcc_type to) {
@@ -14,6 +14,8 @@ static const char *conversion(mcc_type from, mcc_type to) {
     if (from == MCC_F32 && to == MCC_F16) return "f32_to_f16";
     if (from == MCC_BF16 && to == MCC_F32) return "bf16_to_f32";
     if (from == MCC_F32 && to == MCC_BF16) return "f32_to_bf16";
+    if (from == MCC_S8 && to == MCC_F32) return "s8_to_f32"; /* the quantizers' kernels, with scale 1 and zero point 0 */
+    if (from == MCC_U8 && to == MCC_F32) return "u8_to_f32";
     return NULL;
 }
 
@@ -25,9 +27,9 @@ mcc_status mcc_prepare_cast(mcc_net *net, mcc_node *node) {
     if (!name) return MCC_OK;
     const mcc_eltwise_kernel *k = mcc_eltwise_pick(name);
     MCC_NEED(k, "cast: has no kernel");
-    mcc_convert_fn *state = mcc_net_alloc(net, sizeof *state);
+    const mcc_eltwise_kernel **state = mcc_net_alloc(net, sizeof *state);
     if (!state) return MCC_NO_MEMORY;
-    *state = k->convert;
+    *state = k;
     node->state = state;
     node->kernel = k->name;
     return MCC_OK;
@@ -37,8 +39,11 @@ static void work(void *arg, size_t begin, size_t end, unsigned thread) {
     (void)thread;
     const job *j = arg;
     const mcc_type tx = j->x->type, ty = j->y->type;
-    if (j->fn) {
-        j->fn(end - begin, (const uint8_t *)j->x->data + begin * mcc_type_bytes(tx), (uint8_t *)j->y->data + begin * mcc_type_bytes(ty));
+    if (j->kernel) {
+        const void *x = (const uint8_t *)j->x->data + begin * mcc_type_bytes(tx);
+        void *y = (uint8_t *)j->y->data + begin * mcc_type_bytes(ty);
+        if (j->kernel->convert) j->kernel->convert(end - begin, x, y);
+        else j->kernel->quantize(end - begin, x, y, 1, 0);
     } else if (mcc_is_float(tx) || (tx == MCC_U64 && mcc_is_float(ty))) {
         for (size_t i = begin; i < end; i++) mcc_store_f64(ty, j->y->data, i, mcc_load_f64(tx, j->x->data, i));
     } else {
@@ -47,8 +52,8 @@ static void work(void *arg, size_t begin, size_t end, unsigned thread) {
 }
 
 void mcc_run_cast(const mcc_node *node, mcc_exec *exec) {
-    const mcc_convert_fn *fn = node->state;
-    job j = {node->in[0], node->out[0], fn ? *fn : NULL};
+    const mcc_eltwise_kernel *const *kernel = node->state;
+    job j = {node->in[0], node->out[0], kernel ? *kernel : NULL};
     if (j.x->type == j.y->type) {
         if (j.y->bytes) memmove(j.y->data, j.x->data, j.y->bytes);
     } else {
