@@ -9,9 +9,9 @@
 #include "../core/net.h"
 #include "epilogue.h"
 
-/* Memory that will be wanted soon, a hint: while it computes, a kernel asks for the two cache lines at `read` (to be read)
- * and at `write` (to be written) and moves on by the steps, once for every four of k in a tap. A step of 0 asks again for
- * what is there already, which costs next to nothing. */
+/* Memory that will be wanted soon, a hint: while it computes, a kernel asks for some cache lines at `read` (to be read) and
+ * at `write` (to be written) and moves on by the steps, once for every four of k in a tap. A step of 0 asks again for what
+ * is there already, which costs next to nothing. */
 typedef struct mcc_gemm_ahead {
     const char *read, *write;
     size_t read_step, write_step; /* bytes */

@@ -105,6 +105,17 @@ static size_t row_of(const walk *k, size_t tile) {
                                : min(tile * job->gemm->set.mr, job->m);
 }
 
+/* What the next tile of `rows` rows (0: there is none) will touch, while all panels pass by: its output, and the larger of
+ * its rows of A and the residual. */
+static void ask_next_tile(const walk *k, size_t rows, const float *a, const float *out, const float *residual, mcc_gemm_ahead *ahead) {
+    const mcc_gemm_f32_job *job = k->job;
+    const mcc_gemm_f32 *g = job->gemm;
+    const size_t asks = k->panels * k->asks, y = job->c_stride == g->n ? rows * g->n : 0, x = job->adjacent ? rows * g->k : 0;
+    *ahead = (mcc_gemm_ahead){.read = (const char *)(a + x), .write = (const char *)(out + y),
+                              .read_step = step(x * sizeof(float), asks), .write_step = step(y * sizeof(float), asks)};
+    if (residual && y > x) ahead->read = (const char *)(residual + y), ahead->read_step = ahead->write_step;
+}
+
 static void units(void *arg, size_t begin, size_t end, unsigned thread) {
     const walk *k = arg;
     const mcc_gemm_f32_job *job = k->job;
@@ -135,11 +146,7 @@ static void units(void *arg, size_t begin, size_t end, unsigned thread) {
                 ahead.read_step = step(next * g->panel * sizeof(float), passes * asks);
             }
         } else {
-            const bool more = passes > 1;
-            ahead.read = more && job->adjacent ? (const char *)(rows_of[0] + rows * g->k) : (const char *)panel;
-            ahead.read_step = more && job->adjacent ? step(rows * g->k * sizeof(float), asks) : 0;
-            ahead.write = (const char *)(out + (more && job->c_stride == g->n ? rows * g->n : 0));
-            ahead.write_step = more && job->c_stride == g->n ? step(rows * g->n * sizeof(float), asks) : 0;
+            ask_next_tile(k, passes > 1 ? rows : 0, rows_of[0], out, residual, &ahead);
         }
 
         const size_t left = columns % set->nr, narrow = left <= set->last_nr && set->last_nr < set->nr ? left : 0;
