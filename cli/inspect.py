@@ -50,6 +50,9 @@ def command(model, sensitivity, samples, binds, as_json):
              "inputs": [{"name": v.name, "shape": list(v.shape or ()), "dtype": v.dtype} for v in graph.inputs],
              "outputs": [{"name": v.name, "shape": list(v.shape or ()), "dtype": v.dtype} for v in graph.outputs],
              "layers": rows}
+    if model.suffix == ".mcc":
+        from ..passes.lower.plan import alive
+        facts |= {"arena_bytes": graph.meta["arena"], "live_bytes": alive(graph)}
     if as_json:
         show.emit(facts)
         return
@@ -61,6 +64,8 @@ def command(model, sensitivity, samples, binds, as_json):
     table.append([f"all {len(rows)} nodes", "", "", *(show.count(total[k]) for k in ("params", "nonzero", "macs")),
                   show.size(total["bytes"]), *[""] * len(extra)])
     show.table(["layer", "op", "output", "params", "nonzero", "MACs", "bytes", *extra], table, left=(0, 1, 2))
+    if "arena_bytes" in facts:
+        print(f"arena {show.size(facts['arena_bytes'])}, of which {show.size(facts['live_bytes'])} are alive at once")
 
 
 def _sensitivity(graph, bits: int, samples, bind: dict) -> dict:

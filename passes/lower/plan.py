@@ -55,6 +55,26 @@ def plan(graph: Graph) -> None:
     graph.meta["live"] = live
 
 
+def alive(graph: Graph) -> int:
+    """The most bytes of the arena that hold a value at once, read off the places in a planned graph (or a file's)."""
+    end = len(graph.nodes)
+    places: list[tuple[int, int, int, int]] = []  # begin, end, first node, last node
+    last = {v: i for i, n in enumerate(graph.nodes) for v in n.inputs if v is not None}
+    last |= dict.fromkeys([*graph.inputs, *graph.outputs], end)
+    made = dict.fromkeys(graph.inputs, 0) | {v: i for i, n in enumerate(graph.nodes) for v in n.outputs}
+    for v, first in made.items():
+        whole = v.meta.get("slice", (v, 0))[0]
+        places.append((whole.meta["offset"], whole.meta["offset"] + _aligned(whole), first, last.get(v, first)))
+    most = 0
+    for i in range(end):
+        at = total = 0
+        for begin, stop, _, _ in sorted(p for p in places if p[2] <= i <= p[3]):
+            total += max(0, stop - max(at, begin))
+            at = max(at, stop)
+        most = max(most, total)
+    return most
+
+
 TRIES = 200
 
 

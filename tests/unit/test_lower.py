@@ -9,7 +9,7 @@ from mcc.passes.errors import UserError
 from mcc.passes.graph import Graph, Node, Value, constant
 from mcc.passes.lower import STAGES, lower
 from mcc.passes.lower.match import Sketch
-from mcc.passes.lower.plan import value_bytes
+from mcc.passes.lower.plan import alive, value_bytes
 from mcc.passes.ops.run import run
 
 
@@ -134,7 +134,7 @@ def test_arena(name):
     lowered = lower(NETS[name]())
     values = [v for v in lowered.values() if v.data is None and "slice" not in v.meta]
     assert all(v.meta["offset"] % 64 == 0 and v.meta["offset"] + value_bytes(v) <= lowered.meta["arena"] for v in values)
-    assert lowered.meta["live"] <= lowered.meta["arena"]
+    assert alive(lowered) == lowered.meta["live"] == lowered.meta["arena"]
     position = {v: i for i, n in enumerate(lowered.nodes) for v in n.outputs}
     last = {v: max([i for i, n in enumerate(lowered.nodes) if v in n.inputs], default=-1) for v in values}
     for v in lowered.outputs:

@@ -11,6 +11,7 @@ from mcc.passes.lower import lower
 from mcc.passes.lower.emit import to_bytes
 from mcc.passes.lower.engine import engine_form
 from mcc.passes.lower.match import Sketch
+from mcc.passes.lower.plan import alive
 from mcc.passes.lower.read import read
 from mcc.passes.ops.run import run
 
@@ -52,7 +53,7 @@ def test_makers_write_into_the_result(tmp_path, last, residual, count, threads):
         weight = next(v for v in graph.constants() if v.name == "d")
         weight.data = np.where(np.arange(weight.data.size).reshape(weight.data.shape) % 5, 0, weight.data).astype(np.float32)
     lowered = lower(graph, tmp_path / "m.mcc")
-    assert len(slices(lowered)) == count
+    assert len(slices(lowered)) == count and alive(lowered) == lowered.meta["live"]
     (want,) = run(graph, {"x": torch.from_numpy(feed())}).values()
     for isa in (None, "avx2", "c"):
         session = Session(str(tmp_path / "m.mcc"), threads=threads, isa=isa)
