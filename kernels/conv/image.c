@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#define SLOTS 56 /* some tiles of any kernel: a table of them is made at once */
+
 bool mcc_image_fits(const mcc_window *v) {
     return v->group == 1 && v->c >= 1 && v->c <= MCC_IMAGE_CHANNELS && v->kh <= MCC_IMAGE_WINDOW && v->kw <= MCC_IMAGE_WINDOW &&
            v->c * v->kh * v->kw <= MCC_IMAGE_WINDOW;
@@ -16,6 +18,9 @@ void mcc_image_init(mcc_image *g, const mcc_window *v, size_t elem, const mcc_ge
     g->chunk = 4;
     while (g->chunk < g->run && g->chunk < 64) g->chunk *= 2;
     if (g->chunk < g->run) g->chunk = g->run;
+    /* What a chunk writes past its row's end is not the next one's: that may stand there already. */
+    g->step = g->row * elem + g->chunk - g->run;
+    g->slots = MCC_GEMM_SCRATCH / g->step < SLOTS ? MCC_GEMM_SCRATCH / g->step : SLOTS;
 }
 
 size_t mcc_image_weight(const mcc_image *g, size_t at) {
@@ -62,14 +67,16 @@ void mcc_image_place(const void *arg, size_t group, size_t first, size_t rows, s
                      size_t *w, size_t *c) {
     const mcc_image *g = arg;
     const mcc_window *v = &g->window;
-    const size_t cell = g->unit * g->elem, line = v->w * cell, plane = v->h * line, row = g->row * g->elem;
+    const size_t cell = g->unit * g->elem, line = v->w * cell, plane = v->h * line;
     const int64_t reach_y = (int64_t)(v->dh * (v->kh - 1)), reach_x = (int64_t)(v->dw * (v->kw - 1));
     const int64_t over = (int64_t)((g->chunk - g->run + cell - 1) / cell); /* cells that a chunk reads past its run */
     const bool dense = v->dw == 1 || v->kw == 1;
-    char *to = scratch;
+    size_t slot = first % g->slots;
     size_t ox = first % v->ow, oy = first / v->ow % v->oh, image = first / v->ow / v->oh;
     (void)group, (void)w;
-    for (size_t i = 0; i < rows; i++, to += row) {
+    for (size_t i = 0; i < rows; i++) {
+        char *to = (char *)scratch + slot * g->step;
+        if (++slot == g->slots) slot = 0;
         const int64_t iy = (int64_t)(oy * v->sh) - v->top, ix = (int64_t)(ox * v->sw) - v->left;
         const char *base = (const char *)g->x + image * g->planes * plane;
         /* Cells of the plane behind the window's last one: the last plane of all may not be left. */

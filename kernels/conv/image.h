@@ -8,7 +8,7 @@
 #include "conv.h"
 
 /* The most values of a window, so that a tile of any kernel fits MCC_GEMM_SCRATCH. passes/lower/image.py knows it too. */
-#define MCC_IMAGE_WINDOW 252
+#define MCC_IMAGE_WINDOW 240
 #define MCC_IMAGE_CHANNELS 4
 
 /* The gemm walk's argument, like mcc_conv_rows. A row is the window in the order (plane, ky, kx, channel within the
@@ -17,6 +17,7 @@ typedef struct mcc_image {
     mcc_window window;
     size_t elem, planes, unit;
     size_t k, row;          /* values of a window; and of a row of the tile: a multiple of the kernel's KR */
+    size_t slots, step;     /* rows that the scratch holds, `step` bytes apart: row r of the product stands in slot r % slots */
     size_t run, chunk;      /* bytes of a window row; and as they are copied: the next power of two, or run itself */
     int fill;               /* the byte of what pads hold */
     const void *x;

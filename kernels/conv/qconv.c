@@ -56,7 +56,7 @@ static mcc_status pack_few(mcc_net *net, mcc_node *node, state *s, const mcc_gem
     for (size_t o = 0; o < v.o; o++)
         for (size_t d = 0; d < s->window.k; d++) rows[o * row + d] = w[o * s->window.k + mcc_image_weight(&s->window, d)];
     MCC_TRY(mcc_qgemm_pack(net, &s->gemm, 1, v.o, row, 1, rows, bias, scale, x_zero));
-    s->few = true, s->tile = set->mr;
+    s->few = true, s->tile = s->window.slots;
     return finish(node, s, front);
 }
 

@@ -16,7 +16,7 @@ from ..graph import Graph, Node
 from .signed import scale_zero
 
 CONVOLUTIONS = ("nhwc_conv", "nhwc_qconv", "nhwc_dqconv")
-CHANNELS, WINDOW = 4, 252  # MCC_IMAGE_CHANNELS, MCC_IMAGE_WINDOW
+CHANNELS, WINDOW = 4, 240  # MCC_IMAGE_CHANNELS, MCC_IMAGE_WINDOW
 
 
 def image(graph: Graph) -> None:
