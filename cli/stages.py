@@ -7,7 +7,7 @@ import click
 
 from .files import bind_option, bound, calibration, known
 
-STAGES = ("load", "fold", "fuse", "layout", "integer", "epilogue", "shuffle", "image", "plan")
+STAGES = ("load", "fold", "fuse", "layout", "integer", "epilogue", "shuffle", "image", "blocks", "plan")
 
 
 @click.command()

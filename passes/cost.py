@@ -10,7 +10,7 @@ from .ops.run import infer
 
 NOT_PARAMETERS = {  # inputs that describe the computation; a float there is no weight
     "quantize_linear": (1, 2), "dequantize_linear": (1, 2), "batch_norm": (3, 4), "clip": (1, 2), "resize": (1, 2),
-    "pad": (2,), "qlinear": (3, 5), "nhwc_qconv": (3, 5), "dqlinear": (2,), "nhwc_dqconv": (2,), "qlut": (1,),
+    "pad": (2,), "qlinear": (3, 5), "nhwc_qconv": (3, 5), "nhwc_qinverted_residual": (3, 4, 7, 8, 11, 12), "dqlinear": (2,), "nhwc_dqconv": (2,), "qlut": (1,),
 }
 
 
@@ -70,6 +70,10 @@ def node_macs(node: Node, shapes: dict[Value, tuple[int, ...]]) -> int:
         return prod(y) * prod(at(1)[1:])
     if op == "qlinear_conv":
         return prod(y) * prod(at(3)[1:])
+    if op in ("nhwc_inverted_residual", "nhwc_qinverted_residual"):
+        each = 2 if op == "nhwc_inverted_residual" else 4
+        expand = prod(at(0)) * at(1)[0] if node.inputs[1] is not None else 0
+        return expand + prod(y[:3]) * prod(at(1 + each)[:3]) + prod(y) * at(1 + 2 * each)[3]
     if op == "conv_transpose":
         return prod(at(0)) * prod(at(1)[1:])
     if op == "nhwc_conv_transpose":  # every input cell meets out / group channels under every tap

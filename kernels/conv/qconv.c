@@ -137,6 +137,24 @@ static void run_static(const mcc_node *node, mcc_exec *exec) {
     mcc_qgemm_run(exec, &job);
 }
 
+void mcc_qconv_rows(const mcc_node *node, mcc_exec *exec, size_t m, const int8_t *x, const int8_t *residual, int8_t *y) {
+    const state *s = node->state;
+    const mcc_tensor *table = mcc_in(node, 5);
+    const mcc_window *v = &s->rows.window;
+    const mcc_qjob job = {.gemm = &s->gemm, .batch = 1, .m = m, .out = MCC_Q_S8, .c = y, .c_stride = v->o, .requant = s->tail.requant,
+                          .residual_s8 = residual, .table = table ? table->data : NULL, .scale = s->tail.scale, .x = x,
+                          .x_step = v->c, .space = mcc_workspace_each(node, exec), .space_each = node->workspace_each};
+    mcc_qgemm_run(exec, &job);
+}
+
+size_t mcc_qconv_rows_space(const mcc_node *node) {
+    const state *s = node->state;
+    const mcc_gemm_set *set = &s->gemm.set;
+    /* A product of fewer rows may have a block of one tile more. */
+    const size_t tile = set->mr * ((s->gemm.k + set->kr - 1) / set->kr * set->kr);
+    return (node->workspace_each + tile + 63) / 64 * 64;
+}
+
 mcc_status mcc_prepare_nhwc_qconv(mcc_net *net, mcc_node *node) {
     MCC_NEED(mcc_arity(node, 2, 6, 1), "takes x, weight, optional bias, scale, optional residual and table, gives one output");
     state *s;

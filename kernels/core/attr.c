@@ -37,3 +37,16 @@ const float *mcc_floats(const mcc_node *node, const char *key, size_t *count) {
     *count = one || many ? a->count : 0;
     return one ? &a->v.f : many ? a->v.fs : NULL;
 }
+
+bool mcc_attr_part(mcc_net *net, const mcc_node *node, const char *prefix, mcc_node *part) {
+    const size_t length = strlen(prefix);
+    mcc_attr *out = mcc_net_alloc(net, node->attrs * sizeof *out);
+    if (!out) return false;
+    part->attr = out, part->attrs = 0;
+    for (uint32_t i = 0; i < node->attrs; i++) {
+        if (strncmp(node->attr[i].key, prefix, length) != 0) continue;
+        out[part->attrs] = node->attr[i];
+        out[part->attrs++].key += length;
+    }
+    return true;
+}

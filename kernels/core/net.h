@@ -87,6 +87,9 @@ const char *mcc_string(const mcc_node *node, const char *key, const char *fallba
 const int64_t *mcc_ints(const mcc_node *node, const char *key, size_t *count);
 const float *mcc_floats(const mcc_node *node, const char *key, size_t *count);
 
+/* The attributes whose keys begin with `prefix`, without it, for a node that is a part of this one. False: no memory. */
+bool mcc_attr_part(mcc_net *net, const mcc_node *node, const char *prefix, mcc_node *part);
+
 /* A constant's dense values (decoded on first call and kept); tensor->data is set too. NULL and a
  * status through *status (MCC_BAD_FILE, MCC_NO_MEMORY) when the blob is not well formed. */
 const void *mcc_dense(mcc_net *net, mcc_tensor *constant, mcc_status *status);

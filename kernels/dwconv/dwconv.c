@@ -51,8 +51,8 @@ enum {
     LINES = 4,    /* output rows whose blocks of channels are made together, so that what they share is still in the cache */
 };
 
-void mcc_dwconv_see(const mcc_window *v, const void *x, size_t elem, const void *fill, size_t line, mcc_dwconv_in *in) {
-    const int64_t top = (int64_t)(line % v->oh * v->sh) - v->top, end = (int64_t)v->w + v->left;
+void mcc_dwconv_see(const mcc_window *v, const mcc_dwconv_ring *ring, size_t elem, const void *fill, size_t oy, mcc_dwconv_in *in) {
+    const int64_t top = (int64_t)(oy * v->sh) - v->top, end = (int64_t)v->w + v->left;
     const size_t pixel = v->c * elem, skip = v->left < 0 ? (size_t)-v->left * pixel : 0; /* a crop */
     in->fill = fill;
     in->first = v->left > 0 ? (size_t)v->left : 0;
@@ -60,9 +60,19 @@ void mcc_dwconv_see(const mcc_window *v, const void *x, size_t elem, const void 
     for (size_t ky = 0; ky < v->kh; ky++) {
         const int64_t y = top + (int64_t)ky;
         const bool there = y >= 0 && y < (int64_t)v->h && in->inside;
-        in->x[ky] = there ? (const char *)x + (line / v->oh * v->h + (size_t)y) * v->w * pixel + skip : fill;
+        in->x[ky] = there ? (const char *)ring->x + (size_t)y % ring->rows * v->w * pixel + skip : fill;
         in->step[ky] = there ? pixel : 0;
     }
+}
+
+void mcc_dwconv_see_line(const mcc_window *v, const void *x, size_t elem, const void *fill, size_t line, mcc_dwconv_in *in) {
+    const mcc_dwconv_ring whole = {(const char *)x + line / v->oh * v->h * v->w * v->c * elem, v->h};
+    mcc_dwconv_see(v, &whole, elem, fill, line % v->oh, in);
+}
+
+void mcc_dwconv_cells(const mcc_dwconv_in *in, size_t column, size_t kh, size_t kw, const void **table) {
+    for (size_t kx = 0, k = column - in->first; kx < kw; kx++, k++)
+        for (size_t ky = 0; ky < kh; ky++) table[ky * kw + kx] = k < in->inside ? in->x[ky] + k * in->step[ky] : in->fill;
 }
 
 void mcc_dwconv_point(const mcc_dwconv_in *in, size_t column, size_t columns, size_t kh, const char **table) {
@@ -85,10 +95,27 @@ static void by_taps(const mcc_dwconv_walk *w, size_t p, size_t count, unsigned t
 static void by_rows(const mcc_dwconv_walk *w, size_t line, size_t count) {
     const mcc_window *v = &w->window;
     mcc_dwconv_in in[LINES];
-    for (size_t i = 0; i < count; i++) mcc_dwconv_see(v, w->x, w->elem, w->fill, line + i, in + i);
+    for (size_t i = 0; i < count; i++) {
+        if (w->ring) mcc_dwconv_see(v, w->ring, w->elem, w->fill, w->first + line + i, in + i);
+        else mcc_dwconv_see_line(v, w->x, w->elem, w->fill, line + i, in + i);
+    }
     for (size_t c = 0; c < v->c; c += w->block)
         for (size_t i = 0; i < count; i++)
             w->row(w->arg, (line + i) * v->ow, v->ow, c, v->c - c < w->block ? v->c - c : w->block, in + i);
+}
+
+/* Rows of a ring where there is no row kernel. */
+static void by_cells(const mcc_dwconv_walk *w, size_t line, size_t count) {
+    const mcc_window *v = &w->window;
+    const void *table[MCC_DWCONV_ROWS * MCC_DWCONV_ROWS];
+    for (size_t end = line + count; line < end; line++) {
+        mcc_dwconv_in in;
+        mcc_dwconv_see(v, w->ring, w->elem, w->fill, w->first + line, &in);
+        for (size_t ox = 0; ox < v->ow; ox++) {
+            mcc_dwconv_cells(&in, ox * v->sw, v->kh, v->kw, table);
+            w->taps(w->arg, line * v->ow + ox, 1, table);
+        }
+    }
 }
 
 static void some_rows(void *arg, size_t begin, size_t end, unsigned thread) {
@@ -97,6 +124,7 @@ static void some_rows(void *arg, size_t begin, size_t end, unsigned thread) {
     for (size_t line = begin, count; line < end; line += count) {
         count = end - line < LINES ? end - line : LINES;
         if (w->has_row) by_rows(w, line, count);
+        else if (w->ring) by_cells(w, line, count);
         else by_taps(w, line * ow, count * ow, thread);
         if (w->after) w->after(w->arg, line * ow, count * ow);
     }
@@ -104,7 +132,7 @@ static void some_rows(void *arg, size_t begin, size_t end, unsigned thread) {
 
 void mcc_dwconv_rows(mcc_exec *exec, const mcc_dwconv_walk *w) {
     const mcc_window *v = &w->window;
-    mcc_parallel(exec, v->n * v->oh, 1 + 4096 / (v->ow * v->c), some_rows, (void *)(uintptr_t)w);
+    mcc_parallel(exec, w->ring ? w->lines : v->n * v->oh, 1 + 4096 / (v->ow * v->c), some_rows, (void *)(uintptr_t)w);
 }
 
 size_t mcc_dwconv_table_bytes(const mcc_window *v) {

@@ -27,8 +27,15 @@ typedef struct mcc_dwconv_in {
 typedef void mcc_dwconv_f32_row_fn(size_t pixels, size_t c, size_t n, size_t channels, const mcc_dwconv_in *in, const float *w,
                                    float *y, const float *residual, float lo, float hi);
 
-/* Output row `line` (of all images) of a window of up to MCC_DWCONV_ROWS rows without dilation. */
-void mcc_dwconv_see(const mcc_window *window, const void *x, size_t elem, const void *fill, size_t line, mcc_dwconv_in *in);
+/* An image whose rows pass through a ring: row y stands at x + y % rows * (the bytes of a row). */
+typedef struct mcc_dwconv_ring { const void *x; size_t rows; } mcc_dwconv_ring;
+
+/* Output row oy of a window of up to MCC_DWCONV_ROWS rows without dilation. */
+void mcc_dwconv_see(const mcc_window *window, const mcc_dwconv_ring *ring, size_t elem, const void *fill, size_t oy, mcc_dwconv_in *in);
+/* The same for output row `line` of all images at x. */
+void mcc_dwconv_see_line(const mcc_window *window, const void *x, size_t elem, const void *fill, size_t line, mcc_dwconv_in *in);
+/* Where the cells of one output's window are, which begins at `column`: table[ky * kw + kx]. */
+void mcc_dwconv_cells(const mcc_dwconv_in *in, size_t column, size_t kh, size_t kw, const void **table);
 /* Where `columns` columns from `column` on are, pads too: table[k * kh + ky]. */
 void mcc_dwconv_point(const mcc_dwconv_in *in, size_t column, size_t columns, size_t kh, const char **table);
 /* Are all of them in the image? */
@@ -65,11 +72,19 @@ typedef struct mcc_dwconv_walk {
     void (*row)(void *arg, size_t p, size_t count, size_t c, size_t n, const mcc_dwconv_in *in);
     void (*after)(void *arg, size_t p, size_t count); /* or NULL */
     void *arg;
+    const mcc_dwconv_ring *ring; /* or NULL: x. With it: output rows [first, first + lines) of one image, counted from 0 */
+    size_t first, lines;
     void **tables; /* workspace of mcc_dwconv_table_bytes for each thread, or NULL */
 } mcc_dwconv_walk;
 void mcc_dwconv_rows(mcc_exec *exec, const mcc_dwconv_walk *walk);
 /* SIZE_MAX when that overflows. */
 size_t mcc_dwconv_table_bytes(const mcc_window *window);
+
+/* Output rows [first, first + count) of one image, to y; the node was prepared by mcc_dwconv_f32_prepare, with one output per
+ * channel, up to MCC_DWCONV_ROWS rows of a window, no dilation and no residual. */
+void mcc_dwconv_f32_lines(const mcc_node *node, mcc_exec *exec, const mcc_dwconv_ring *ring, size_t first, size_t count, float *y);
+/* The same for mcc_dwconv_s8_prepare. */
+void mcc_dwconv_s8_lines(const mcc_node *node, mcc_exec *exec, const mcc_dwconv_ring *ring, size_t first, size_t count, int8_t *y);
 
 #define TAPS(type, ct, isa) mcc_dwconv_##type##_taps_fn mcc_dwconv_##type##_tapsc##ct##_##isa;
 #define ROW(type, kh, kw, stride, ct, isa) \

@@ -65,6 +65,15 @@ static void run(const mcc_node *node, mcc_exec *exec) {
     mcc_dwconv_rows(exec, &walk);
 }
 
+void mcc_dwconv_f32_lines(const mcc_node *node, mcc_exec *exec, const mcc_dwconv_ring *ring, size_t first, size_t count, float *y) {
+    const dwconv *s = node->state;
+    job j = {.s = s, .y = y};
+    const mcc_dwconv_walk walk = {.window = s->window, .elem = sizeof(float), .fill = s->fill, .has_row = s->row != NULL, .block = 128,
+                                  .taps = taps, .row = row, .after = s->post.after ? after : NULL, .arg = &j, .ring = ring,
+                                  .first = first, .lines = count};
+    mcc_dwconv_rows(exec, &walk);
+}
+
 static float value(const mcc_tensor *t, size_t i) {
     return t->type == MCC_F32 ? ((const float *)t->data)[i] : (float)mcc_load_f64(t->type, t->data, i);
 }

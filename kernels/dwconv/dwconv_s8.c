@@ -27,7 +27,7 @@ static const mcc_dwconv_s8_row row_table[] = {
 #undef DWROW_S8
     {NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL} /* an ISA may have none */
 };
-#define ROW_COUNT (sizeof row_table / sizeof *row_table - 1)
+static size_t row_count(void) { return sizeof row_table / sizeof *row_table - 1; }
 
 const mcc_dwconv_s8_kernel *mcc_dwconv_s8_kernels(size_t *count) {
     *count = COUNT;
@@ -35,14 +35,15 @@ const mcc_dwconv_s8_kernel *mcc_dwconv_s8_kernels(size_t *count) {
 }
 
 const mcc_dwconv_s8_row *mcc_dwconv_s8_rows(size_t *count) {
-    *count = ROW_COUNT;
+    *count = row_count();
     return row_table;
 }
 
 bool mcc_kernels_dwconv_s8(size_t i, mcc_kernel_info *info) {
-    if (i >= ROW_COUNT + COUNT) return false;
-    if (i < ROW_COUNT) *info = (mcc_kernel_info){.name = row_table[i].name, .isa = row_table[i].isa};
-    else *info = (mcc_kernel_info){.name = table[i - ROW_COUNT].name, .isa = table[i - ROW_COUNT].isa};
+    const size_t rows = row_count();
+    if (i >= rows + COUNT) return false;
+    if (i < rows) *info = (mcc_kernel_info){.name = row_table[i].name, .isa = row_table[i].isa};
+    else *info = (mcc_kernel_info){.name = table[i - rows].name, .isa = table[i - rows].isa};
     return true;
 }
 
@@ -99,7 +100,7 @@ void mcc_dwconv_s8_pack(const mcc_dwconv_s8_kernel *k, void *out, size_t n, size
 const mcc_dwconv_s8_row *mcc_dwconv_s8_row_pick(const mcc_window *v) {
     const uint32_t have = mcc_isa();
     if (v->dh != 1 || v->dw != 1 || v->sh != v->sw) return NULL;
-    for (const mcc_dwconv_s8_row *k = row_table; k < row_table + ROW_COUNT; k++)
+    for (const mcc_dwconv_s8_row *k = row_table; k < row_table + row_count(); k++)
         if ((k->isa & have) == k->isa && k->kh == v->kh && k->kw == v->kw && k->stride == v->sh) return k;
     return NULL;
 }
@@ -156,7 +157,14 @@ typedef struct state {
     mcc_requant requant;
 } state;
 
-typedef struct job { const state *s; const mcc_node *node; const void **tables; } job;
+typedef struct job {
+    const state *s;
+    const mcc_node *node;
+    const void **tables;
+    const mcc_dwconv_ring *ring; /* or NULL; with it rows count from `first` and go to y */
+    size_t first;
+    int8_t *y;
+} job;
 
 #define SMALL 128 /* pointers on the stack: windows up to 11 x 11 */
 
@@ -181,22 +189,38 @@ static void lines(void *arg, size_t begin, size_t end, unsigned thread) {
     const job *j = arg;
     const state *s = j->s;
     const mcc_window *v = &s->window;
-    const mcc_tensor *residual = mcc_in(j->node, 4), *table = mcc_in(j->node, 5);
-    int8_t *y = j->node->out[0]->data;
+    const mcc_tensor *residual = j->ring ? NULL : mcc_in(j->node, 4), *table = mcc_in(j->node, 5);
     const size_t size = v->ow * v->c;
     (void)thread;
     for (size_t line = begin; line < end; line++) {
         mcc_dwconv_in in;
-        mcc_dwconv_see(v, j->node->in[0]->data, 1, s->fill, line, &in);
-        s->row->fn(v->ow, v->c, &in, s->weights, y + line * size, residual ? (const int8_t *)residual->data + line * size : NULL, &s->requant);
-        if (table) mcc_table_s8(y + line * size, size, table->data);
+        int8_t *y = j->y + line * size;
+        if (j->ring) mcc_dwconv_see(v, j->ring, 1, s->fill, j->first + line, &in);
+        else mcc_dwconv_see_line(v, j->node->in[0]->data, 1, s->fill, line, &in);
+        if (s->row) {
+            s->row->fn(v->ow, v->c, &in, s->weights, y, residual ? (const int8_t *)residual->data + line * size : NULL, &s->requant);
+        } else { /* of a ring */
+            const void *cells[MCC_DWCONV_ROWS * MCC_DWCONV_ROWS + 1];
+            cells[s->runs.taps] = s->fill;
+            for (size_t ox = 0; ox < v->ow; ox++) {
+                mcc_dwconv_cells(&in, ox * v->sw, v->kh, v->kw, cells);
+                s->kernel->fn(v->c, s->runs.taps, (const int8_t *const *)cells, s->weights, y + ox * v->c, NULL, &s->requant);
+            }
+        }
+        if (table) mcc_table_s8(y, size, table->data);
     }
+}
+
+void mcc_dwconv_s8_lines(const mcc_node *node, mcc_exec *exec, const mcc_dwconv_ring *ring, size_t first, size_t count, int8_t *y) {
+    const state *s = node->state;
+    job j = {.s = s, .node = node, .ring = ring, .first = first, .y = y};
+    mcc_parallel(exec, count, 1 + 4096 / (s->window.ow * s->window.c), lines, &j);
 }
 
 static void run(const mcc_node *node, mcc_exec *exec) {
     const state *s = node->state;
     const mcc_window *v = &s->window;
-    job j = {s, node, mcc_workspace_each(node, exec)};
+    job j = {.s = s, .node = node, .tables = mcc_workspace_each(node, exec), .y = node->out[0]->data};
     if (s->row) {
         mcc_parallel(exec, v->n * v->oh, 1 + 4096 / (v->ow * v->c), lines, &j);
         return;

@@ -137,6 +137,8 @@ typedef struct mcc_layer {
 mcc_status mcc_layer_tail(mcc_net *net, const mcc_node *node, mcc_layer *layer);
 /* Prepares the dense product of a checked layer without a window (linear.c); w is [n, k] in memory. */
 mcc_status mcc_linear_prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer);
+/* m rows of a product so prepared, whose weight is constant; residual is like y, or NULL. */
+void mcc_linear_rows(const mcc_node *node, mcc_exec *exec, size_t m, const float *x, const float *residual, float *y);
 
 /* Runners keep their state behind this: linear and nhwc_conv call `state->run`. */
 typedef struct mcc_layer_state {

@@ -55,6 +55,15 @@ static void run(const mcc_node *node, mcc_exec *exec) {
     mcc_gemm_f32_run(exec, &job);
 }
 
+void mcc_linear_rows(const mcc_node *node, mcc_exec *exec, size_t m, const float *x, const float *residual, float *y) {
+    const linear *state = node->state;
+    const mcc_gemm_f32 *g = &state->gemm;
+    const matrix a = {x, g->k, g->n};
+    const mcc_gemm_f32_job job = {.gemm = g, .batch = 1, .m = m, .w = g->w, .c = y, .c_stride = g->n, .residual = residual,
+                                  .place = place, .arg = &a};
+    mcc_gemm_f32_run(exec, &job);
+}
+
 mcc_status mcc_linear_prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer) {
     mcc_status status;
     linear *state = mcc_net_alloc(net, sizeof *state);

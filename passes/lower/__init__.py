@@ -12,7 +12,7 @@ from types import ModuleType
 from ..errors import UserError
 from ..graph import Graph
 
-STAGES = ("fold", "fuse", "layout", "integer", "epilogue", "shuffle", "image", "plan")
+STAGES = ("fold", "fuse", "layout", "integer", "epilogue", "shuffle", "image", "blocks", "plan")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 

@@ -83,6 +83,18 @@ def nhwc_conv(x, w, b=None, residual=None, strides=(1, 1), pads=(0, 0, 0, 0), di
     return epilogue(_nhwc(y), b, residual, act, alpha, beta)
 
 
+@op("nhwc_inverted_residual", example=lambda r: (
+    [r(1, 7, 6, 8), r(12, 1, 1, 8), r(12), r(12, 3, 3, 1), r(12), r(8, 1, 1, 12), r(8), r(1, 7, 6, 8)],
+    {"a_act": "relu", "b_pads": [1, 1, 1, 1], "b_group": 12, "b_act": "clip", "b_alpha": -0.5, "b_beta": 2.0}))
+def nhwc_inverted_residual(x, a_w, a_b, b_w, b_b, c_w, c_b=None, residual=None, a_act="none", a_alpha=0.0, a_beta=0.0,
+                           b_strides=(1, 1), b_pads=(0, 0, 0, 0), b_group=1, b_act="none", b_alpha=0.0, b_beta=0.0,
+                           c_act="none", c_alpha=0.0, c_beta=0.0):
+    """Three nhwc_conv in a row: 1x1 (a; absent: none), depthwise (b), 1x1 (c)."""
+    y = x if a_w is None else nhwc_conv(x, a_w, a_b, act=a_act, alpha=a_alpha, beta=a_beta)
+    y = nhwc_conv(y, b_w, b_b, None, b_strides, b_pads, (1, 1), b_group, b_act, b_alpha, b_beta)
+    return nhwc_conv(y, c_w, c_b, residual, act=c_act, alpha=c_alpha, beta=c_beta)
+
+
 @op("nhwc_conv_transpose", example=lambda r: ([r(1, 4, 5, 4), r(6, 3, 3, 4), r(6)],
                                               {"strides": [2, 2], "pads": [1, 1, 0, 1], "act": "none"}))
 def nhwc_conv_transpose(x, w, b=None, strides=(1, 1), pads=(0, 0, 0, 0), output_padding=(0, 0), dilations=(1, 1),
@@ -202,6 +214,23 @@ def nhwc_qconv(x, w, bias, scale, residual=None, table=None, strides=(1, 1), pad
     x = _pad(_nchw(x.to(torch.float64) - x_zero), pads)
     acc = F.conv2d(x, w.to(torch.float64).permute(0, 3, 1, 2), None, tuple(strides), 0, tuple(dilations), group)
     return _finish(_nhwc(acc), bias, scale, residual, table, y_zero, lo, hi, r_scale, r_zero, out, act, alpha, beta)
+
+
+@op("nhwc_qinverted_residual", example=lambda r: (
+    [_q(r, 1, 7, 6, 8), _q(r, 12, 1, 1, 8), (r(12) * 500).astype("int32"), abs(r(12)) * 0.01 + 0.001, None,
+     _q(r, 12, 3, 3, 1), (r(12) * 500).astype("int32"), abs(r(12)) * 0.01 + 0.001, _q(r, 256),
+     _q(r, 8, 1, 1, 12), (r(8) * 500).astype("int32"), abs(r(8)) * 0.01 + 0.001, None, _q(r, 1, 7, 6, 8)],
+    {"a_x_zero": 3, "a_y_zero": -5, "b_pads": [1, 1, 1, 1], "b_group": 12, "b_x_zero": -5, "b_y_zero": 4, "b_lo": -100,
+     "c_x_zero": 4, "c_r_scale": 0.7, "c_r_zero": 2}))
+def nhwc_qinverted_residual(x, a_w, a_bias, a_scale, a_table, b_w, b_bias, b_scale, b_table, c_w, c_bias, c_scale, c_table=None,
+                            residual=None, a_x_zero=0, a_y_zero=0, a_lo=-128, a_hi=127,
+                            b_strides=(1, 1), b_pads=(0, 0, 0, 0), b_group=1, b_x_zero=0, b_y_zero=0, b_lo=-128, b_hi=127,
+                            c_x_zero=0, c_y_zero=0, c_lo=-128, c_hi=127, c_r_scale=1.0, c_r_zero=0):
+    """Three nhwc_qconv in a row: 1x1 (a; absent: none), depthwise (b), 1x1 (c)."""
+    y = x if a_w is None else nhwc_qconv(x, a_w, a_bias, a_scale, None, a_table, x_zero=a_x_zero, y_zero=a_y_zero, lo=a_lo, hi=a_hi)
+    y = nhwc_qconv(y, b_w, b_bias, b_scale, None, b_table, b_strides, b_pads, (1, 1), b_group, b_x_zero, b_y_zero, b_lo, b_hi)
+    return nhwc_qconv(y, c_w, c_bias, c_scale, residual, c_table, x_zero=c_x_zero, y_zero=c_y_zero, lo=c_lo, hi=c_hi,
+                      r_scale=c_r_scale, r_zero=c_r_zero)
 
 
 @op("qadd", example=lambda r: ([_q(r, 2, 3, 8), _q(r, 2, 3, 8)], {"a_scale": 0.5, "b_scale": 0.8, "a_zero": 3}))

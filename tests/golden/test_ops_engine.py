@@ -363,6 +363,42 @@ def test_int8_images(x_type, case):
     check("nhwc_qconv", inputs, attrs, fixed=range(1, 4))
 
 
+def inverted_residual(rng, h, w, c, wide, o, k, stride, expand=True, n=1, pads=None):
+    """Inputs and attributes of nhwc_inverted_residual and of nhwc_qinverted_residual."""
+    pads = [k // 2] * 4 if pads is None else pads
+    c = c if expand else wide
+    shapes = [((wide, 1, 1, c), wide), ((wide, k, k, 1), wide), ((o, 1, 1, wide), o)]
+    size = [(v + pads[i] + pads[i + 2] - k) // stride + 1 for i, v in enumerate((h, w))]
+    x, residual = rng.standard_normal((n, h, w, c)).astype("f"), rng.standard_normal((n, *size, o)).astype("f")
+    attrs = {"b_strides": [stride, stride], "b_pads": pads, "b_group": wide}
+    floats, codes = [x], [(x * 40).round().clip(-128, 127).astype("int8")]
+    for i, (shape, count) in enumerate(shapes):
+        here = expand or i > 0
+        weight = (rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype("f")
+        floats += [weight, rng.standard_normal(count).astype("f")] if here else [None, None]
+        table = rng.integers(-128, 128, 256).astype("int8") if i == 1 else None
+        scale = rng.uniform(0.5, 2, count) / (90 * np.sqrt(np.prod(shape[1:])))
+        codes += [rng.integers(-128, 128, shape).astype("int8"), rng.integers(-5000, 5000, count).astype("int32"),
+                  scale.astype("f"), table] if here else [None] * 4
+    zeros = {"a_x_zero": 3, "a_y_zero": -7, "b_x_zero": -7 if expand else 3, "b_y_zero": 9, "b_lo": -90, "c_x_zero": 9, "c_r_scale": 0.6}
+    return ((floats + [residual], attrs | {"a_act": "relu", "b_act": "hard_swish", "c_act": "none"}),
+            (codes + [(residual * 40).round().clip(-128, 127).astype("int8")], attrs | zeros))
+
+
+@pytest.mark.parametrize("case", [
+    dict(h=9, w=7, c=5, wide=21, o=6, k=3, stride=1), dict(h=13, w=12, c=16, wide=40, o=24, k=5, stride=2, n=2),
+    dict(h=40, w=33, c=8, wide=200, o=12, k=3, stride=1),                              # several strips
+    dict(h=65, w=40, c=8, wide=130, o=10, k=5, stride=2, n=2), dict(h=61, w=70, c=8, wide=96, o=9, k=3, stride=1, expand=False),
+    dict(h=50, w=50, c=6, wide=64, o=8, k=3, stride=3, pads=[-2, 4, 5, -1]), dict(h=2, w=3, c=6, wide=8, o=8, k=5, stride=1),
+    dict(h=30, w=30, c=6, wide=300, o=3, k=2, stride=1, pads=[40, 0, 1, 1]),           # strips of nothing but pads
+])
+@pytest.mark.parametrize("integer", [0, 1])
+def test_blocks_by_strips(case, integer):
+    inputs, attrs = inverted_residual(np.random.default_rng(5), **case)[integer]
+    constants = [i for i in range(1, len(inputs) - 1)]
+    check("nhwc_qinverted_residual" if integer else "nhwc_inverted_residual", inputs, attrs, fixed=constants, rtol=1e-4, atol=1e-4)
+
+
 def test_lists_agree():
     assert ENGINE <= set(OPS), f"in ops.def but not in OPS: {sorted(ENGINE - set(OPS))}"
     assert set(OPS) - ENGINE == (FOLDED | REWRITTEN) & set(OPS), \

@@ -97,6 +97,52 @@ def test_concat_and_split_join_the_shuffle():
         np.testing.assert_allclose(got, want, atol=2e-5, rtol=1e-4)
 
 
+def mobile(side: int) -> Graph:
+    """An inverted residual with its addition, one of stride 2, a depthwise separable convolution."""
+    s = Sketch()
+    x = s.input("x", 1, 8, side, side)
+    y = x
+    for stride, o in ((1, 8), (2, 12)):
+        n = len(s.nodes)
+        z = s("clip", s("conv", y, s.weight(f"a{n}", 48, 8, 1, 1), s.weight(f"ab{n}", 48)), constant(f"l{n}", np.float32(0)),
+              constant(f"h{n}", np.float32(6)))
+        z = s("relu", s("conv", z, s.weight(f"b{n}", 48, 1, 3, 3), s.weight(f"bb{n}", 48), pads=[1, 1, 1, 1], strides=[stride] * 2, group=48))
+        z = s("conv", z, s.weight(f"c{n}", o, 48, 1, 1), s.weight(f"cb{n}", o))
+        y = s("add", z, y) if stride == 1 else z
+    z = s("relu", s("conv", y, s.weight("d", 12, 1, 5, 5), pads=[2, 2, 2, 2], group=12))
+    return s.graph(s("relu", s("conv", z, s.weight("e", 16, 12, 1, 1))))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_blocks_of_large_images(precision, monkeypatch):
+    from mcc.passes.lower import blocks
+    graph = mobile(80)
+    feeds = {"x": np.random.default_rng(0).standard_normal((1, 8, 80, 80)).astype(np.float32)}
+    options = {"precision": precision, **({"calibration": [feeds]} if precision == "int8" else {})}
+    op = {"fp32": "nhwc_inverted_residual", "int8": "nhwc_qinverted_residual"}[precision]
+    lowered = lower(graph, **options)
+    assert [n.inputs[1] is not None for n in lowered.nodes if n.op == op] == [True, True]  # the last one's image is small
+    monkeypatch.setattr(blocks, "LEAST", 1)
+    every = lower(graph, **options)
+    # the last layer of the int8 one gives float32, which a block does not
+    assert [n.inputs[1] is not None for n in every.nodes if n.op == op] == [True, True, False][:2 if precision == "int8" else 3]
+    monkeypatch.setattr(blocks, "LEAST", 1 << 40)
+    plain = lower(graph, **options)
+    assert not any(n.op == op for n in plain.nodes) and lowered.meta["arena"] < 0.6 * plain.meta["arena"]
+    x = torch.from_numpy(feeds["x"])
+    for other in (lowered, every):
+        for got, want in zip(run(other, {"x": x}).values(), run(plain, {"x": x}).values(), strict=True):
+            torch.testing.assert_close(got, want, rtol=0 if precision == "int8" else 1e-5, atol=0 if precision == "int8" else 1e-5)
+
+
+def test_blocks_leave_weights_with_formats():
+    graph = mobile(80)
+    for n in graph.nodes:
+        if n.op == "conv":
+            n.inputs[1].meta["sparse"] = True
+    assert not any(n.op == "nhwc_inverted_residual" for n in lower(graph).nodes)
+
+
 def first_layers() -> Graph:
     """Two images, of three channels and of one; one of them is read by another op too."""
     s = Sketch()
