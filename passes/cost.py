@@ -10,7 +10,8 @@ from .ops.run import infer
 
 NOT_PARAMETERS = {  # inputs that describe the computation; a float there is no weight
     "quantize_linear": (1, 2), "dequantize_linear": (1, 2), "batch_norm": (3, 4), "clip": (1, 2), "resize": (1, 2),
-    "pad": (2,), "qlinear": (3, 5), "nhwc_qconv": (3, 5), "nhwc_qinverted_residual": (3, 4, 7, 8, 11, 12), "dqlinear": (2,), "nhwc_dqconv": (2,), "qlut": (1,),
+    "pad": (2,), "qlinear": (3, 5), "nhwc_qconv": (3, 5),
+    "nhwc_qinverted_residual": (3, 4, 7, 8, 11, 12), "dqlinear": (2,), "nhwc_dqconv": (2,), "qlut": (1,),
 }
 
 

@@ -63,7 +63,8 @@ def _plain(node: Node) -> bool:
 
 def _pointwise(node: Node) -> bool:
     a = node.attrs  # few channels have a kernel of their own
-    return (_plain(node) and node.inputs[1].shape[3] > CHANNELS and tuple(node.inputs[1].shape[1:3]) == (1, 1) and a.get("group", 1) == 1
+    return (_plain(node) and node.inputs[1].shape[3] > CHANNELS and tuple(node.inputs[1].shape[1:3]) == (1, 1)
+            and a.get("group", 1) == 1
             and list(a.get("strides", (1, 1))) == [1, 1] and not any(a.get("pads", ())))
 
 

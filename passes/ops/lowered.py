@@ -227,7 +227,9 @@ def nhwc_qinverted_residual(x, a_w, a_bias, a_scale, a_table, b_w, b_bias, b_sca
                             b_strides=(1, 1), b_pads=(0, 0, 0, 0), b_group=1, b_x_zero=0, b_y_zero=0, b_lo=-128, b_hi=127,
                             c_x_zero=0, c_y_zero=0, c_lo=-128, c_hi=127, c_r_scale=1.0, c_r_zero=0):
     """Three nhwc_qconv in a row: 1x1 (a; absent: none), depthwise (b), 1x1 (c)."""
-    y = x if a_w is None else nhwc_qconv(x, a_w, a_bias, a_scale, None, a_table, x_zero=a_x_zero, y_zero=a_y_zero, lo=a_lo, hi=a_hi)
+    y = x
+    if a_w is not None:
+        y = nhwc_qconv(x, a_w, a_bias, a_scale, None, a_table, x_zero=a_x_zero, y_zero=a_y_zero, lo=a_lo, hi=a_hi)
     y = nhwc_qconv(y, b_w, b_bias, b_scale, None, b_table, b_strides, b_pads, (1, 1), b_group, b_x_zero, b_y_zero, b_lo, b_hi)
     return nhwc_qconv(y, c_w, c_bias, c_scale, residual, c_table, x_zero=c_x_zero, y_zero=c_y_zero, lo=c_lo, hi=c_hi,
                       r_scale=c_r_scale, r_zero=c_r_zero)

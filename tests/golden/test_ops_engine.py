@@ -380,7 +380,8 @@ def inverted_residual(rng, h, w, c, wide, o, k, stride, expand=True, n=1, pads=N
         scale = rng.uniform(0.5, 2, count) / (90 * np.sqrt(np.prod(shape[1:])))
         codes += [rng.integers(-128, 128, shape).astype("int8"), rng.integers(-5000, 5000, count).astype("int32"),
                   scale.astype("f"), table] if here else [None] * 4
-    zeros = {"a_x_zero": 3, "a_y_zero": -7, "b_x_zero": -7 if expand else 3, "b_y_zero": 9, "b_lo": -90, "c_x_zero": 9, "c_r_scale": 0.6}
+    zeros = {"a_x_zero": 3, "a_y_zero": -7, "b_x_zero": -7 if expand else 3, "b_y_zero": 9, "b_lo": -90, "c_x_zero": 9,
+             "c_r_scale": 0.6}
     return ((floats + [residual], attrs | {"a_act": "relu", "b_act": "hard_swish", "c_act": "none"}),
             (codes + [(residual * 40).round().clip(-128, 127).astype("int8")], attrs | zeros))
 
@@ -396,7 +397,8 @@ def inverted_residual(rng, h, w, c, wide, o, k, stride, expand=True, n=1, pads=N
 def test_blocks_by_strips(case, integer):
     inputs, attrs = inverted_residual(np.random.default_rng(5), **case)[integer]
     constants = [i for i in range(1, len(inputs) - 1)]
-    check("nhwc_qinverted_residual" if integer else "nhwc_inverted_residual", inputs, attrs, fixed=constants, rtol=1e-4, atol=1e-4)
+    op = "nhwc_qinverted_residual" if integer else "nhwc_inverted_residual"
+    check(op, inputs, attrs, fixed=constants, rtol=1e-4, atol=1e-4)
 
 
 def test_lists_agree():

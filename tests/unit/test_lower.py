@@ -106,7 +106,8 @@ def mobile(side: int) -> Graph:
         n = len(s.nodes)
         z = s("clip", s("conv", y, s.weight(f"a{n}", 48, 8, 1, 1), s.weight(f"ab{n}", 48)), constant(f"l{n}", np.float32(0)),
               constant(f"h{n}", np.float32(6)))
-        z = s("relu", s("conv", z, s.weight(f"b{n}", 48, 1, 3, 3), s.weight(f"bb{n}", 48), pads=[1, 1, 1, 1], strides=[stride] * 2, group=48))
+        z = s("relu", s("conv", z, s.weight(f"b{n}", 48, 1, 3, 3), s.weight(f"bb{n}", 48), pads=[1, 1, 1, 1],
+                        strides=[stride] * 2, group=48))
         z = s("conv", z, s.weight(f"c{n}", o, 48, 1, 1), s.weight(f"cb{n}", o))
         y = s("add", z, y) if stride == 1 else z
     z = s("relu", s("conv", y, s.weight("d", 12, 1, 5, 5), pads=[2, 2, 2, 2], group=12))
@@ -132,7 +133,8 @@ def test_blocks_of_large_images(precision, monkeypatch):
     x = torch.from_numpy(feeds["x"])
     for other in (lowered, every):
         for got, want in zip(run(other, {"x": x}).values(), run(plain, {"x": x}).values(), strict=True):
-            torch.testing.assert_close(got, want, rtol=0 if precision == "int8" else 1e-5, atol=0 if precision == "int8" else 1e-5)
+            near = 0 if precision == "int8" else 1e-5
+            torch.testing.assert_close(got, want, rtol=near, atol=near)
 
 
 def test_blocks_leave_weights_with_formats():
