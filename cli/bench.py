@@ -17,7 +17,7 @@ from .files import bind_option, bound, calibration, known
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path), required=False)
 @click.option("--target", default="host", show_default=True, help="Where to measure: host.")
-@click.option("--threads", type=click.IntRange(0, 64), default=1, show_default=True, help="0 for all cores.")
+@click.option("--threads", type=click.IntRange(0, 64), default=1, show_default=True, help="0: as many as pay.")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16", "int8"]), default="fp32", show_default=True,
               help="How an .onnx or .pt2 is lowered.")
 @click.option("--calibration", "samples", type=click.Path(path_type=Path), metavar="FILE.npz", help="As for mcc lower.")
@@ -81,7 +81,7 @@ def _host(file: Path, threads: int, seconds: float, names: list[str], onnx: Path
     else:
         spent, rivals = opened.times(inputs, seconds, warm=3).ms, {}
     nodes, covered = ops.profile(opened, inputs, seconds / 2)
-    count = threads or os.cpu_count() or 1
+    count = opened.facts["threads"]
     peak = ops.rates(nodes, file, count)
     return {"isa": isa(), "threads": count, "estimated": False, "latency_ms": quantiles(spent), **cold,
             "model_bytes": os.path.getsize(file), "arena_bytes": opened.facts["arena_bytes"],

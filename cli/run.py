@@ -15,7 +15,7 @@ from .files import IMAGES, arrays, fed, image, known, numbers
 @click.option("-i", "--input", "inputs", multiple=True, required=True, metavar="FILE",
               help=".npz with an array per input, .npy or an image for the only input, or NAME=FILE.npy once per input.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE.npz", help="Write the outputs there.")
-@click.option("--threads", default=1, show_default=True, help="Threads of the engine, 0 for all cores.")
+@click.option("--threads", default=1, show_default=True, help="Threads of the engine, 0: as many as pay.")
 @click.option("--mean", default="0", show_default=True, help="For images: subtracted after scaling, a number or one per channel.")
 @click.option("--std", default="1", show_default=True, help="For images: divided by after that.")
 @click.option("--scale", default=255.0, show_default=True, help="For images: pixels are divided by it first.")

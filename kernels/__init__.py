@@ -61,7 +61,7 @@ class Session:
     """A .mcc model, opened and ready to run.
 
     model    a path, or the file's bytes
-    threads  1 to 64, or 0 for all cores
+    threads  1 to 64, or "auto" (0): as many as pay, found by a few runs
     isa      keep only these ISA words ("avx2", "c"...), to test or compare kernels; None for all the CPU has
     kernel   where a layer could be served by this micro-kernel (a name of kernels()) and others, it is
 
@@ -70,7 +70,7 @@ class Session:
     `clone` gives each thread its own session, sharing the weights.
     """
 
-    def __init__(self, model: str | os.PathLike | bytes, threads: int = 1, isa: str | None = None,
+    def __init__(self, model: str | os.PathLike | bytes, threads: int | str = 1, isa: str | None = None,
                  kernel: str | None = None):
         with _opening:
             try:
@@ -89,7 +89,7 @@ class Session:
         self._in = [(_port(p), _view(p)) for p in net.inputs()]
         self._out = [(_port(p), _view(p)) for p in net.outputs()]
 
-    def clone(self, threads: int = 1) -> Session:
+    def clone(self, threads: int | str = 1) -> Session:
         """Another session of the same model with its own activations and threads, and the same weights."""
         new = object.__new__(Session)
         net = self._net.clone()
@@ -228,9 +228,11 @@ def _rows(samples: list[list[tuple]]) -> list[dict]:
     return rows
 
 
-def _thread_count(threads: int) -> int:
-    if not 0 <= threads <= 64:
-        raise ValueError(f"threads must be 1 to 64, or 0 for all cores; got {threads}")
+def _thread_count(threads: int | str) -> int:
+    if isinstance(threads, str) and threads == "auto":
+        return 0
+    if isinstance(threads, str) or not 0 <= threads <= 64:
+        raise ValueError(f'threads must be 1 to 64, or "auto" (0); got {threads!r}')
     return threads
 
 

@@ -68,7 +68,7 @@ const mcc_port *mcc_input(const mcc_net *net, size_t i);  /* NULL when i is out 
 const mcc_port *mcc_output(const mcc_net *net, size_t i);
 
 mcc_status mcc_run(mcc_net *net); /* allocates nothing */
-mcc_status mcc_set_threads(mcc_net *net, unsigned threads); /* 1 (the default) to 64; 0 = all cores */
+mcc_status mcc_set_threads(mcc_net *net, unsigned threads); /* 1 (the default) to 64; 0: as many as pay, found by a few runs */
 
 /* Per-node times of the last mcc_run, when switched on. */
 typedef struct mcc_node_profile {

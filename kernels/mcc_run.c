@@ -30,7 +30,7 @@ static const char details[] =
     "  --input, --output  FILE.npy is numpy's format, anything else the bare values, little-endian, row-major. The name may be\n"
     "                     left out where there is only one. Inputs that are not given are zeros; outputs are written where\n"
     "                     asked for.\n"
-    "  --threads N        1 (default) to 64; 0: all cores\n"
+    "  --threads N        1 (default) to 64; 0: as many as pay, found by a few runs\n"
     "  --runs N           timed runs after the first one; default 0: the first is all there is\n"
     "  --isa \"WORDS\"      keep only these instruction sets (\"avx2\", \"c\")\n"
     "  --ops              time every node; the rows are those of the last run\n"

@@ -37,6 +37,27 @@ static size_t nr_of(const mcc_gemm_set *set, size_t width) {
     return width <= set->last_nr ? set->last_nr : set->nr;
 }
 
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define TURN 4
+#endif
+#endif
+#if defined(TURN)
+/* Four values of four columns become four rows. */
+static void turn(float *out, size_t nr, const float *in, size_t column) {
+    typedef float v4 __attribute__((vector_size(16)));
+    v4 a, b, c, d;
+    memcpy(&a, in, sizeof a), memcpy(&b, in + column, sizeof b);
+    memcpy(&c, in + 2 * column, sizeof c), memcpy(&d, in + 3 * column, sizeof d);
+    const v4 ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+    const v4 ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7), cd2 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    a = __builtin_shufflevector(ab, cd, 0, 1, 4, 5), b = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+    c = __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5), d = __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7);
+    memcpy(out, &a, sizeof a), memcpy(out + nr, &b, sizeof b);
+    memcpy(out + 2 * nr, &c, sizeof c), memcpy(out + 3 * nr, &d, sizeof d);
+}
+#endif
+
 void mcc_gemm_f32_pack(const mcc_gemm_set *set, float *panels, size_t panel, size_t first, size_t n, size_t row,
                        size_t depth, const void *source, mcc_type type, size_t column, size_t step) {
     for (size_t j = first; j < first + n; j += set->nr) {
@@ -52,7 +73,14 @@ void mcc_gemm_f32_pack(const mcc_gemm_set *set, float *panels, size_t panel, siz
         /* 16 values of one column at a time: contiguous reads when step is 1, writes within a few lines. */
         for (size_t d = 0; d < depth; d += 16, out += 16 * nr) {
             const size_t run = depth - d < 16 ? depth - d : 16;
-            for (size_t i = 0; i < width; i++) {
+            size_t done = 0;
+#if defined(TURN)
+            if (type == MCC_F32 && step == 1 && run == 16)
+                for (; done + TURN <= width; done += TURN)
+                    for (size_t e = 0; e < run; e += TURN)
+                        turn(out + e * nr + done, nr, (const float *)source + (j + done) * column + d + e, column);
+#endif
+            for (size_t i = done; i < width; i++) {
                 float line[16];
                 widen(line, source, type, (j + i) * column + d * step, step, run);
                 for (size_t e = 0; e < run; e++) out[e * nr + i] = line[e];
@@ -90,6 +118,7 @@ void mcc_gemm_f32_pack_bias(const mcc_gemm_set *set, float *panels, size_t panel
 typedef struct walk {
     const mcc_gemm_f32_job *job;
     size_t tiles, panels, span, spans; /* span: panels per block */
+    size_t groups;                     /* tiles are walked in so many parts, one after the other */
     size_t asks;                       /* how often a kernel asks ahead per panel */
 } walk;
 
@@ -125,7 +154,11 @@ static void units(void *arg, size_t begin, size_t end, unsigned thread) {
     const void *small[MCC_GEMM_TABLE];
     const void **table = g->taps <= MCC_GEMM_TABLE / set->mr ? small : (const void **)job->tables + thread * g->taps * set->mr;
     const float *const *rows_of = (const float *const *)table;
-    size_t tile = begin % k->tiles, span = begin / k->tiles % k->spans, batch = begin / k->tiles / k->spans;
+    size_t at = begin % (k->tiles * k->spans), batch = begin / k->tiles / k->spans, group = 0;
+    while (k->tiles * (group + 1) / k->groups * k->spans <= at) group++;
+    size_t from = k->tiles * group / k->groups, to = k->tiles * (group + 1) / k->groups; /* the group's tiles */
+    at -= from * k->spans;
+    size_t tile = from + at % (to - from), span = at / (to - from);
     mcc_gemm_ahead ahead = {.read = (const char *)job->w, .write = (const char *)job->w};
     for (size_t u = begin; u < end; u++) {
         const size_t row = row_of(k, tile), rows = row_of(k, tile + 1) - row;
@@ -138,9 +171,9 @@ static void units(void *arg, size_t begin, size_t end, unsigned thread) {
         const float *residual = job->residual ? job->residual + c + column : NULL;
         float *out = job->c + c + column;
 
-        const size_t asks = panels * k->asks, passes = min(k->tiles - tile, end - u); /* over these panels, by this thread */
+        const size_t asks = panels * k->asks, passes = min(to - tile, end - u); /* over these panels, by this thread */
         if (k->spans > 1) {
-            if (u == begin || !tile) {
+            if (u == begin || tile == from) {
                 const size_t next = span + 1 < k->spans && passes < end - u ? min(k->panels - first - panels, k->span) : 0;
                 ahead.read = (const char *)(panel + (next ? panels * g->panel : 0));
                 ahead.read_step = step(next * g->panel * sizeof(float), passes * asks);
@@ -160,10 +193,13 @@ static void units(void *arg, size_t begin, size_t end, unsigned thread) {
                                                      g->post.lo, g->post.hi, &ahead);
         ahead.read += ahead.read_step * asks;
         mcc_epilogue_after(&g->post, out, rows, columns, job->c_stride);
-        if (++tile == k->tiles) {
-            tile = 0;
-            if (++span == k->spans) span = 0, batch++;
+        if (++tile < to) continue;
+        if (++span == k->spans) {
+            span = 0;
+            if (++group == k->groups) group = 0, batch++;
+            from = k->tiles * group / k->groups, to = k->tiles * (group + 1) / k->groups;
         }
+        tile = from;
     }
 }
 
@@ -182,6 +218,9 @@ void mcc_gemm_f32_run(mcc_exec *exec, const mcc_gemm_f32_job *job) {
     }
     k.span = min(k.span < 1 ? 1 : k.span, k.panels);
     k.spans = (k.panels + k.span - 1) / k.span;
+    /* With many rows each thread takes some of them for all columns: layers before and after, cut by rows as well, find
+     * what they read in its cache. Every thread reads all weights then, which counts when they are more than the rows. */
+    k.groups = k.tiles >= 2 * threads && g->taps * g->k <= 4 * job->m ? threads : 1;
     const size_t work = k.span * panel_bytes * min(job->m, g->set.mr);
     mcc_parallel(exec, job->batch * k.spans * k.tiles, work < GRAIN_WORK ? GRAIN_WORK / work : 1, units, &k);
 }

@@ -89,14 +89,22 @@ static double pack_panel(const mcc_qgemm *g, const mcc_gemm_set *set, uint8_t *o
         if (j >= width) continue;
         int64_t sum = 0, size = 0;
         const int8_t *from = w + j * depth;
-        for (size_t d = 0; d < depth; d++) sum += from[d], size += abs(from[d]);
+        for (size_t d = 0; d < depth;) {
+            int32_t part = 0, part_size = 0;
+            for (const size_t end = depth - d < 65536 ? depth : d + 65536; d < end; d++)
+                part += from[d], part_size += abs(from[d]);
+            sum += part, size += part_size;
+        }
         /* Wraps as the kernels' sums do; the true result fits. */
         b[p] = (int32_t)(uint32_t)((bias ? bias[j] : 0) - sum * shift);
         s[p] = scale ? scale[j] : 1.0f;
         top = fmax(top, fabs(s[p]) * ((double)size * 255 + fabs(bias ? (double)bias[j] : 0)));
         int8_t *packed = (int8_t *)(s + nr) + p * kr;
         for (size_t t = 0; t < g->taps; t++, packed += tap, from += g->k)
-            for (size_t d = 0; d < g->k; d += kr) memcpy(packed + d * nr, from + d, g->k - d < kr ? g->k - d : kr);
+            for (size_t d = 0; d < g->k; d += kr) {
+                if (kr == 4 && g->k - d >= 4) memcpy(packed + d * nr, from + d, 4);
+                else memcpy(packed + d * nr, from + d, g->k - d < kr ? g->k - d : kr);
+            }
     }
     return top;
 }

@@ -1,4 +1,5 @@
 """Session: ports, types, errors in one line, clones and threads, profiles, facts; the lists of kernels and ops."""
+import os
 import threading
 
 import numpy as np
@@ -163,3 +164,28 @@ def test_kernels_and_ops():
         families.setdefault(k.family, []).append(k)
     assert all(any(k.isa == "c" for k in group) for group in families.values())  # every family has its plain C
     assert "identity" in kernels.ops() and len(set(kernels.ops())) == len(kernels.ops())
+
+
+def busy_net(n=640, layers=3):
+    """Large enough for the clock: some milliseconds on one thread."""
+    values = [Value(f"v{i}", "float32", (n, n), meta={"offset": i % 2 * n * n * 4}) for i in range(layers + 1)]
+    weights = [constant(f"w{i}", np.random.default_rng(i).standard_normal((n, n)).astype("f4")) for i in range(layers)]
+    nodes = [Node("linear", [values[i], weights[i]], [values[i + 1]], {}, f"n{i}") for i in range(layers)]
+    return to_bytes(Graph([values[0]], [values[-1]], nodes, meta={"arena": 2 * n * n * 4}))
+
+
+def test_profile_adds_up():
+    found = Session(busy_net()).times({"v0": np.ones((640, 640), "f4")}, seconds=0, least=5, ops=True)
+    assert 0.95 <= found.covered <= 1.01 and len(found.ops) == 3
+
+
+def test_threads_auto():
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    x = {"v0": np.random.default_rng(5).standard_normal((640, 640)).astype("f4")}
+    session = Session(busy_net(), threads="auto")
+    assert 1 <= session.facts["threads"] <= cores
+    np.testing.assert_array_equal(session.run(x)["v3"], Session(busy_net()).run(x)["v3"])
+    tiny = Session(to_bytes(copies([("x", "float32", (4,))])), threads=0)
+    assert tiny.facts["threads"] == 1
+    with pytest.raises(ValueError, match='"auto"'):
+        Session(busy_net(), threads="all")
