@@ -136,7 +136,8 @@ static size_t row_of(const walk *k, size_t tile) {
 
 /* What the next tile of `rows` rows (0: there is none) will touch, while all panels pass by: its output, and the larger of
  * its rows of A and the residual. */
-static void ask_next_tile(const walk *k, size_t rows, const float *a, const float *out, const float *residual, mcc_gemm_ahead *ahead) {
+static void ask_next_tile(const walk *k, size_t rows, const float *a, const float *out, const float *residual,
+                          mcc_gemm_ahead *ahead) {
     const mcc_gemm_f32_job *job = k->job;
     const mcc_gemm_f32 *g = job->gemm;
     const size_t asks = k->panels * k->asks, y = job->c_stride == g->n ? rows * g->n : 0, x = job->adjacent ? rows * g->k : 0;
