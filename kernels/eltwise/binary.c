@@ -252,7 +252,7 @@ mcc_status mcc_prepare_pow(mcc_net *net, mcc_node *node) { return prepare(net, n
 void mcc_run_pow(const mcc_node *node, mcc_exec *exec) {
     const mcc_tensor *x = node->in[0], *y = node->out[0];
     binary slow = *(const binary *)node->state;
-    slow.fn = NULL;
+    slow.fn = NULL, slow.repeated = -1;
     if (square_of(node) && x->count == y->count) {
         job j = {node->state, node};
         mcc_parallel(exec, y->count, GRAIN, square_work, &j);
