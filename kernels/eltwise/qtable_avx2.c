@@ -22,7 +22,8 @@ MCC_FN(avx2) static inline __m256i look_up(__m256i x, const int8_t *table) {
 MCC_FN(avx2) void mcc_qtable_s8_avx2(size_t n, const int8_t *x, int8_t *y, const int8_t *table) {
     size_t i = 0;
     for (; i + 32 <= n; i += 32)
-        _mm256_storeu_si256((__m256i *)(void *)(y + i), look_up(_mm256_loadu_si256((const __m256i *)(const void *)(x + i)), table));
+        _mm256_storeu_si256((__m256i *)(void *)(y + i),
+                            look_up(_mm256_loadu_si256((const __m256i *)(const void *)(x + i)), table));
     for (; i < n; i++) y[i] = table[x[i] + 128];
 }
 #endif

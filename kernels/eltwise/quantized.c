@@ -114,7 +114,9 @@ mcc_status mcc_prepare_qlut(mcc_net *net, mcc_node *node) {
 static void look_up(void *arg, size_t begin, size_t end, unsigned thread) {
     const mcc_node *node = arg;
     (void)thread;
-    mcc_qtable_pick()->fn(end - begin, (const int8_t *)node->in[0]->data + begin, (int8_t *)node->out[0]->data + begin, node->in[1]->data);
+    const int8_t *x = node->in[0]->data;
+    int8_t *y = node->out[0]->data;
+    mcc_qtable_pick()->fn(end - begin, x + begin, y + begin, node->in[1]->data);
 }
 
 void mcc_run_qlut(const mcc_node *node, mcc_exec *exec) {

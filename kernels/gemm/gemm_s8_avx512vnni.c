@@ -42,9 +42,11 @@ INLINE finish finish_of(const mcc_requant *q, const float *scale, size_t n, int 
     const __m512i expand3 = _mm512_set_epi32(0, 11, 10, 9, 0, 8, 7, 6, 0, 5, 4, 3, 0, 2, 1, 0);
     const __m512i expand2 = _mm512_set_epi32(0, 0, 7, 6, 0, 0, 5, 4, 0, 0, 3, 2, 0, 0, 1, 0);
     const __m512i expand1 = _mm512_set_epi32(0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0);
-    return (finish){.scale = scale, .r_scale = _mm512_set1_ps(q->r_scale), .r_less = _mm512_set1_ps((float)(8388608 + 128 + q->r_zero)),
-                    .zero = _mm512_set1_epi16((short)q->zero), .lo = _mm512_set1_epi8((char)((int32_t)q->lo + q->zero)),
-                    .hi = _mm512_set1_epi8((char)((int32_t)q->hi + q->zero)), .some = n >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << n) - 1,
+    return (finish){.scale = scale, .r_scale = _mm512_set1_ps(q->r_scale),
+                    .r_less = _mm512_set1_ps((float)(8388608 + 128 + q->r_zero)), .zero = _mm512_set1_epi16((short)q->zero),
+                    .lo = _mm512_set1_epi8((char)((int32_t)q->lo + q->zero)),
+                    .hi = _mm512_set1_epi8((char)((int32_t)q->hi + q->zero)),
+                    .some = n >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << n) - 1,
                     .compress = V == 4 ? i : V == 3 ? compress3 : V == 2 ? compress2 : compress1,
                     .expand = V == 4 ? i : V == 3 ? expand3 : V == 2 ? expand2 : expand1};
 }

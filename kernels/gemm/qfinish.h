@@ -9,8 +9,8 @@
 /* For i < m, j < n, with acc[i * acc_stride + j], and y and residual[i * y_stride + j]:
  *     y = clamp(float(acc) * s + bias[j] + residual, lo, hi),  s = row_scale ? row_scale[i] * scale[j] : scale[j]
  * bias and residual may be NULL. y may be residual. NaN stays NaN. */
-typedef void mcc_qfinish_fn(size_t m, size_t n, const int32_t *acc, size_t acc_stride, float *y, size_t y_stride, const float *scale,
-                            const float *row_scale, const float *bias, const float *residual, float lo, float hi);
+typedef void mcc_qfinish_fn(size_t m, size_t n, const int32_t *acc, size_t acc_stride, float *y, size_t y_stride,
+                            const float *scale, const float *row_scale, const float *bias, const float *residual, float lo, float hi);
 
 /* Symmetric int8 of x (passes/ops/lowered.py `_dynamic`): codes[i] = rint(x[i] * (127 / top)) + offset, top being the
  * largest |x|; returns the scale, top / 127. offset: 0, or 128 for codes that are read as uint8. */

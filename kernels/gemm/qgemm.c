@@ -75,9 +75,10 @@ static size_t depth_of(const mcc_qgemm *g) {
     return g->taps * ((g->k + g->set.kr - 1) / g->set.kr) * g->set.kr;
 }
 
-/* One panel: `width` columns of a weight whose columns are taps * k int8. Returns the largest |sum * scale| there can be. */
-static double pack_panel(const mcc_qgemm *g, const mcc_gemm_set *set, uint8_t *out, size_t width, const int8_t *w, const int32_t *bias,
-                       const float *scale, int32_t x_zero) {
+/* One panel: `width` columns of a weight whose columns are taps * k int8. Returns the largest |sum * scale| there can
+ * be. */
+static double pack_panel(const mcc_qgemm *g, const mcc_gemm_set *set, uint8_t *out, size_t width, const int8_t *w,
+                         const int32_t *bias, const float *scale, int32_t x_zero) {
     const size_t nr = set->nr, kr = set->kr, depth = g->taps * g->k, tap = (g->k + kr - 1) / kr * kr * nr;
     const int32_t shift = x_zero + mcc_gemm_s8_offset(set);
     int32_t *b = (int32_t *)(void *)out;
@@ -115,7 +116,8 @@ mcc_status mcc_qgemm_pack(mcc_net *net, mcc_qgemm *g, size_t groups, size_t n, s
     mcc_gemm_s8_pick(n, k * taps, &g->set, &g->last);
     const size_t nr = g->set.nr, column = sizeof(int32_t) + sizeof(float);
     g->panels = n / nr + (n % nr != 0);
-    if (k > SIZE_MAX / 64 || (taps && depth_of(g) / taps < k) || depth_of(g) > SIZE_MAX / 1024 / (g->panels + 1) / (groups + 1)) return MCC_NO_MEMORY;
+    if (k > SIZE_MAX / 64 || (taps && depth_of(g) / taps < k)) return MCC_NO_MEMORY;
+    if (depth_of(g) > SIZE_MAX / 1024 / (g->panels + 1) / (groups + 1)) return MCC_NO_MEMORY;
     g->panel = nr * (depth_of(g) + column);
     g->group_bytes = g->panels ? (g->panels - 1) * g->panel + g->last.nr * (depth_of(g) + column) : 0;
     uint8_t *out = mcc_net_alloc(net, groups * g->group_bytes);
@@ -125,8 +127,9 @@ mcc_status mcc_qgemm_pack(mcc_net *net, mcc_qgemm *g, size_t groups, size_t n, s
         for (size_t p = 0; p < g->panels; p++) {
             const size_t j = p * nr, at = group * n + j;
             const mcc_gemm_set *set = p + 1 < g->panels ? &g->set : &g->last;
-            const double top = pack_panel(g, set, out + group * g->group_bytes + p * g->panel, n - j < set->nr ? n - j : set->nr, w + at * taps * k,
-                       bias ? bias + at : NULL, scale ? scale + at : NULL, x_zero);
+            const size_t width = n - j < set->nr ? n - j : set->nr;
+            const double top = pack_panel(g, set, out + group * g->group_bytes + p * g->panel, width, w + at * taps * k,
+                                          bias ? bias + at : NULL, scale ? scale + at : NULL, x_zero);
             g->top = fmax(g->top, top);
         }
     return MCC_OK;

@@ -63,8 +63,8 @@ void mcc_table_s8(int8_t *y, size_t count, const int8_t *table) {
 
 /* A tile whose result is float32, from its sums on the stack. `first`: its first row in the whole product. MCC_Q_CODES makes
  * int8 of it again: the values themselves never leave the cache. */
-static void finish(const mcc_qjob *job, mcc_qfinish_fn *fn, const int32_t *acc, size_t nr, size_t first, size_t rows, size_t channel,
-                   size_t n, size_t at) {
+static void finish(const mcc_qjob *job, mcc_qfinish_fn *fn, const int32_t *acc, size_t nr, size_t first, size_t rows,
+                   size_t channel, size_t n, size_t at) {
     float row_scale[MCC_GEMM_MAX_MR];
     const bool dynamic = job->out == MCC_Q_DYN;
     for (size_t i = 0; dynamic && i < rows; i++) row_scale[i] = job->row_scale[(first + i) / job->rows_per_scale];
@@ -87,8 +87,8 @@ static void finish(const mcc_qjob *job, mcc_qfinish_fn *fn, const int32_t *acc, 
 }
 
 /* A tile of a layer whose scales are so large that kernels cannot requantize it: by the definition, one by one. */
-static void requantize(const mcc_qjob *job, const int32_t *acc, const mcc_gemm_set *set, const uint8_t *panel, size_t rows, size_t n,
-                       size_t at) {
+static void requantize(const mcc_qjob *job, const int32_t *acc, const mcc_gemm_set *set, const uint8_t *panel, size_t rows,
+                       size_t n, size_t at) {
     const float *scale = (const float *)(const void *)(panel + set->nr * sizeof(int32_t));
     const mcc_requant *q = &job->requant;
     for (size_t i = 0; i < rows; i++, acc += set->nr, at += job->c_stride)
@@ -181,7 +181,8 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
             }
         }
     }
-    const size_t j = first * g->set.nr, n = (end < g->panels ? end * g->set.nr : g->n) - j, at = row * job->c_stride + batch * g->n + j;
+    const size_t j = first * g->set.nr, n = (end < g->panels ? end * g->set.nr : g->n) - j;
+    const size_t at = row * job->c_stride + batch * g->n + j;
     if (job->out == MCC_Q_S8 && job->table) {
         const size_t runs = n == job->c_stride ? 1 : rows, run = n * (rows / runs);
         for (size_t i = 0; i < runs; i++) mcc_table_s8((int8_t *)job->c + at + i * job->c_stride, run, job->table);
