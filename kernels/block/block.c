@@ -1,7 +1,7 @@
 /* block.c: nhwc_inverted_residual and nhwc_qinverted_residual: 1x1 convolution (or none), depthwise, 1x1 convolution, by strips
  * of output rows, so that what lies between them, the widest images of a mobile network, stays in the second-level cache and
- * has no place in the arena. The rows of the first result pass through a ring, so none is made twice; within each step the
- * threads share the rows of a strip. (Fused blocks of this kind: Lin et al., MCUNetV2, arXiv 2110.15352, where strips are
+ * has no place in the arena. The rows of the first result pass through a ring; only where a thread begins, some rows are made that another
+ * thread makes too. (Fused blocks of this kind: Lin et al., MCUNetV2, arXiv 2110.15352, where strips are
  * patches and halos are recomputed.) */
 #include <string.h>
 
@@ -15,7 +15,8 @@
 enum {
     EXPAND, DEPTHWISE, PROJECT, PARTS,
     SLOTS = 6,            /* inputs of a part: x, weight, bias, then scale, residual, table; or residual */
-    STRIP_BYTES = 384 << 10, /* of the rows between the parts */
+    STRIP_BYTES = 384 << 10, /* of the rows between the parts, at most */
+    STRIPS = 8,              /* of an image, at least, where it has the rows: work for several threads */
 };
 
 typedef struct block {
@@ -90,7 +91,8 @@ static mcc_status sizes(mcc_node *node, block *s) {
     if (!s->expand) before = 0;
     const size_t halo = s->kh * before, each = s->stride < s->h ? s->stride * before + after : before * s->h + after;
     size_t most = halo < STRIP_BYTES ? (STRIP_BYTES - halo) / (each + 1) : 1;
-    most = most < 1 ? 1 : most > s->oh ? s->oh : most;
+    const size_t share = (s->oh + STRIPS - 1) / STRIPS;
+    most = most < 1 ? 1 : most > share ? share : most;
     const size_t strips = (s->oh + most - 1) / most;
     s->strip = (s->oh + strips - 1) / strips;
     s->rows = s->strip - 1 > (s->h > s->kh ? s->h - s->kh : 0) / s->stride ? s->h : (s->strip - 1) * s->stride + s->kh;
@@ -98,14 +100,15 @@ static mcc_status sizes(mcc_node *node, block *s) {
     if (!s->expand) s->rows = s->h;
     if ((before && s->rows > SIZE_MAX / 4 / before) || s->strip > SIZE_MAX / 4 / after) return MCC_NO_MEMORY;
     s->ring = (s->rows * before + 63) / 64 * 64, s->middle = (s->strip * after + 63) / 64 * 64;
-    node->workspace = s->ring + s->middle;
+    size_t most_each = 0;
     for (int i = s->expand ? EXPAND : DEPTHWISE; i < PARTS; i++) {
         if (s->integer && i != DEPTHWISE) s->part[i].workspace_each = mcc_qconv_rows_space(&s->part[i]);
-        if (s->part[i].workspace_each > node->workspace_each) node->workspace_each = s->part[i].workspace_each;
+        if (s->part[i].workspace_each > most_each) most_each = s->part[i].workspace_each;
         node->macs += s->part[i].macs;
-        s->part[i].workspace = node->workspace; /* so that what a thread has stands behind all of it */
+        s->part[i].workspace = s->ring + s->middle; /* what it asks for stands behind them */
         s->part[i].in = s->part[i].out = NULL;
     }
+    node->workspace_each = s->ring + s->middle + (most_each + 63) / 64 * 64;
     node->kernel = s->part[DEPTHWISE].kernel;
     return MCC_OK;
 }
@@ -158,36 +161,44 @@ static void pointwise(const block *s, const mcc_node *p, mcc_exec *exec, size_t 
     else mcc_linear_rows(p, exec, m, from, add, to);
 }
 
-static void run(const mcc_node *node, mcc_exec *exec) {
+/* Strips [begin, end) of all images. */
+static void strips(void *arg, size_t begin, size_t end, mcc_exec *exec) {
+    const mcc_node *node = arg;
     const block *s = node->state;
     const mcc_tensor *residual = mcc_in(node, s->integer ? 13 : 7);
-    if (!node->out[0]->count) return;
     mcc_tensor *in[PARTS][SLOTS];
     const mcc_node a = view(node, s, EXPAND, in[EXPAND]), b = view(node, s, DEPTHWISE, in[DEPTHWISE]), c = view(node, s, PROJECT, in[PROJECT]);
     char *ring = mcc_workspace(exec), *middle = ring + s->ring;
     const size_t row_x = s->w * s->c * s->elem, row_wide = s->w * s->wide * s->elem, row_y = s->ow * s->o * s->elem;
-    for (size_t n = 0; n < s->images; n++) {
+    const size_t per_image = (s->oh + s->strip - 1) / s->strip;
+    size_t done = 0; /* rows of the image that have been in the ring */
+    for (size_t strip = begin; strip < end; strip++) {
+        const size_t n = strip / per_image, oy = strip % per_image * s->strip;
+        const size_t count = s->oh - oy < s->strip ? s->oh - oy : s->strip;
         const char *x = (const char *)node->in[0]->data + n * s->h * row_x;
         const mcc_dwconv_ring source = {s->expand ? ring : x, s->rows};
-        size_t done = 0; /* rows of the image that have been in the ring */
-        for (size_t oy = 0; oy < s->oh; oy += s->strip) {
-            const size_t count = s->oh - oy < s->strip ? s->oh - oy : s->strip;
-            const int64_t first = (int64_t)(oy * s->stride) - s->top, end = first + (int64_t)((count - 1) * s->stride + s->kh);
-            if (s->expand && first > (int64_t)done) done = first < (int64_t)s->h ? (size_t)first : s->h;
-            const size_t need = end < 0 ? 0 : end > (int64_t)s->h ? s->h : (size_t)end;
-            for (size_t rows; s->expand && done < need; done += rows) {
-                const size_t at = done % s->rows;
-                rows = need - done < s->rows - at ? need - done : s->rows - at;
-                pointwise(s, &a, exec, rows * s->w, x + done * row_x, NULL, ring + at * row_wide);
-            }
-            void *out = middle;
-            if (s->integer) mcc_dwconv_s8_lines(&b, exec, &source, oy, count, out);
-            else mcc_dwconv_f32_lines(&b, exec, &source, oy, count, out);
-            const size_t at = (n * s->oh + oy) * row_y;
-            pointwise(s, &c, exec, count * s->ow, middle, residual ? (const char *)residual->data + at : NULL,
-                      (char *)node->out[0]->data + at);
+        const int64_t first = (int64_t)(oy * s->stride) - s->top, last = first + (int64_t)((count - 1) * s->stride + s->kh);
+        if (!oy) done = 0;
+        if (s->expand && first > (int64_t)done) done = first < (int64_t)s->h ? (size_t)first : s->h;
+        const size_t need = last < 0 ? 0 : last > (int64_t)s->h ? s->h : (size_t)last;
+        for (size_t rows; s->expand && done < need; done += rows) {
+            const size_t at = done % s->rows;
+            rows = need - done < s->rows - at ? need - done : s->rows - at;
+            pointwise(s, &a, exec, rows * s->w, x + done * row_x, NULL, ring + at * row_wide);
         }
+        void *out = middle;
+        if (s->integer) mcc_dwconv_s8_lines(&b, exec, &source, oy, count, out);
+        else mcc_dwconv_f32_lines(&b, exec, &source, oy, count, out);
+        const size_t at = (n * s->oh + oy) * row_y;
+        pointwise(s, &c, exec, count * s->ow, middle, residual ? (const char *)residual->data + at : NULL,
+                  (char *)node->out[0]->data + at);
     }
+}
+
+static void run(const mcc_node *node, mcc_exec *exec) {
+    const block *s = node->state;
+    if (node->out[0]->count)
+        mcc_parallel_alone(node, exec, s->images * ((s->oh + s->strip - 1) / s->strip), strips, (void *)(uintptr_t)node);
 }
 
 void mcc_run_nhwc_inverted_residual(const mcc_node *node, mcc_exec *exec) { run(node, exec); }

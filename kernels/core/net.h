@@ -122,6 +122,11 @@ typedef void (*mcc_task)(void *arg, size_t begin, size_t end, unsigned thread);
 void mcc_parallel(mcc_exec *exec, size_t count, size_t grain, mcc_task fn, void *arg);
 unsigned mcc_threads(const mcc_exec *exec);
 
+/* The same for work that calls runners: on each thread fn gets an exec that is that thread alone, whose workspace is its
+ * part of the node's workspace_each. */
+typedef void (*mcc_task_alone)(void *arg, size_t begin, size_t end, mcc_exec *alone);
+void mcc_parallel_alone(const mcc_node *node, mcc_exec *exec, size_t count, mcc_task_alone fn, void *arg);
+
 /* At least node->workspace bytes, 64-byte aligned, contents undefined. */
 void *mcc_workspace(mcc_exec *exec);
 /* At least mcc_threads(exec) * node->workspace_each bytes, behind those, 64-byte aligned as well. */

@@ -171,6 +171,19 @@ void mcc_parallel(mcc_exec *exec, size_t count, size_t grain, mcc_task fn, void 
     wait_for(w, sharers, grains - work(w, 0));
 }
 
+typedef struct alone { mcc_task_alone fn; void *arg; char *space; size_t each; } alone;
+
+static void run_alone(void *arg, size_t begin, size_t end, unsigned thread) {
+    const alone *a = arg;
+    mcc_exec exec = {.threads = 1, .workspace = a->space + thread * a->each};
+    a->fn(a->arg, begin, end, &exec);
+}
+
+void mcc_parallel_alone(const mcc_node *node, mcc_exec *exec, size_t count, mcc_task_alone fn, void *arg) {
+    alone a = {fn, arg, mcc_workspace_each(node, exec), node->workspace_each};
+    mcc_parallel(exec, count, 1, run_alone, &a);
+}
+
 unsigned mcc_threads(const mcc_exec *exec) { return exec->threads; }
 
 void *mcc_workspace(mcc_exec *exec) { return exec->workspace; }
