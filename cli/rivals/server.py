@@ -54,7 +54,14 @@ class Server:
 
     def convert(self, source, precision, variant, folder):
         os.makedirs(folder, exist_ok=True)
-        return os.fspath(self.runtime.convert(source, precision, variant, folder))
+        folder, before = os.path.abspath(folder), os.getcwd()
+        source = {kind: os.path.abspath(v) if isinstance(v, str) else v for kind, v in source.items()}
+        runtime = self.runtime
+        os.chdir(folder)  # some converters leave scratch files where they stand
+        try:
+            return os.path.abspath(runtime.convert(source, precision, variant, folder))
+        finally:
+            os.chdir(before)
 
     def open(self, file, precision, threads, inputs, variant):
         self.model = None

@@ -18,8 +18,8 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import models
-from compare import interleaved
 
+ROUNDS = 6
 BODY = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1))
 
 
@@ -49,7 +49,7 @@ SERIES = {
 
 
 def sessions(series: dict, precision: str, folder: Path) -> dict:
-    """Size -> (MACs, a call that runs it once)."""
+    """Size -> (MACs, its open session, its inputs)."""
     from mcc.kernels import Session
     from mcc.passes import load
     from mcc.passes.lower import lower
@@ -61,8 +61,17 @@ def sessions(series: dict, precision: str, folder: Path) -> dict:
         onnx, file = models.export_onnx(name, folder / f"{name}.onnx"), folder / f"{name}.mcc"
         lower(load(onnx, simplify=False), file, precision=precision, **({"calibration": [feeds]} if precision == "int8" else {}))
         session = Session(str(file), threads=1)
-        made[size] = sum(n["macs"] for n in session.profile(feeds)), lambda s=session, f=feeds: s.run(f)
+        made[size] = sum(n["macs"] for n in session.profile(feeds)), session, feeds
     return made
+
+
+def interleaved(sessions: dict, seconds: float) -> dict[str, list[float]]:
+    """Milliseconds of every session's runs, in bursts taken in turn. A session comes with its inputs."""
+    taken: dict[str, list[float]] = {size: [] for size in sessions}
+    for _ in range(ROUNDS):
+        for size, (session, feeds) in sessions.items():
+            taken[size] += session.times(feeds, seconds / ROUNDS).ms
+    return taken
 
 
 def main() -> None:
@@ -74,8 +83,8 @@ def main() -> None:
     for name, series in SERIES.items():
         with tempfile.TemporaryDirectory() as folder:
             made = sessions(series, options.precision, Path(folder))
-            taken = interleaved({size: run for size, (_, run) in made.items()}, options.seconds)
-        macs, ms = np.array([m for m, _ in made.values()], float), np.array([np.median(t) for t in taken.values()])
+            taken = interleaved({size: case for size, (_, *case) in made.items()}, options.seconds)
+        macs, ms = np.array([m for m, *_ in made.values()], float), np.array([np.median(t) for t in taken.values()])
         basis = np.stack([np.ones_like(macs), macs], 1)
         line = basis @ np.linalg.lstsq(basis / ms[:, None], np.ones_like(ms), rcond=None)[0]
         for size, m, t, y in zip(series, macs, ms, line, strict=True):

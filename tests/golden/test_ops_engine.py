@@ -168,7 +168,8 @@ def quantize_cases():
     for act in ("none", "relu", "gelu"):
         yield "qlinear", layer, {"out": "float32", "act": act, "x_zero": 3}, 1, fixed
     yield "qlinear", layer, {"out": "codes", "act": "relu", "y_scale": 0.03, "y_zero": -100}, 1, fixed
-    yield "qlinear", layer[:4], {"out": "codes", "act": "clip", "alpha": -1.5, "beta": 2.5, "y_scale": 0.03, "y_zero": 5}, 1, fixed
+    clip = {"act": "clip", "alpha": -1.5, "beta": 2.5}
+    yield "qlinear", layer[:4], {"out": "codes", **clip, "y_scale": 0.03, "y_zero": 5}, 1, fixed
     for kind in ("int8", "uint8", "int16", "uint16"):
         x, zero = normal(3, 50, scale=9), np.array(7, kind)
         yield "quantize_linear", [x, np.float32(0.1), zero], {}
