@@ -64,6 +64,7 @@ static mcc_status part(mcc_net *net, mcc_node *node, block *s, int which, mcc_te
     mcc_window v;
     mcc_layer layer;
     MCC_NEED(in[1] && in[1]->constant, "a weight is missing, or not constant");
+    MCC_NEED(!in[2] || in[2]->constant, "a bias is not constant"); /* weights are packed once, with their bias */
     MCC_TRY(mcc_window_conv(net, p, &v));
     MCC_NEED(!v.planar, "the images are NHWC");
     if (which == DEPTHWISE) {

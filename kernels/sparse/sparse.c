@@ -125,8 +125,10 @@ mcc_status mcc_sparse_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, 
     mcc_status status;
     if (layer->window || !w->constant || w->type != MCC_F32 || !w->count || !layer->m || layer->k > 65536 ||
         w->count > UINT32_MAX || (layer->b && (!layer->b->constant || layer->b->type != MCC_F32))) return MCC_OK;
-    const float *dense = mcc_dense_to_pack(net, layer->w, &status), *bias = layer->b ? mcc_dense(net, layer->b, &status) : NULL;
-    if (!dense || (layer->b && !bias)) return status;
+    const float *dense = mcc_dense_to_pack(net, layer->w, &status);
+    if (!dense) return status;
+    const float *bias = layer->b ? mcc_dense(net, layer->b, &status) : NULL;
+    if (layer->b && !bias) return status;
     size_t nonzeros = 0;
     for (size_t j = 0; j < layer->n; j++) { /* a dense weight is known by its first rows */
         for (size_t q = 0; q < layer->k; q++) nonzeros += dense[j * layer->k + q] != 0;
