@@ -52,7 +52,8 @@ def command(model, sensitivity, samples, binds, as_json):
              "layers": rows}
     if model.suffix == ".mcc":
         from ..passes.lower.plan import alive
-        facts |= {"arena_bytes": graph.meta["arena"], "live_bytes": alive(graph)}
+        from .engine import session
+        facts |= {"arena_bytes": graph.meta["arena"], "live_bytes": alive(graph), "packed": session(model).facts["packed"]}
     if as_json:
         show.emit(facts)
         return
@@ -66,6 +67,9 @@ def command(model, sensitivity, samples, binds, as_json):
     show.table(["layer", "op", "output", "params", "nonzero", "MACs", "bytes", *extra], table, left=(0, 1, 2))
     if "arena_bytes" in facts:
         print(f"arena {show.size(facts['arena_bytes'])}, of which {show.size(facts['live_bytes'])} are alive at once")
+        if facts["packed"] != "none":
+            print("prepacked weights: " + ("used here, in place" if facts["packed"] == "used" else
+                                           "not used here, another CPU or engine made them; opening packs as usual"))
 
 
 def _sensitivity(graph, bits: int, samples, bind: dict) -> dict:

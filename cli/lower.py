@@ -18,9 +18,11 @@ from .files import bind_option, bound, calibration, known
               help="How weights are kept and computed with.")
 @click.option("--calibration", "samples", type=click.Path(path_type=Path), metavar="FILE.npz",
               help="For int8: one array per input name, first axis = samples. Without it int8 is dynamic.")
+@click.option("--prepack", is_flag=True, help="Add the weights as this machine's kernels read them: it then opens the file "
+              "by mapping it. Larger; other machines open it as without.")
 @bind_option
 @show.json_option
-def command(model, output, precision, samples, binds, as_json):
+def command(model, output, precision, samples, prepack, binds, as_json):
     """Turn MODEL (.onnx or .pt2) into a .mcc file that the engine runs. Input and output names stay those of the model."""
     from ..passes import load, lower
     from ..passes.cost import total_macs
@@ -39,13 +41,17 @@ def command(model, output, precision, samples, binds, as_json):
     part = output.with_name(f".part-{os.getpid()}-{output.name}")
     try:
         lowered = lower(graph, part, precision=precision, calibration=batches, bind=bound(binds))
+        plain_bytes = os.path.getsize(part)
+        if prepack:
+            _prepack(part)
         os.replace(part, output)
     except UserError as e:
         raise UserError(*(p if p.startswith(("--", str(model))) else f"{model}: {p}" for p in e.problems)) from None
     finally:
         part.unlink(missing_ok=True)
     facts = {"schema": 1, "model": str(model), "output": str(output), "precision": precision,
-             "calibrated": batches is not None, "bytes": os.path.getsize(output), "nodes": len(lowered.nodes),
+             "calibrated": batches is not None, "bytes": os.path.getsize(output),
+             "prepacked_bytes": os.path.getsize(output) - plain_bytes, "nodes": len(lowered.nodes),
              "macs": total_macs(lowered), "notes": lowered.meta.get("notes", []), "seconds": round(time.monotonic() - started, 3),
              "inputs": [{"name": v.name, "shape": list(v.shape or ()), "dtype": v.dtype} for v in lowered.inputs],
              "outputs": [{"name": v.name, "shape": list(v.shape or ()), "dtype": v.dtype} for v in lowered.outputs]}
@@ -55,6 +61,19 @@ def command(model, output, precision, samples, binds, as_json):
         show.emit(facts)
         return
     print(f"{output}: {show.size(facts['bytes'])}, {facts['nodes']} nodes, {show.count(facts['macs'])} MACs, {precision}")
+    if prepack:
+        print(f"  prepacked for this machine: {show.size(facts['prepacked_bytes'])} of it")
     for kind in ("inputs", "outputs"):
         for v in facts[kind]:
             print(f"  {kind[:-1]} {v['name']}: {v['dtype']} {v['shape']}")
+
+
+def _prepack(path: Path) -> None:
+    """Add the packed weights to the file, by way of a file beside it."""
+    from .engine import session
+    packed = path.with_name(path.name + "-packed")
+    try:
+        session(path).prepack(packed)
+        os.replace(packed, path)
+    finally:
+        packed.unlink(missing_ok=True)

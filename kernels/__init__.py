@@ -166,16 +166,23 @@ class Session:
                 view[...] = array
         return self._net.run
 
+    def prepack(self, path: str | os.PathLike) -> None:
+        """Write the model to `path`, another file than its own, with the weights as this machine has packed them: on its
+        equals, opening that file only maps them."""
+        self._net.prepack(path)
+
     @property
     def facts(self) -> dict:
         """arena_bytes (activations), weight_bytes (packed and decoded weights made at open), threads, isa, note
-        (what the file says about itself)."""
-        arena, weights, threads, words, note = self._net.facts()
+        (what the file says about itself), packed (packed weights in the file: "none", "unused" because another machine or
+        engine made them, or "used"), packed_bytes (of the file, used in place)."""
+        arena, weights, threads, words, note, packed, packed_bytes = self._net.facts()
         try:
             parsed = json.loads(note) if note else {}
         except ValueError as error:
             raise EngineError(f"the file's note is not JSON: {error}") from None
-        return {"arena_bytes": arena, "weight_bytes": weights, "threads": threads, "isa": words, "note": parsed}
+        return {"arena_bytes": arena, "weight_bytes": weights, "threads": threads, "isa": words, "note": parsed,
+                "packed": ("none", "unused", "used")[packed], "packed_bytes": packed_bytes}
 
     def _check(self, inputs: Mapping[str, Any]) -> list:
         import numpy as np

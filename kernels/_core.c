@@ -181,13 +181,23 @@ static PyObject *net_profile(PyObject *self, PyObject *none) {
     return list;
 }
 
-/* facts() -> (arena bytes, weight bytes, threads, isa, note) */
+/* prepack(path) */
+static PyObject *net_prepack(PyObject *self, PyObject *args) {
+    PyObject *path;
+    if (!PyArg_ParseTuple(args, "O&:prepack", PyUnicode_FSConverter, &path)) return NULL;
+    const mcc_status status = mcc_prepack(((net_object *)self)->net, PyBytes_AsString(path));
+    Py_DECREF(path);
+    if (status != MCC_OK) return fail(status, "");
+    Py_RETURN_NONE;
+}
+
+/* facts() -> (arena bytes, weight bytes, threads, isa, note, packed state, packed bytes) */
 static PyObject *net_facts(PyObject *self, PyObject *none) {
     (void)none;
     mcc_facts f;
     mcc_describe(((net_object *)self)->net, &f);
-    return Py_BuildValue("nnIsy#", (Py_ssize_t)f.arena_bytes, (Py_ssize_t)f.weight_bytes, f.threads, f.isa, f.meta,
-                         (Py_ssize_t)f.meta_bytes);
+    return Py_BuildValue("nnIsy#in", (Py_ssize_t)f.arena_bytes, (Py_ssize_t)f.weight_bytes, f.threads, f.isa, f.meta,
+                         (Py_ssize_t)f.meta_bytes, (int)f.packed, (Py_ssize_t)f.packed_bytes);
 }
 
 static PyObject *net_clone(PyObject *self, PyObject *none) {
@@ -274,6 +284,7 @@ static PyMethodDef net_methods[] = {
     {"set_profile", net_set_profile, METH_VARARGS, NULL},
     {"profile", net_profile, METH_NOARGS, NULL},
     {"facts", net_facts, METH_NOARGS, NULL},
+    {"prepack", net_prepack, METH_VARARGS, NULL},
     {"clone", net_clone, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -79,14 +79,24 @@ typedef struct mcc_node_profile {
 void mcc_set_profile(mcc_net *net, int on);
 size_t mcc_profile(const mcc_net *net, const mcc_node_profile **nodes);
 
+/* Packed weights in the file (mcc_prepack): there are none; they are another machine's or engine's and were not used, so
+ * that the net was opened as if there were none; they are used in place. */
+typedef enum mcc_packed_state { MCC_PACKED_NONE, MCC_PACKED_UNUSED, MCC_PACKED_USED } mcc_packed_state;
+
 typedef struct mcc_facts {
     size_t arena_bytes, weight_bytes; /* activations; packed weights and other state made at open */
     unsigned threads;
     const char *isa;
     const char *meta;  /* the file's JSON note, and its length */
     size_t meta_bytes;
+    mcc_packed_state packed;
+    size_t packed_bytes; /* of the file, used in place of memory of this process */
 } mcc_facts;
 void mcc_describe(const mcc_net *net, mcc_facts *facts);
+
+/* Writes the file that the net was opened from to `path`, which must be another one, with the weights as this machine has
+ * packed them: there and on its equals mcc_open then only maps them. A file is left at `path` in any case. */
+mcc_status mcc_prepack(const mcc_net *net, const char *path);
 
 const char *mcc_status_text(mcc_status status);
 /* What the last failed mcc_open* of this thread objected to: node and reason; "" when none. */

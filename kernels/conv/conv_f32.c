@@ -46,8 +46,15 @@ static mcc_status prepare_image(mcc_net *net, mcc_node *node, const mcc_layer *l
     g->taps = 1, g->k = image->k, g->panel = mcc_gemm_f32_panel(&g->set, g->k);
     const size_t packed = mcc_gemm_f32_packed(&g->set, g->n, g->k);
     if (packed > SIZE_MAX / sizeof(float)) return MCC_NO_MEMORY;
-    float *to = mcc_net_alloc(net, packed * sizeof(float));
+    bool ready;
+    float *to = mcc_net_pack(net, packed * sizeof(float), &ready);
     if (!to) return MCC_NO_MEMORY;
+    g->w = to;
+    s->head.run = run_image;
+    node->writes_slice = !layer->residual;
+    node->kernel = g->set.serve[layer->m < g->set.mr ? layer->m : 0]->name;
+    node->macs = (uint64_t)layer->m * layer->n * layer->k;
+    if (ready) return MCC_OK;
     mcc_status status;
     const char *w = mcc_dense_to_pack(net, layer->w, &status);
     if (!w) return status;
@@ -55,11 +62,6 @@ static mcc_status prepare_image(mcc_net *net, mcc_node *node, const mcc_layer *l
     for (size_t d = 0; d < g->k; d++)
         mcc_gemm_f32_pack(&g->set, to, g->panel, 0, g->n, d, 1, w + mcc_image_weight(image, d) * mcc_type_bytes(layer->w->type),
                           layer->w->type, g->k, 1);
-    g->w = to;
-    s->head.run = run_image;
-    node->writes_slice = !layer->residual;
-    node->kernel = g->set.serve[layer->m < g->set.mr ? layer->m : 0]->name;
-    node->macs = (uint64_t)layer->m * layer->n * layer->k;
     return MCC_OK;
 }
 
@@ -80,9 +82,18 @@ static mcc_status prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer) 
     g->panel = mcc_gemm_f32_panel(&g->set, layer->k);
     const size_t per_group = mcc_gemm_f32_packed(&g->set, g->n, layer->k), tables = mcc_gemm_table_bytes(g->taps, g->set.mr);
     if (per_group > SIZE_MAX / 16 / v->group || tables == SIZE_MAX) return MCC_NO_MEMORY;
-    float *packed = mcc_net_alloc(net, per_group * v->group * sizeof(float));
+    bool ready;
+    float *packed = mcc_net_pack(net, per_group * v->group * sizeof(float), &ready);
     void *fill = mcc_net_alloc(net, g->k * sizeof(float));
     if (!packed || !fill) return MCC_NO_MEMORY;
+    s->rows.w_group = per_group;
+    s->rows.fill = fill;
+    g->w = packed;
+    node->workspace_each = tables;
+    node->writes_slice = !layer->residual; /* whose rows stand like those of y */
+    node->kernel = g->set.serve[layer->m < g->set.mr ? layer->m : 0]->name;
+    node->macs = (uint64_t)layer->m * v->o * layer->k;
+    if (ready) return MCC_OK;
     mcc_status status;
     const char *w = layer->w->count ? mcc_dense_to_pack(net, layer->w, &status) : NULL, *b = layer->b ? layer->b->data : NULL;
     if (layer->w->count && !w) return status;
@@ -93,13 +104,6 @@ static mcc_status prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer) 
         if (w) mcc_gemm_f32_pack(&g->set, to, g->panel, 0, g->n, 0, layer->k, w + group * g->n * layer->k * w_elem,
                                  layer->w->type, layer->k, 1);
     }
-    s->rows.w_group = per_group;
-    s->rows.fill = fill;
-    g->w = packed;
-    node->workspace_each = tables;
-    node->writes_slice = !layer->residual; /* whose rows stand like those of y */
-    node->kernel = g->set.serve[layer->m < g->set.mr ? layer->m : 0]->name;
-    node->macs = (uint64_t)layer->m * v->o * layer->k;
     return MCC_OK;
 }
 

@@ -100,8 +100,11 @@ static mcc_status pack(mcc_net *net, const deconv *s, mcc_gemm_f32 *g, size_t qy
     g->panel = mcc_gemm_f32_panel(&g->set, depth);
     const size_t per_group = mcc_gemm_f32_packed(&g->set, og, depth);
     if (per_group > SIZE_MAX / 16 / s->group) return MCC_NO_MEMORY;
-    float *packed = mcc_net_alloc(net, per_group * s->group * sizeof(float));
+    bool ready;
+    float *packed = mcc_net_pack(net, per_group * s->group * sizeof(float), &ready);
     if (!packed) return MCC_NO_MEMORY;
+    g->w = packed;
+    if (ready) return MCC_OK;
     for (size_t group = 0; group < s->group; group++) {
         float *to = packed + group * per_group;
         mcc_gemm_f32_pack_bias(&g->set, to, g->panel, og, b ? (const char *)b->data + group * og * mcc_type_bytes(b->type) : NULL,
@@ -113,7 +116,6 @@ static mcc_status pack(mcc_net *net, const deconv *s, mcc_gemm_f32 *g, size_t qy
                                   (const char *)w->data + ((group * og * kh + s->y.list[i].at) * kw + s->x.list[j].at) * cg * mcc_type_bytes(w->type),
                                   w->type, column, 1);
     }
-    g->w = packed;
     return MCC_OK;
 }
 

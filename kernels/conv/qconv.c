@@ -36,7 +36,7 @@ static mcc_status finish(mcc_node *node, state *s, size_t front) {
 }
 
 /* An image of few channels (image.h). The copy, of codes where x is float32, has its planes and pads. */
-static mcc_status pack_few(mcc_net *net, mcc_node *node, state *s, const mcc_gemm_set *set, const int8_t *w, const int32_t *bias,
+static mcc_status pack_few(mcc_net *net, mcc_node *node, state *s, const mcc_gemm_set *set, const int32_t *bias,
                            const float *scale, int32_t x_zero, size_t front) {
     mcc_window v = s->rows.window, planes = v;
     const int shift = mcc_gemm_s8_offset(set) ? -128 : 0;
@@ -51,23 +51,24 @@ static mcc_status pack_few(mcc_net *net, mcc_node *node, state *s, const mcc_gem
     mcc_image_init(&s->window, &v, 1, set, (uint8_t)(x_zero ^ shift));
     const size_t row = s->window.row;
     if (v.o > SIZE_MAX / row) return MCC_NO_MEMORY;
+    mcc_status status;
     int8_t *rows = mcc_net_alloc(net, v.o * row);
-    if (!rows) return MCC_NO_MEMORY;
+    const int8_t *w = rows ? mcc_dense_to_pack(net, node->in[1], &status) : NULL; /* few: not worth being ready */
+    if (!w) return rows ? status : MCC_NO_MEMORY;
     for (size_t o = 0; o < v.o; o++)
         for (size_t d = 0; d < s->window.k; d++) rows[o * row + d] = w[o * s->window.k + mcc_image_weight(&s->window, d)];
-    MCC_TRY(mcc_qgemm_pack(net, &s->gemm, 1, v.o, row, 1, rows, bias, scale, x_zero));
+    MCC_TRY(mcc_qgemm_pack(net, &s->gemm, 1, v.o, row, 1, NULL, rows, bias, scale, x_zero));
     s->few = true, s->tile = s->window.slots;
     return finish(node, s, front);
 }
 
 /* Packs the weight and asks for workspace, `front` bytes of it for the caller. */
-static mcc_status pack(mcc_net *net, mcc_node *node, state *s, const int8_t *w, const int32_t *bias, const float *scale, int32_t x_zero,
-                       size_t front) {
+static mcc_status pack(mcc_net *net, mcc_node *node, state *s, const int32_t *bias, const float *scale, int32_t x_zero, size_t front) {
     mcc_window *v = &s->rows.window;
     const size_t n = v->o / v->group;
     mcc_gemm_set set, last;
     mcc_gemm_s8_pick(n, v->kh * v->kw * (v->c / v->group), &set, &last);
-    if (mcc_image_fits(v)) return pack_few(net, node, s, &set, w, bias, scale, x_zero, front);
+    if (mcc_image_fits(v)) return pack_few(net, node, s, &set, bias, scale, x_zero, front);
     s->rows.elem = 1;
     s->plain = mcc_window_is_plain(v);
     const bool shift = mcc_gemm_s8_offset(&set) != 0;
@@ -82,7 +83,7 @@ static mcc_status pack(mcc_net *net, mcc_node *node, state *s, const int8_t *w, 
     }
     if (!(v->c / v->group)) s->rows.runs.taps = s->rows.runs.k = 0;
     const mcc_runs *runs = &s->rows.runs;
-    MCC_TRY(mcc_qgemm_pack(net, &s->gemm, v->group, n, runs->k, runs->taps, w, bias, scale, x_zero));
+    MCC_TRY(mcc_qgemm_pack(net, &s->gemm, v->group, n, runs->k, runs->taps, node->in[1], NULL, bias, scale, x_zero));
     int8_t *fill = mcc_net_alloc(net, runs->k + 4);
     if (!fill) return MCC_NO_MEMORY;
     memset(fill, (uint8_t)(int8_t)(shift ? x_zero ^ -128 : x_zero), runs->k + 4);
@@ -106,7 +107,7 @@ static void job_of(const mcc_node *node, const state *s, const void *x, int8_t *
                       .space = mcc_workspace_each(node, exec), .space_each = node->workspace_each};
 }
 
-static mcc_status begin(mcc_net *net, mcc_node *node, mcc_type type, state **out, const int8_t **w) {
+static mcc_status begin(mcc_net *net, mcc_node *node, mcc_type type, state **out) {
     mcc_status status;
     state *s = node->state = mcc_net_alloc(net, sizeof *s);
     if (!s) return MCC_NO_MEMORY;
@@ -116,7 +117,6 @@ static mcc_status begin(mcc_net *net, mcc_node *node, mcc_type type, state **out
     MCC_NEED(!s->rows.window.planar || mcc_image_fits(&s->rows.window), "NCHW is for small windows of few channels");
     MCC_NEED(weight->type == MCC_S8 && weight->constant, "the weight is constant int8");
     if (x->constant && x->count && !mcc_dense(net, x, &status)) return status;
-    if (!(*w = mcc_dense_to_pack(net, weight, &status))) return status;
     const size_t count = node->out[0]->count;
     s->m = count ? count / s->rows.window.o : 0;
     s->images = x->dim[0], s->size = s->images ? x->count / s->images : 0;
@@ -158,9 +158,8 @@ size_t mcc_qconv_rows_space(const mcc_node *node) {
 mcc_status mcc_prepare_nhwc_qconv(mcc_net *net, mcc_node *node) {
     MCC_NEED(mcc_arity(node, 2, 6, 1), "takes x, weight, optional bias, scale, optional residual and table, gives one output");
     state *s;
-    const int8_t *w;
     const bool real = node->in[0] && node->in[0]->type == MCC_F32;
-    MCC_TRY(begin(net, node, real ? MCC_F32 : MCC_S8, &s, &w));
+    MCC_TRY(begin(net, node, real ? MCC_F32 : MCC_S8, &s));
     s->head.run = run_static;
     const int64_t x_zero = mcc_int(node, "x_zero", 0);
     MCC_NEED(x_zero >= -128 && x_zero <= 127, "x_zero is not an int8");
@@ -173,8 +172,8 @@ mcc_status mcc_prepare_nhwc_qconv(mcc_net *net, mcc_node *node) {
     MCC_TRY(mcc_qtail_read(net, node, v->o, &s->tail));
     if (!s->m) return MCC_OK;
     if (v->group > 1 && v->group == v->c && v->o == v->c && s->tail.out == MCC_Q_S8)
-        return mcc_dwconv_s8_prepare(net, node, v, &s->tail, w, (int32_t)x_zero);
-    return pack(net, node, s, w, s->tail.bias, s->tail.scale, (int32_t)x_zero, 0);
+        return mcc_dwconv_s8_prepare(net, node, v, &s->tail, (int32_t)x_zero);
+    return pack(net, node, s, s->tail.bias, s->tail.scale, (int32_t)x_zero, 0);
 }
 
 void mcc_run_nhwc_qconv(const mcc_node *node, mcc_exec *exec) {
@@ -190,12 +189,11 @@ static size_t copy_at(const state *s) { return codes_at(s) + (s->images * s->siz
 mcc_status mcc_prepare_nhwc_dqconv(mcc_net *net, mcc_node *node) {
     MCC_NEED(mcc_arity(node, 3, 5, 1), "takes x, weight, scale, optional bias and residual, gives one output");
     state *s;
-    const int8_t *w;
-    MCC_TRY(begin(net, node, MCC_F32, &s, &w));
+    MCC_TRY(begin(net, node, MCC_F32, &s));
     MCC_NEED(node->out[0]->type == MCC_F32, "y is float32");
     MCC_TRY(mcc_dynamic_read(net, node, s->rows.window.o, &s->tail));
     if (!s->m) return MCC_OK;
-    return pack(net, node, s, w, NULL, NULL, 0, copy_at(s));
+    return pack(net, node, s, NULL, NULL, 0, copy_at(s));
 }
 
 typedef struct images { mcc_qdynamic_fn *fn; int32_t offset; const float *x; size_t size; float *scale; int8_t *codes; } images;

@@ -163,16 +163,19 @@ static void transform(const winograd *s, const float *w, float *out) {
 
 static mcc_status pack(mcc_net *net, winograd *s, const mcc_layer *layer) {
     const size_t c = s->window.c, o = s->window.o, nr = s->set.nr;
+    bool ready;
+    float *packed = mcc_net_pack(net, s->points * s->point * sizeof *packed, &ready);
+    float *bias = mcc_net_alloc(net, o * sizeof *bias);
+    float *fill = mcc_net_alloc(net, c * sizeof *fill);
+    if (!packed || !bias || !fill) return MCC_NO_MEMORY;
+    for (size_t j = 0; layer->b && j < o; j++) bias[j] = (float)mcc_load_f64(layer->b->type, layer->b->data, j);
+    s->w = packed, s->bias = bias, s->fill = fill;
+    if (ready) return MCC_OK;
     mcc_status status;
     const void *w = mcc_dense_to_pack(net, layer->w, &status);
     if (!w) return status;
-    float *packed = mcc_net_alloc(net, s->points * s->point * sizeof *packed), *bias = mcc_net_alloc(net, o * sizeof *bias);
-    float *fill = mcc_net_alloc(net, c * sizeof *fill);
     float *lines = malloc((nr * s->points + 9) * c * sizeof *lines), *wide = lines ? lines + nr * s->points * c : NULL;
-    if (!packed || !bias || !fill || !lines) {
-        free(lines);
-        return MCC_NO_MEMORY;
-    }
+    if (!lines) return MCC_NO_MEMORY;
     for (size_t j = 0; j < o; j += nr) {
         const size_t n = o - j < nr ? o - j : nr;
         for (size_t i = 0; i < n; i++) {
@@ -184,8 +187,6 @@ static mcc_status pack(mcc_net *net, winograd *s, const mcc_layer *layer) {
                               s->points * c, 1);
     }
     free(lines);
-    for (size_t j = 0; layer->b && j < o; j++) bias[j] = (float)mcc_load_f64(layer->b->type, layer->b->data, j);
-    s->w = packed, s->bias = bias, s->fill = fill;
     return MCC_OK;
 }
 

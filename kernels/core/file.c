@@ -85,8 +85,8 @@ static uint32_t read_below(cursor *c, uint32_t limit) {
 
 /* --- sections ------------------------------------------------------------------------------------ */
 
-typedef struct section { const uint8_t *bytes; size_t size; bool there; } section;
-enum { HEADER = 24, ENTRY = 24, MAX_SECTIONS = 64, KNOWN = 4 };
+typedef struct section { const uint8_t *bytes; size_t size; bool there; uint32_t crc; } section;
+enum { HEADER = 24, ENTRY = 24, MAX_SECTIONS = 64, KNOWN = 5 };
 
 static bool all_zero(const uint8_t *p, size_t n) {
     for (size_t i = 0; i < n; i++)
@@ -143,7 +143,7 @@ static mcc_status read_sections(const mcc_map *map, section known[KNOWN]) {
             return mcc_fail(MCC_BAD_FILE, "the checksum of section %u is wrong", i);
         if (kind < 1 || kind >= KNOWN) continue;
         if (known[kind].there) return mcc_fail(MCC_BAD_FILE, "section kind %u twice", kind);
-        known[kind] = (section){file + offset, (size_t)bytes, true};
+        known[kind] = (section){file + offset, (size_t)bytes, true, u32(entry + 4)};
     }
     if (!gaps_are_zero(file, size, count)) return mcc_fail(MCC_BAD_FILE, "bytes outside the sections are not zero");
     if (!known[MCC_SECTION_GRAPH].there || !known[MCC_SECTION_DATA].there)
@@ -433,9 +433,12 @@ mcc_status mcc_file_parse(mcc_net *net) {
     MCC_TRY(read_sections(&shared->map, known));
     shared->note = known[MCC_SECTION_NOTE].there ? (const char *)known[MCC_SECTION_NOTE].bytes : "";
     shared->note_bytes = known[MCC_SECTION_NOTE].size;
-    shared->state.expected = shared->map.size;
-    const section graph = known[MCC_SECTION_GRAPH];
-    parser p = {.c = {graph.bytes, graph.bytes + graph.size, false}, .net = net, .shared = shared, .data = known[MCC_SECTION_DATA]};
+    const section graph = known[MCC_SECTION_GRAPH], data = known[MCC_SECTION_DATA], packed = known[MCC_SECTION_PACKED];
+    shared->packing.graph_crc = graph.crc, shared->packing.data_crc = data.crc;
+    if (packed.there) mcc_packing_find(&shared->packing, packed.bytes, packed.size);
+    /* Packed, weights are a little larger; a second block for that little would cost a large page and more. */
+    shared->state.expected = shared->packing.state == MCC_PACKED_USED ? 0 : data.size + data.size / 32;
+    parser p = {.c = {graph.bytes, graph.bytes + graph.size, false}, .net = net, .shared = shared, .data = data};
     p.data_base = (size_t)(p.data.bytes - shared->map.bytes);
     return read_graph(&p);
 }

@@ -306,7 +306,8 @@ size_t mcc_profile(const mcc_net *net, const mcc_node_profile **nodes) {
 
 void mcc_describe(const mcc_net *net, mcc_facts *facts) {
     const mcc_shared *s = net->shared;
-    *facts = (mcc_facts){s->arena_bytes, s->state.bytes + s->decoded_bytes, net->exec.threads, s->isa, s->note, s->note_bytes};
+    *facts = (mcc_facts){s->arena_bytes, s->state.bytes + s->decoded_bytes, net->exec.threads, s->isa, s->note, s->note_bytes,
+                         s->packing.state, s->packing.bytes};
 }
 
 mcc_status mcc_limit_isa(const char *list) {

@@ -72,6 +72,12 @@ struct mcc_op {
 /* Zeroed, 64-byte aligned memory that lives as long as the net; NULL when there is none. */
 void *mcc_net_alloc(mcc_net *net, size_t bytes);
 
+/* The same for packed weights: when the file carries them as this machine packs them, they are there already, `*ready` is
+ * true and the memory is read-only; otherwise the caller fills it. Only for numbers that a kernel may trust whatever they
+ * are, since the file may be hostile: no indices, no sizes, no pointers. How many bytes are asked for, and in which order,
+ * depends on the graph, the engine and the CPU only. */
+void *mcc_net_pack(mcc_net *net, size_t bytes, bool *ready);
+
 /* Refuse: records `text` (static, says what is wrong: "conv: weight has 3 channels per group, input 4")
  * with the node's name, and returns MCC_BAD_GRAPH. */
 mcc_status mcc_refuse(mcc_net *net, const mcc_node *node, const char *text);

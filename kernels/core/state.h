@@ -64,11 +64,31 @@ unsigned mcc_cores(void);
 /* A constant's values that mcc_dense or mcc_dense_to_pack decoded; `kept` when they live as long as the net. */
 typedef struct mcc_decoded { void *values; bool kept; } mcc_decoded;
 
+/* Packed weights (prepack.c): those that the file carries, and what mcc_net_pack has handed out, in order. */
+typedef struct mcc_packed_block { const void *at; size_t bytes; } mcc_packed_block;
+typedef struct mcc_packing {
+    uint32_t graph_crc, data_crc, tuning_crc; /* of the file's sections; 0 where there is none */
+    const uint8_t *section;                   /* of the file, when its key is this machine's */
+    size_t size, bytes;                       /* of it; of the blocks that are used in place */
+    uint32_t count, next;                     /* its blocks; the one that comes next */
+    mcc_packed_state state;
+    mcc_packed_block *block;
+    size_t blocks, room;
+} mcc_packing;
+
+/* Packed weights of another version are not used: to be raised with every change of what a packing function writes that
+ * changes neither a kernel's name nor how many bytes there are. */
+#define MCC_PACKING_VERSION 1
+
+/* Looks into the file's packed section, which may be anybody's. */
+void mcc_packing_find(mcc_packing *packing, const uint8_t *section, size_t size);
+
 /* All that clones share; immutable once mcc_open* has returned. */
 typedef struct mcc_shared {
     _Atomic uint32_t users;
     mcc_map map;
     mcc_pool graph, state; /* the parsed file; what prepare made */
+    mcc_packing packing;
     uint32_t tensors, nodes, inputs, outputs;
     uint32_t *input, *output; /* tensor numbers */
     size_t arena_bytes;

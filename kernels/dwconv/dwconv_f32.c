@@ -96,17 +96,20 @@ mcc_status mcc_dwconv_f32_prepare(mcc_net *net, mcc_node *node, const mcc_layer 
 
     const size_t ct = s->taps->ct, taps_count = layer->k, blocks = (v->o + ct - 1) / ct;
     s->block = ct * (taps_count + 1);
+    bool ready;
+    float *packed = mcc_net_pack(net, blocks * s->block * sizeof(float), &ready);
+    float *fill = mcc_net_alloc(net, v->o * sizeof(float));
+    if (!packed || !fill) return MCC_NO_MEMORY;
+    s->w = packed, s->fill = fill;
+    node->kernel = (s->row ? s->row : s->taps)->name;
+    node->macs = (uint64_t)layer->y->count * taps_count;
+    if (ready) return MCC_OK;
     mcc_status status;
     if (!mcc_dense_to_pack(net, layer->w, &status)) return status;
-    float *packed = mcc_net_alloc(net, blocks * s->block * sizeof(float)), *fill = mcc_net_alloc(net, v->o * sizeof(float));
-    if (!packed || !fill) return MCC_NO_MEMORY;
     for (size_t c = 0; c < v->o; c++) {
         float *to = packed + c / ct * s->block + c % ct;
         to[0] = layer->b ? value(layer->b, c) : 0;
         for (size_t t = 0; t < taps_count; t++) to[(t + 1) * ct] = value(layer->w, c * taps_count + t);
     }
-    s->w = packed, s->fill = fill;
-    node->kernel = (s->row ? s->row : s->taps)->name;
-    node->macs = (uint64_t)layer->y->count * taps_count;
     return MCC_OK;
 }

@@ -228,8 +228,7 @@ static void run(const mcc_node *node, mcc_exec *exec) {
     mcc_parallel(exec, v->n * v->oh * v->ow, 1 + 4096 / (v->c * s->runs.taps + 1), pixels, &j);
 }
 
-mcc_status mcc_dwconv_s8_prepare(mcc_net *net, mcc_node *node, const mcc_window *v, const mcc_qtail *tail, const int8_t *w,
-                                 int32_t x_zero) {
+mcc_status mcc_dwconv_s8_prepare(mcc_net *net, mcc_node *node, const mcc_window *v, const mcc_qtail *tail, int32_t x_zero) {
     state *s = node->state = mcc_net_alloc(net, sizeof *s);
     if (!s) return MCC_NO_MEMORY;
     *s = (state){.head.run = run, .kernel = mcc_dwconv_s8_pick(), .window = *v, .requant = tail->requant};
@@ -239,17 +238,18 @@ mcc_status mcc_dwconv_s8_prepare(mcc_net *net, mcc_node *node, const mcc_window 
     s->row = mcc_dwconv_s8_row_pick(v);
     const size_t bytes = s->row ? mcc_dwconv_s8_row_bytes(s->row, v->c) : mcc_dwconv_s8_bytes(s->kernel, v->c, s->runs.taps);
     if (bytes == SIZE_MAX) return MCC_NO_MEMORY;
-    void *weights = mcc_net_alloc(net, bytes), *fill = mcc_net_alloc(net, v->c + 1);
+    bool ready;
+    void *weights = mcc_net_pack(net, bytes, &ready), *fill = mcc_net_alloc(net, v->c + 1);
     if (!weights || !fill) return MCC_NO_MEMORY;
     memset(fill, (uint8_t)(int8_t)x_zero, v->c);
     s->weights = weights, s->fill = fill;
-    if (s->row) {
-        mcc_dwconv_s8_row_pack(s->row, weights, v->c, w, tail->bias, tail->scale, x_zero);
-        node->kernel = s->row->name;
-        return MCC_OK;
-    }
-    mcc_dwconv_s8_pack(s->kernel, weights, v->c, s->runs.taps, w, tail->bias, tail->scale, x_zero);
-    if (s->runs.taps + 1 > SMALL) node->workspace_each = (s->runs.taps + 1) * sizeof(void *);
-    node->kernel = s->kernel->name;
+    node->kernel = s->row ? s->row->name : s->kernel->name;
+    if (!s->row && s->runs.taps + 1 > SMALL) node->workspace_each = (s->runs.taps + 1) * sizeof(void *);
+    if (ready) return MCC_OK;
+    mcc_status status;
+    const int8_t *w = mcc_dense_to_pack(net, node->in[1], &status);
+    if (!w) return status;
+    if (s->row) mcc_dwconv_s8_row_pack(s->row, weights, v->c, w, tail->bias, tail->scale, x_zero);
+    else mcc_dwconv_s8_pack(s->kernel, weights, v->c, s->runs.taps, w, tail->bias, tail->scale, x_zero);
     return MCC_OK;
 }

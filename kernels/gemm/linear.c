@@ -85,15 +85,17 @@ mcc_status mcc_linear_prepare(mcc_net *net, mcc_node *node, const mcc_layer *lay
         node->workspace = floats * sizeof(float);
         return MCC_OK;
     }
-    float *packed = mcc_net_alloc(net, floats * sizeof(float));
+    bool ready;
+    float *packed = mcc_net_pack(net, floats * sizeof(float), &ready);
     if (!packed) return MCC_NO_MEMORY;
+    g->w = packed;
+    if (ready) return MCC_OK;
     const void *w = layer->w->count ? mcc_dense_to_pack(net, layer->w, &status) : packed;
     if (!w) return status;
     const void *b = layer->b && layer->b->count ? mcc_dense(net, layer->b, &status) : NULL;
     if (layer->b && layer->b->count && !b) return status;
     mcc_gemm_f32_pack_bias(&g->set, packed, g->panel, g->n, b, layer->b ? layer->b->type : MCC_F32);
     if (layer->w->count) mcc_gemm_f32_pack(&g->set, packed, g->panel, 0, g->n, 0, g->k, w, layer->w->type, g->k, 1);
-    g->w = packed;
     return MCC_OK;
 }
 

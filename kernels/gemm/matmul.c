@@ -119,11 +119,13 @@ mcc_status mcc_prepare_matmul(mcc_net *net, mcc_node *node) {
     node->kernel = g->set.serve[s->m < g->set.mr ? s->m : 0]->name;
     node->macs = (uint64_t)s->batch * s->m * g->n * k;
     if (!b->constant) return node->workspace = bytes, MCC_OK;
-    float *packed = mcc_net_alloc(net, bytes);
+    bool ready;
+    float *packed = mcc_net_pack(net, bytes, &ready);
     if (!packed) return MCC_NO_MEMORY;
+    g->w = packed;
+    if (ready) return MCC_OK;
     const void *dense = b->count ? mcc_dense_to_pack(net, b, &status) : packed;
     if (!dense) return status;
     pack(s, dense, b->type, packed, 0, (g->n + g->set.nr - 1) / g->set.nr * s->b_batch);
-    g->w = packed;
     return MCC_OK;
 }

@@ -110,8 +110,8 @@ static double pack_panel(const mcc_qgemm *g, const mcc_gemm_set *set, uint8_t *o
     return top;
 }
 
-mcc_status mcc_qgemm_pack(mcc_net *net, mcc_qgemm *g, size_t groups, size_t n, size_t k, size_t taps, const int8_t *w,
-                          const int32_t *bias, const float *scale, int32_t x_zero) {
+mcc_status mcc_qgemm_pack(mcc_net *net, mcc_qgemm *g, size_t groups, size_t n, size_t k, size_t taps, mcc_tensor *weight,
+                          const int8_t *w, const int32_t *bias, const float *scale, int32_t x_zero) {
     g->n = n, g->k = k, g->taps = taps, g->top = 0;
     mcc_gemm_s8_pick(n, k * taps, &g->set, &g->last);
     const size_t nr = g->set.nr, column = sizeof(int32_t) + sizeof(float);
@@ -120,9 +120,17 @@ mcc_status mcc_qgemm_pack(mcc_net *net, mcc_qgemm *g, size_t groups, size_t n, s
     if (depth_of(g) > SIZE_MAX / 1024 / (g->panels + 1) / (groups + 1)) return MCC_NO_MEMORY;
     g->panel = nr * (depth_of(g) + column);
     g->group_bytes = g->panels ? (g->panels - 1) * g->panel + g->last.nr * (depth_of(g) + column) : 0;
-    uint8_t *out = mcc_net_alloc(net, groups * g->group_bytes);
+    const size_t bytes = groups * g->group_bytes; /* and `top` behind them */
+    bool ready;
+    mcc_status status;
+    uint8_t *out = mcc_net_pack(net, bytes + sizeof g->top, &ready);
     if (!out) return MCC_NO_MEMORY;
     g->w = out;
+    if (ready) {
+        memcpy(&g->top, out + bytes, sizeof g->top);
+        return MCC_OK;
+    }
+    if (!w && !(w = mcc_dense_to_pack(net, weight, &status))) return status;
     for (size_t group = 0; group < groups; group++)
         for (size_t p = 0; p < g->panels; p++) {
             const size_t j = p * nr, at = group * n + j;
@@ -132,6 +140,7 @@ mcc_status mcc_qgemm_pack(mcc_net *net, mcc_qgemm *g, size_t groups, size_t n, s
                                           bias ? bias + at : NULL, scale ? scale + at : NULL, x_zero);
             g->top = fmax(g->top, top);
         }
+    memcpy(out + bytes, &g->top, sizeof g->top);
     return MCC_OK;
 }
 

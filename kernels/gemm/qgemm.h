@@ -25,9 +25,10 @@ typedef struct mcc_qgemm {
 } mcc_qgemm;
 
 /* Packs `groups` weights of n columns each: element (g, j, d), d < taps * k, stands at ((g * n + j) * taps * k + d), int8.
+ * w: NULL for the values of `weight`, which are decoded only when the file has not packed them already.
  * bias and scale: groups * n each; NULL for zeros and ones. x_zero is folded into the bias. */
-mcc_status mcc_qgemm_pack(mcc_net *net, mcc_qgemm *g, size_t groups, size_t n, size_t k, size_t taps, const int8_t *w,
-                          const int32_t *bias, const float *scale, int32_t x_zero);
+mcc_status mcc_qgemm_pack(mcc_net *net, mcc_qgemm *g, size_t groups, size_t n, size_t k, size_t taps, mcc_tensor *weight,
+                          const int8_t *w, const int32_t *bias, const float *scale, int32_t x_zero);
 
 /* How accumulators become the output. */
 typedef enum mcc_qout {

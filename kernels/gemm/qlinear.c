@@ -12,9 +12,8 @@ typedef struct state {
 } state;
 
 /* Packs the weight and asks for what the walk wants for each thread. */
-static mcc_status pack(mcc_net *net, mcc_node *node, state *s, const int8_t *w, const int32_t *bias, const float *scale,
-                       int32_t x_zero) {
-    MCC_TRY(mcc_qgemm_pack(net, &s->gemm, 1, s->gemm.n, s->gemm.k, 1, w, bias, scale, x_zero));
+static mcc_status pack(mcc_net *net, mcc_node *node, state *s, const int32_t *bias, const float *scale, int32_t x_zero) {
+    MCC_TRY(mcc_qgemm_pack(net, &s->gemm, 1, s->gemm.n, s->gemm.k, 1, node->in[1], NULL, bias, scale, x_zero));
     node->workspace_each = mcc_qgemm_space(&s->gemm, s->m, false);
     if (node->workspace_each == SIZE_MAX) return MCC_NO_MEMORY;
     node->kernel = s->gemm.set.serve[s->m < s->gemm.set.mr ? s->m : 0]->name;
@@ -27,7 +26,7 @@ static mcc_qjob job_of(const mcc_node *node, const state *s, const int8_t *x, mc
 }
 
 /* Shapes of x [..., K], w [N, K], y [..., N], and an int8 constant w. */
-static mcc_status shapes(mcc_net *net, mcc_node *node, state *s, const int8_t **w) {
+static mcc_status shapes(mcc_net *net, mcc_node *node, state *s) {
     mcc_tensor *x = node->in[0], *weight = node->in[1], *y = node->out[0];
     mcc_status status;
     MCC_NEED(x->rank >= 1 && weight->rank == 2 && y->rank == x->rank, "x is [..., K], the weight [N, K]");
@@ -37,7 +36,6 @@ static mcc_status shapes(mcc_net *net, mcc_node *node, state *s, const int8_t **
     MCC_NEED(y->dim[y->rank - 1] == n, "y has another number of columns than the weight has rows");
     for (uint32_t i = 0; i + 1 < x->rank; i++) MCC_NEED(x->dim[i] == y->dim[i], "x and y differ in their leading axes");
     if (x->constant && x->count && !mcc_dense(net, x, &status)) return status;
-    if (!(*w = mcc_dense_to_pack(net, weight, &status))) return status;
     s->m = y->count ? y->count / n : 0;
     s->gemm.k = k, s->gemm.n = n, s->gemm.taps = 1;
     node->macs = (uint64_t)y->count * k;
@@ -46,16 +44,15 @@ static mcc_status shapes(mcc_net *net, mcc_node *node, state *s, const int8_t **
 
 mcc_status mcc_prepare_qlinear(mcc_net *net, mcc_node *node) {
     MCC_NEED(mcc_arity(node, 2, 6, 1), "takes x, weight, optional bias, scale, optional residual and table, gives one output");
-    const int8_t *w;
     state *s = node->state = mcc_net_alloc(net, sizeof *s);
     if (!s) return MCC_NO_MEMORY;
-    MCC_TRY(shapes(net, node, s, &w));
+    MCC_TRY(shapes(net, node, s));
     MCC_NEED(node->in[0]->type == MCC_S8, "x is int8");
     const int64_t x_zero = mcc_int(node, "x_zero", 0);
     MCC_NEED(x_zero >= -128 && x_zero <= 127, "x_zero is not an int8");
     MCC_TRY(mcc_qtail_read(net, node, s->gemm.n, &s->tail));
     if (!s->m) return MCC_OK;
-    return pack(net, node, s, w, s->tail.bias, s->tail.scale, (int32_t)x_zero);
+    return pack(net, node, s, s->tail.bias, s->tail.scale, (int32_t)x_zero);
 }
 
 void mcc_run_qlinear(const mcc_node *node, mcc_exec *exec) {
@@ -73,14 +70,13 @@ static size_t codes_at(size_t rows) { return (rows * sizeof(float) + 63) / 64 * 
 
 mcc_status mcc_prepare_dqlinear(mcc_net *net, mcc_node *node) {
     MCC_NEED(mcc_arity(node, 3, 5, 1), "takes x, weight, scale, optional bias and residual, gives one output");
-    const int8_t *w;
     state *s = node->state = mcc_net_alloc(net, sizeof *s);
     if (!s) return MCC_NO_MEMORY;
-    MCC_TRY(shapes(net, node, s, &w));
+    MCC_TRY(shapes(net, node, s));
     MCC_NEED(node->in[0]->type == MCC_F32 && node->out[0]->type == MCC_F32, "x and y are float32");
     MCC_TRY(mcc_dynamic_read(net, node, s->gemm.n, &s->tail));
     if (!s->m) return MCC_OK;
-    MCC_TRY(pack(net, node, s, w, NULL, NULL, 0));
+    MCC_TRY(pack(net, node, s, NULL, NULL, 0));
     MCC_NEED(s->m < SIZE_MAX / 8 && s->m * s->gemm.k < SIZE_MAX / 2, "too large");
     node->workspace = codes_at(s->m) + s->m * s->gemm.k + 64; /* kernels may read a little past a row */
     return MCC_OK;

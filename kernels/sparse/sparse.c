@@ -125,6 +125,10 @@ mcc_status mcc_sparse_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, 
     mcc_status status;
     if (layer->window || !w->constant || w->type != MCC_F32 || !w->count || !layer->m || layer->k > 65536 ||
         w->count > UINT32_MAX || (layer->b && (!layer->b->constant || layer->b->type != MCC_F32))) return MCC_OK;
+    bool ready;
+    uint64_t *verdict = mcc_net_pack(net, sizeof *verdict, &ready); /* not 0: dense wins */
+    if (!verdict) return MCC_NO_MEMORY;
+    if (ready && *verdict) return MCC_OK;
     const float *dense = mcc_dense_to_pack(net, layer->w, &status);
     if (!dense) return status;
     const float *bias = layer->b ? mcc_dense(net, layer->b, &status) : NULL;
@@ -132,7 +136,9 @@ mcc_status mcc_sparse_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, 
     size_t nonzeros = 0;
     for (size_t j = 0; j < layer->n; j++) { /* a dense weight is known by its first rows */
         for (size_t q = 0; q < layer->k; q++) nonzeros += dense[j * layer->k + q] != 0;
-        if (!wins(layer->m, layer->n, layer->k, nonzeros)) return MCC_OK;
+        if (wins(layer->m, layer->n, layer->k, nonzeros)) continue;
+        if (!ready) *verdict = 1;
+        return MCC_OK;
     }
 
     state *s = mcc_net_alloc(net, sizeof *s);

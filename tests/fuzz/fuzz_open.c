@@ -111,7 +111,26 @@ static size_t mutate(uint8_t *b, size_t size, const file *other, bool gentle) {
     return size;
 }
 
-typedef struct tally { size_t opened, ran, status[8]; } tally;
+/* Has the packed section's key fit the other sections again, so that damaged blocks, and blocks of a damaged graph, are used. */
+static void repair_key(uint8_t *b, size_t size) {
+    uint32_t count, kind, graph = 0, data = 0;
+    uint64_t at = 0, bytes = 0;
+    if (size < 24) return;
+    memcpy(&count, b + 16, 4);
+    if (count > (size - 24) / 24) return;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint8_t *entry = b + 24 + 24 * (size_t)i;
+        memcpy(&kind, entry, 4);
+        if (kind == MCC_SECTION_GRAPH) memcpy(&graph, entry + 4, 4);
+        if (kind == MCC_SECTION_DATA) memcpy(&data, entry + 4, 4);
+        if (kind == MCC_SECTION_PACKED) memcpy(&at, entry + 8, 8), memcpy(&bytes, entry + 16, 8);
+    }
+    if (bytes < 24 || at > size || size - at < 24) return;
+    memcpy(b + at + 12, &graph, 4), memcpy(b + at + 16, &data, 4);
+    build_checksums(b, size);
+}
+
+typedef struct tally { size_t opened, ran, packed, status[8]; } tally;
 
 static void try_file(const uint8_t *bytes, size_t size, tally *t) {
     uint8_t *copy = mcc_aligned_alloc(size);
@@ -127,6 +146,7 @@ static void try_file(const uint8_t *bytes, size_t size, tally *t) {
         for (size_t i = mcc_profile(net, &rows); i--;) macs += rows[i].macs;
         mcc_facts facts;
         mcc_describe(net, &facts);
+        t->packed += facts.packed == MCC_PACKED_USED;
         if (macs < 100u * 1000 * 1000 && facts.arena_bytes < 64u << 20) {
             for (size_t i = 0; i < mcc_inputs(net); i++) {
                 uint8_t *data = mcc_input(net, i)->data;
@@ -177,7 +197,7 @@ int main(int argc, char **argv) {
         memcpy(b, from->bytes, from->size);
         const bool repair = n / files & 1;
         const size_t size = mutate(b, from->size, other, repair);
-        if (repair) build_checksums(b, size);
+        if (repair) build_checksums(b, size), repair_key(b, size);
         save(last, b, size);
         try_file(b, size, &t);
         free(b);
@@ -185,7 +205,8 @@ int main(int argc, char **argv) {
     remove(last);
     for (size_t i = 0; i < files; i++) free(seed[i].bytes);
     free(seed);
-    printf("%zu mutations of %zu files: %zu opened, %zu ran; refused:", count, files, t.opened, t.ran);
+    printf("%zu mutations of %zu files: %zu opened, %zu ran, %zu with their packed weights; refused:", count, files, t.opened, t.ran,
+           t.packed);
     for (int s = 1; s < 8; s++) printf("%s %zu %s", s > 1 ? "," : "", t.status[s], mcc_status_text((mcc_status)s));
     printf("\n0 crashes\n");
     return 0;

@@ -1,7 +1,8 @@
 """Tens of thousands of damaged .mcc files, opened and run by an engine built with AddressSanitizer and UBSan.
 
 The seeds are one small file for every op of the engine, its further inputs as constants in several storages, so that
-every op's own checks are reached too. `FUZZ_COUNT` and `FUZZ_SEED` in the environment ask for more or others.
+every op's own checks are reached too; and once more with the packed weights of those that pack some. `FUZZ_COUNT` and
+`FUZZ_SEED` in the environment ask for more or others.
 """
 from __future__ import annotations
 
@@ -60,7 +61,7 @@ def seeds(tmp_path_factory):
         for label, vary, storage in (("all", None, "raw"), ("first", {0}, "raw"),
                                      ("codebook", {0}, "codebook"), ("sparse", {0}, "sparse")):
             data = seed_file(name, vary, storage)
-            if any(data == p.read_bytes() for p in made[-3:]):
+            if any(data == p.read_bytes() for p in made[-6:]):
                 continue
             try:
                 Session(data)
@@ -68,6 +69,10 @@ def seeds(tmp_path_factory):
                 continue
             made.append(folder / f"{name}-{label}.mcc")
             made[-1].write_bytes(data)
+            packed = folder / f"{name}-{label}-packed.mcc"
+            Session(data).prepack(packed)
+            if Session(packed).facts["packed_bytes"]:
+                made.append(packed)
     return made
 
 
@@ -81,6 +86,7 @@ def test_damaged_files(seeds, tmp_path):
                          env=os.environ | {"TMPDIR": str(tmp_path)})
     assert run.returncode == 0, f"{run.stderr}\nreplay: {ROOT}/build/fuzz/fuzz-open --replay {tmp_path}/fuzz-last.mcc"
     print(run.stdout)
+    assert int(re.search(r"(\d+) with their packed", run.stdout)[1]) > COUNT / 400, run.stdout
     ran = int(re.search(r"(\d+) ran", run.stdout)[1])
     assert ran > COUNT / 50, run.stdout  # most damage is refused, but enough gets as far as the ops
     assert run.stdout.endswith("0 crashes\n")
