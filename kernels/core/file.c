@@ -434,7 +434,7 @@ mcc_status mcc_file_parse(mcc_net *net) {
     shared->note = known[MCC_SECTION_NOTE].there ? (const char *)known[MCC_SECTION_NOTE].bytes : "";
     shared->note_bytes = known[MCC_SECTION_NOTE].size;
     const section graph = known[MCC_SECTION_GRAPH], data = known[MCC_SECTION_DATA], packed = known[MCC_SECTION_PACKED];
-    shared->packing.graph_crc = graph.crc, shared->packing.data_crc = data.crc;
+    mcc_packing_start(&shared->packing, graph.crc, data.crc);
     if (packed.there) mcc_packing_find(&shared->packing, packed.bytes, packed.size);
     /* Packed, weights are a little larger; a second block for that little would cost a large page and more. */
     shared->state.expected = shared->packing.state == MCC_PACKED_USED ? 0 : data.size + data.size / 32;

@@ -11,7 +11,7 @@
 #include "registry.h"
 #include "state.h"
 
-enum { HEAD = 32, RECORD = 16, SLACK = 64, FILE_HEAD = 24, FILE_ENTRY = 24 };
+enum { KEY = MCC_PACKING_KEY, HEAD = KEY + 8, RECORD = 16, SLACK = 64, FILE_HEAD = 24, FILE_ENTRY = 24 };
 
 static uint32_t get32(const uint8_t *p) {
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
@@ -40,22 +40,16 @@ static uint32_t choice_crc(void) {
     return ~sum;
 }
 
-static void make_key(const mcc_packing *p, uint8_t key[HEAD]) {
-    memset(key, 0, HEAD);
-    put32(key, MCC_PACKING_VERSION);
-    put32(key + 4, mcc_isa());
-    put32(key + 8, choice_crc());
-    put32(key + 12, p->graph_crc);
-    put32(key + 16, p->data_crc);
-    put32(key + 20, p->tuning_crc);
+/* When the net is opened: limits that hold then decide how its weights are packed, whatever holds later. */
+void mcc_packing_start(mcc_packing *p, uint32_t graph_crc, uint32_t data_crc) {
+    const uint32_t parts[KEY / 4] = {MCC_PACKING_VERSION, mcc_isa(), choice_crc(), graph_crc, data_crc};
+    for (size_t i = 0; i < KEY / 4; i++) put32(p->key + 4 * i, parts[i]);
 }
 
 void mcc_packing_find(mcc_packing *p, const uint8_t *section, size_t size) {
-    uint8_t key[HEAD];
     p->state = MCC_PACKED_UNUSED;
-    make_key(p, key);
-    if (size < HEAD || memcmp(section, key, HEAD - 8) != 0 || get32(section + 28)) return;
-    const uint32_t count = get32(section + 24);
+    if (size < HEAD || memcmp(section, p->key, KEY) != 0 || get32(section + KEY + 4)) return;
+    const uint32_t count = get32(section + KEY);
     if (count > (size - HEAD) / RECORD) return;
     p->section = section, p->size = size, p->count = count;
     p->state = MCC_PACKED_USED;
@@ -121,9 +115,9 @@ static size_t packed_size(const mcc_packing *p) {
 
 static void put_packed(output *o, const mcc_packing *p) {
     const size_t base = o->at;
-    uint8_t head[HEAD];
-    make_key(p, head);
-    put32(head + 24, (uint32_t)p->blocks);
+    uint8_t head[HEAD] = {0};
+    memcpy(head, p->key, KEY);
+    put32(head + KEY, (uint32_t)p->blocks);
     put(o, head, HEAD);
     size_t at = up(HEAD + p->blocks * RECORD);
     for (size_t i = 0; i < p->blocks; i++) {

@@ -66,11 +66,12 @@ typedef struct mcc_decoded { void *values; bool kept; } mcc_decoded;
 
 /* Packed weights (prepack.c): those that the file carries, and what mcc_net_pack has handed out, in order. */
 typedef struct mcc_packed_block { const void *at; size_t bytes; } mcc_packed_block;
+#define MCC_PACKING_KEY 24
 typedef struct mcc_packing {
-    uint32_t graph_crc, data_crc, tuning_crc; /* of the file's sections; 0 where there is none */
-    const uint8_t *section;                   /* of the file, when its key is this machine's */
-    size_t size, bytes;                       /* of it; of the blocks that are used in place */
-    uint32_t count, next;                     /* its blocks; the one that comes next */
+    uint8_t key[MCC_PACKING_KEY]; /* all that packing depends on, as in file.h */
+    const uint8_t *section;       /* of the file, when it has this key */
+    size_t size, bytes;           /* of it; of the blocks that are used in place */
+    uint32_t count, next;         /* its blocks; the one that comes next */
     mcc_packed_state state;
     mcc_packed_block *block;
     size_t blocks, room;
@@ -80,6 +81,8 @@ typedef struct mcc_packing {
  * changes neither a kernel's name nor how many bytes there are. */
 #define MCC_PACKING_VERSION 1
 
+/* Makes the key from the checksums of the file's sections, before anything is packed or found. */
+void mcc_packing_start(mcc_packing *packing, uint32_t graph_crc, uint32_t data_crc);
 /* Looks into the file's packed section, which may be anybody's. */
 void mcc_packing_find(mcc_packing *packing, const uint8_t *section, size_t size);
 

@@ -93,6 +93,22 @@ def test_another_machine_opens_it_as_without(files):
         assert outputs(plain) == outputs(packed)
 
 
+def test_made_under_a_limit_it_is_for_that_limit(files, tmp_path):
+    """The key is that of the ISA the net was opened for, not of the one that the process has when it writes."""
+    want, keys = outputs(Session(files[0])), set()
+    for words in ("c", "avx2", "neon", None):
+        if words and words not in isa().split():
+            continue
+        narrow = Session(files[0], isa=words)
+        narrow.prepack(tmp_path / "narrow.mcc")
+        data = (tmp_path / "narrow.mcc").read_bytes()
+        keys.add(data[sections(data)[PACKED][1]:][4:8])
+        again, other = Session(data, isa=words), Session(data)
+        assert again.facts["packed"] == "used" and outputs(again) == outputs(narrow), words
+        assert other.facts["packed"] == ("unused" if words else "used") and outputs(other) == want, words
+    assert len(keys) > 1  # and not by chance, because sizes differ
+
+
 def test_every_part_of_the_key_counts(files):
     data = files[1].read_bytes()
     want = outputs(Session(files[0]))
