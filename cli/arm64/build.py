@@ -57,7 +57,7 @@ def build(what: str, target: str = "arm64", flags: Sequence[str] = (), families:
     made = folder() / _hash(what, *map(str, objects)) / what
     if not made.exists():
         link = [*cc.archiver, "rcs"] if what.endswith(".a") else [*cc.command, "-static", "-pthread", "-o"]
-        _make(made, lambda part: [*link, part, *map(str, objects), *([] if what.endswith(".a") else ["-lm"])])
+        make(made, lambda part: [*link, part, *map(str, objects), *([] if what.endswith(".a") else ["-lm"])])
     return made
 
 
@@ -110,7 +110,8 @@ def _refuses(command: Sequence[str]) -> str:
     """Why a compiler cannot make a static program, "" when it can."""
     with tempfile.TemporaryDirectory() as place:
         source = Path(place) / "try.c"
-        source.write_text("#include <math.h>\n#include <stdio.h>\nint main(int n, char **v) { return puts(v[0]) < (int)sqrt(n); }\n")
+        source.write_text("#include <math.h>\n#include <stdio.h>\n"
+                          "int main(int n, char **v) { return puts(v[0]) < (int)sqrt(n); }\n")
         done = subprocess.run([*command, str(source), "-static", "-o", f"{place}/try", "-lm"], capture_output=True, text=True,
                               errors="replace", check=False)
         if done.returncode == 0:
@@ -138,12 +139,12 @@ def _hash(*parts: str | bytes) -> str:
 def _object(cc: Compiler, flags: Sequence[str], base: str, source: Path) -> Path:
     made = folder() / "obj" / f"{source.stem}-{_hash(base, source.name, source.read_bytes())}.o"
     if not made.exists():
-        _make(made, lambda part: [*cc.command, *flags, "-c", str(source), "-o", part])
+        make(made, lambda part: [*cc.command, *flags, "-c", str(source), "-o", part])
     return made
 
 
-def _make(made: Path, command) -> None:
-    """Under a name of its own, then renamed: two builds at once do no harm."""
+def make(made: Path, command) -> None:
+    """Runs command(path) to make a file, under a name of its own, then renamed: two builds at once do no harm."""
     from ...passes.errors import TargetError
     made.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=made.parent) as place:
@@ -151,6 +152,7 @@ def _make(made: Path, command) -> None:
         words = command(part)
         done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode:
-            said = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["no reason given"]
+            lines = done.stderr.splitlines() or ["no reason given"]
+            said = [line for line in lines if "error" in line] or lines
             raise TargetError(f"{' '.join(words[:1])} cannot make {made.name}: {said[0]}")
         os.replace(part, made)
