@@ -19,7 +19,8 @@ MULTIPLIES = (
     (0xBF80B400, 0x0F801000, "fmla"),    # by element, single and double
     (0xBFC0B400, 0x0F001000, "fmla"),    # half
     (0xFF000000, 0x1F000000, "fmla"),    # FMADD and its kin, scalar
-    (0xBFA0DC00, 0x0E20CC00, "fmla"),    # FMLAL, FMLSL
+    (0xBF60FC00, 0x0E20EC00, "fmla"),    # FMLAL, FMLSL
+    (0xBF60FC00, 0x2E20CC00, "fmla"),    # FMLAL2, FMLSL2
     (0x9FE0F400, 0x0E809400, "dot"),     # SDOT, UDOT, USDOT
     (0x9FC0F400, 0x0F80E000, "dot"),     # by element
     (0xBF40F400, 0x0F00F000, "dot"),     # USDOT, SUDOT by element
