@@ -1,4 +1,4 @@
-# Targets: setup test demo check check-arm64 check-asan check-ubsan check-tsan check-sanitizers fuzz-open ext lib mcc-run lint
+# Targets: setup test demo check arm64 check-arm64 check-asan check-ubsan check-tsan check-sanitizers fuzz-open ext lib mcc-run lint
 #          bench deps clean
 #
 #   make check                                   the C kernel checker, seed from the clock; make check seed=7 family=gemm
@@ -34,7 +34,7 @@ check_obj = $(check_src:%.c=$(out)/obj/%.o)
 # Every product is made under a name of its own and renamed, so that two makes at once do no harm.
 compile = mkdir -p $(@D) && $(CC) $(FLAGS) $(1) -MMD -MP -MT $@ -MF $@.$$$$.d -c $< -o $@.$$$$ && mv -f $@.$$$$.d $(@:.o=.d) && mv -f $@.$$$$ $@
 
-.PHONY: default setup test demo check check-arm64 check-asan check-ubsan check-tsan check-sanitizers fuzz-open ext lib mcc-run \
+.PHONY: default setup test demo check arm64 check-arm64 check-asan check-ubsan check-tsan check-sanitizers fuzz-open ext lib mcc-run \
         lint bench deps clean FORCE
 default: lib mcc-run
 
@@ -110,6 +110,10 @@ ARM64_CPUS ?= cortex-a53 cortex-a76 max,sve=off,sme=off
 CC_arm64   ?= aarch64-linux-gnu-gcc
 QEMU       ?= qemu-aarch64
 arm64_missing = $(strip $(foreach tool,$(CC_arm64) $(QEMU),$(if $(shell command -v $(tool)),,$(tool))))
+# The engine, its runner and the checker as static programs.
+arm64:
+	$(MAKE) --no-print-directory -j$(jobs) out=build/arm64 CC="$(CC_arm64)" LDFLAGS=-static build/arm64/libmcc.a mcc-run build/arm64/mcc-check
+
 check-arm64:
 ifneq ($(arm64_missing),)
 	@echo "skip check-arm64: $(arm64_missing) not found; see make deps"

@@ -23,6 +23,7 @@ COMMANDS = {
     "show": ("stages", "Print a model's graph, after any stage of lowering."),
     "passes": ("passes", "List the passes, or the options of one."),
     "kernels": ("kernels", "List the engine's kernels and which this CPU runs."),
+    "targets": ("targets", "List the machines that mcc bench can measure or estimate for."),
     "recipes": ("recipes", "List, show and copy the recipes that ship."),
     "schema": ("schema", "Print the JSON Schema of recipes, for editors."),
 }

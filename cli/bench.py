@@ -16,7 +16,8 @@ from .files import bind_option, bound, calibration, known
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path), required=False)
-@click.option("--target", default="host", show_default=True, help="Where to measure: host.")
+@click.option("--target", default="host", show_default=True, help="Where to measure: host; arm64 or arm64-CORE "
+              "(emulated: instructions are counted, times are estimates). `mcc targets` lists them.")
 @click.option("--threads", type=click.IntRange(0, 64), default=1, show_default=True, help="0: as many as pay.")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16", "int8"]), default="fp32", show_default=True,
               help="How an .onnx or .pt2 is lowered.")
@@ -41,10 +42,10 @@ def command(model, target, threads, precision, samples, seconds, ops, kernels, v
     Times are those of the engine's run, inputs written once. Other runtimes are measured in turn, each in a process of its
     own, after a check that they agree; `ratio` is their time through ours. Cold start and peak memory are those of a fresh
     process (Python's own included in the memory)."""
-    from ..passes.errors import TargetError, UserError
+    from ..passes.errors import UserError
     from .timing import baseline, shapes, versus
-    if target not in TARGETS:
-        raise TargetError(f"target {target!r} cannot be measured by this version; there is {', '.join(TARGETS)}")
+    from .arm64 import targets
+    machine = targets.find(target)
     if (model is None) == (kernels is None):
         raise UserError("give a MODEL, or a shape with --kernels")
     if kernels:
@@ -58,17 +59,21 @@ def command(model, target, threads, precision, samples, seconds, ops, kernels, v
         file = model if model.suffix == ".mcc" else _lowered(model, Path(folder) / "model.mcc", precision, samples, bound(binds))
         facts = {"schema": 1, "model": str(model), "target": target,
                  "precision": precision if model.suffix != ".mcc" else "as in the file",
-                 **TARGETS[target](file, threads, seconds, names, onnx, precision, Path(folder))}
+                 **TARGETS[machine.arch](file, threads, seconds, names, onnx, precision, Path(folder), machine)}
     if before is not None:
         facts["baseline"] = baseline.compare(before, facts, share)
     if as_json:
         show.emit(facts)
+    elif facts["estimated"]:
+        from .arm64 import emulated
+        emulated.show(facts, ops)
     else:
         _print(facts, ops)
     return 0 if before is None or facts["baseline"]["ok"] else 1
 
 
-def _host(file: Path, threads: int, seconds: float, names: list[str], onnx: Path | None, precision: str, folder: Path) -> dict:
+def _host(file: Path, threads: int, seconds: float, names: list[str], onnx: Path | None, precision: str, folder: Path,
+          machine) -> dict:
     """Measure on this machine."""
     from ..kernels import isa
     from .engine import filled, quantiles, session
@@ -89,7 +94,31 @@ def _host(file: Path, threads: int, seconds: float, names: list[str], onnx: Path
             "ops_share": covered, "ops": nodes, "vs": rivals}
 
 
-TARGETS = {"host": _host}
+def _arm64(file: Path, threads: int, seconds: float, names: list[str], onnx: Path | None, precision: str, folder: Path,
+           machine) -> dict:
+    """Count and estimate under emulation."""
+    from ..passes.errors import UserError
+    from .arm64 import emulated
+    wrong = [f"--target {machine.asked}: {what}" for what, given in (
+        ("--vs is for the host; others are not run under emulation", names),
+        ("one thread only: times of several cannot be estimated", threads != 1)) if given]
+    if wrong:
+        raise UserError(*wrong)
+    return emulated.measure(file, machine)
+
+
+def _x86(file: Path, threads: int, seconds: float, names: list[str], onnx: Path | None, precision: str, folder: Path,
+         machine) -> dict:
+    """This machine, when it is one."""
+    import platform
+
+    from ..passes.errors import TargetError
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        raise TargetError(f"target {machine.asked}: this machine is {platform.machine()}")
+    return _host(file, threads, seconds, names, onnx, precision, folder, machine)
+
+
+TARGETS = {"host": _host, "x86-64": _x86, "arm64": _arm64}
 
 
 def _cold(file: Path, threads: int) -> dict:

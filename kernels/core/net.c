@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "isa.h"
+#include "mark.h"
 #include "ops.h"
 #include "state.h"
 
@@ -225,7 +226,9 @@ mcc_status mcc_run(mcc_net *net) {
     }
     double before = now_ms();
     for (uint32_t i = 0; i < nodes; i++) {
+        mcc_mark((long)i);
         net->node[i].op->run(&net->node[i], &net->exec);
+        mcc_mark(MCC_MARK_NONE);
         const double after = now_ms();
         net->profile[i].ms = after - before;
         before = after;

@@ -5,7 +5,7 @@ What stands inside of `passes:`, `data:` and `train:` is checked against the pas
 """
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -18,6 +18,9 @@ ARCHS = "host, x86-64, arm64 or arm64-CORE"
 
 class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+P = TypeVar("P", bound=Part)
 
 
 class Tensor(Part):
@@ -88,13 +91,22 @@ _WANT = {"string_type": "text", "int_type": "a whole number", "int_from_float": 
 
 def checked(tree: Item, raw, problems: list[str]) -> Schema | None:
     """The recipe as a Schema; None when something does not fit, which `problems` then say with places."""
+    return validated(tree, raw, problems, Schema, {("model",): Model, ("target",): Target}, Tensor, ("extends",))
+
+
+def validated(tree: Item, raw, problems: list[str], schema: type[P], parts: dict[tuple, type[Part]],
+              other: type[Part] = Part, more: tuple[str, ...] = ()) -> P | None:
+    """The file as `schema`, or None and lines in `problems`. parts: what stands at a path within, `other` where none is named;
+    more: keys of the file that are gone before it comes here."""
     try:
-        return Schema.model_validate(raw)
+        return schema.model_validate(raw)
     except ValidationError as e:
+        def keys(place: tuple) -> list[str]:
+            return [*(more if place == () else ()), *(schema if place == () else parts.get(place, other)).model_fields]
         wants: dict[tuple, list[str]] = {}
         for error in e.errors():
             path = _existing(tree, error["loc"])
-            text = _words(error, path)
+            text = _words(error, path, keys)
             if text.startswith("must be ") and error["type"] in _WANT:
                 wants.setdefault(path, []).append(_WANT[error["type"]])
                 continue
@@ -121,10 +133,10 @@ def _value(tree: Item, path):
     return plain(tree)
 
 
-def _words(error: Any, path: tuple) -> str:
+def _words(error: Any, path: tuple, keys) -> str:
     kind = error["type"]
     if kind == "extra_forbidden":
-        known = _keys(path[:-1])
+        known = keys(path[:-1])
         return f"unknown key {path[-1]!r}{near(path[-1], known) or '; it takes ' + ', '.join(known)}"
     if kind == "missing":
         return f"{error['loc'][-1]!r} is missing"
@@ -138,12 +150,6 @@ def _words(error: Any, path: tuple) -> str:
     if kind in ("greater_than_equal", "less_than_equal"):
         return f"must be {error['msg'].removeprefix('Input should be ')}, not {_show(error['input'])}"
     return f"must be {_WANT.get(kind, error['msg'])}, not {_show(error['input'])}"
-
-
-def _keys(path: tuple) -> list[str]:
-    """The keys a part of the recipe takes."""
-    parts: dict[tuple, type[Part]] = {(): Schema, ("model",): Model, ("target",): Target}
-    return [*(["extends"] if path == () else []), *parts.get(path, Tensor).model_fields]
 
 
 def _line(tree: Item, path: tuple, text: str, error: Any = None) -> str:

@@ -162,3 +162,59 @@ def test_wrong_words(small, mcc, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "ncnn" else find(name, *a))
     code, _, err = mcc("bench", "small.onnx", "--vs", "ncnn")
     assert code == 2 and "--vs ncnn: it is not installed; pip install ncnn pnnx" in err
+
+
+def test_arm64_counts_the_same_twice(small, mcc):
+    """Under emulation: exact counts that add up, times that are labelled as estimates."""
+    from mcc.cli.arm64 import build, count
+    from mcc.passes.errors import TargetError
+    try:
+        build.compiler("arm64")
+        lacking = count.missing()
+    except TargetError as e:
+        lacking = str(e)
+    if lacking:
+        pytest.skip(lacking)
+    found = []
+    for _ in range(2):
+        code, out, err = mcc("bench", "small.onnx", "--target", "arm64-cortex-a55", "--json")
+        assert code == 0, err
+        found.append(json.loads(out))
+    facts = found[0]
+    assert facts["instructions"] == found[1]["instructions"] > 4 * 64 / 4
+    assert facts["estimated"] and facts["latency_ms"]["estimated"] and facts["core"] == "arm64-cortex-a55"
+    assert 0 < facts["latency_ms"]["low"] < facts["latency_ms"]["high"]
+    assert sum(n["instructions"] for n in facts["ops"]) == facts["instructions"] == sum(facts["classes"].values())
+    assert facts["macs"] == 64 * 4 + 64 * 3 and "neondot" in facts["isa"]
+
+
+def test_an_unknown_target_has_a_nearest_name(small, mcc):
+    code, _, err = mcc("bench", "small.mcc", "--target", "arm64-cortex-a75")
+    assert code == 4 and "did you mean 'arm64-cortex-a7" in err
+    code, _, err = mcc("bench", "small.mcc", "--target", "arm64", "--threads", "2")
+    assert code == 2 and "one thread only" in err
+
+
+@pytest.mark.parametrize("lacking, hint, model", [("QEMU", "qemu-user", "half of the peak"), ("llvm", "llvm-22", "units' bound")])
+def test_arm64_without_a_tool_still_estimates(small, mcc, monkeypatch, lacking, hint, model):
+    """And one line says what to install for more."""
+    from mcc.cli.arm64 import build, count, llvm
+    from mcc.passes.errors import TargetError
+    try:
+        build.compiler("arm64")
+    except TargetError as e:
+        pytest.skip(str(e))
+    if lacking == "QEMU":
+        monkeypatch.setattr(count, "QEMU", "no-such-emulator")
+    elif count.missing():
+        pytest.skip(count.missing())
+    else:
+        monkeypatch.setattr(llvm, "tool", lambda name: None)
+    code, out, err = mcc("bench", "small.onnx", "--target", "arm64", "--json")
+    assert code == 0, err
+    facts = json.loads(out)
+    assert [hint in h for h in facts["hints"]] == [True] and facts["cycle_model"] == model
+    assert facts["latency_ms"]["estimated"] and facts["latency_ms"]["median"] > 0
+    assert ("instructions" in facts) == (lacking == "llvm")
+    code, out, err = mcc("bench", "small.onnx", "--target", "arm64", "--ops")
+    assert code == 0 and "estimate" in out and hint in err
