@@ -19,6 +19,7 @@ static const struct { const char *word; uint32_t bit; } words[] = {
     {"avx512vnni", MCC_ISA_avx512vnni},
     {"avx512vbmi", MCC_ISA_avx512vbmi},
     {"avx512bf16", MCC_ISA_avx512bf16},
+    {"avx512amx", MCC_ISA_avx512amx},
     {"neon", MCC_ISA_neon},
     {"neondot", MCC_ISA_neondot},
     {"neonfp16", MCC_ISA_neonfp16},
@@ -31,11 +32,27 @@ enum { WORDS = sizeof words / sizeof *words };
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 static uint64_t xcr0(void) {
     uint32_t lo, hi;
     __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
     return (uint64_t)hi << 32 | lo;
+}
+
+/* The tiles' 8 KB of state are lent to a process that asks for them (Linux, Documentation/arch/x86/xstate.rst); the
+ * threads it starts have them too. Where the answer is no, or another system asks in another way, there are no tiles. */
+static bool tiles_granted(uint64_t os) {
+    enum { ask = 0x1023, tile_data = 18 }; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
+    if ((os >> 17 & 3) != 3) return false;
+#if defined(__linux__)
+    return syscall(SYS_arch_prctl, ask, tile_data) == 0;
+#else
+    return false;
+#endif
 }
 
 static uint32_t detect(void) {
@@ -55,6 +72,9 @@ static uint32_t detect(void) {
     if (c7 >> 11 & 1) have |= MCC_ISA_avx512vnni;
     if (c7 >> 1 & 1) have |= MCC_ISA_avx512vbmi;
     if (a71 >> 5 & 1) have |= MCC_ISA_avx512bf16;
+    const uint32_t both = MCC_ISA_avx512vnni | MCC_ISA_avx512bf16;
+    const bool bf16 = d7 >> 22 & 1, tile = d7 >> 24 & 1, int8 = d7 >> 25 & 1;
+    if ((have & both) == both && bf16 && tile && int8 && tiles_granted(os)) have |= MCC_ISA_avx512amx;
     return have;
 }
 

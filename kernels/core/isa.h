@@ -16,6 +16,7 @@ enum {
     MCC_ISA_avx512vnni = 1u << 2, /* VNNI, and avx512 */
     MCC_ISA_avx512vbmi = 1u << 3, /* VBMI, and avx512 */
     MCC_ISA_avx512bf16 = 1u << 4, /* BF16, and avx512 */
+    MCC_ISA_avx512amx = 1u << 5,  /* AMX tiles of bf16 and int8, and avx512vnni and avx512bf16; the system let us use them */
     /* arm64 */
     MCC_ISA_neon = 1u << 8,       /* ARMv8.0 baseline */
     MCC_ISA_neondot = 1u << 9,    /* SDOT/UDOT, ARMv8.2 */
@@ -31,6 +32,7 @@ enum {
 #define MCC_TARGET_avx512vnni MCC_TARGET_avx512 ",avx512vnni"
 #define MCC_TARGET_avx512vbmi MCC_TARGET_avx512 ",avx512vbmi"
 #define MCC_TARGET_avx512bf16 MCC_TARGET_avx512 ",avx512bf16"
+#define MCC_TARGET_avx512amx MCC_TARGET_avx512 ",avx512vnni,avx512bf16,amx-tile,amx-bf16,amx-int8"
 #define MCC_TARGET_neondot "arch=armv8.2-a+dotprod"
 #define MCC_TARGET_neonfp16 "arch=armv8.2-a+fp16"
 #define MCC_TARGET_neoni8mm "arch=armv8.2-a+dotprod+i8mm"
@@ -45,6 +47,7 @@ enum {
 #define MCC_FN_avx512vnni __attribute__((target(MCC_TARGET_avx512vnni)))
 #define MCC_FN_avx512vbmi __attribute__((target(MCC_TARGET_avx512vbmi)))
 #define MCC_FN_avx512bf16 __attribute__((target(MCC_TARGET_avx512bf16)))
+#define MCC_FN_avx512amx __attribute__((target(MCC_TARGET_avx512amx)))
 #define MCC_FN_neon /* the arm64 baseline needs no attribute */
 #define MCC_FN_neondot __attribute__((target(MCC_TARGET_neondot)))
 #define MCC_FN_neonfp16 __attribute__((target(MCC_TARGET_neonfp16)))

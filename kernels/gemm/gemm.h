@@ -46,8 +46,10 @@ typedef struct mcc_requant {
  * the panel's to be brought near.
  *
  * The VNNI kernels multiply rows of uint8 = int8 + 128 (mcc_gemm_s8_offset) and read ceil(k / KR) * KR bytes of each;
- * what stands past k meets weights of 0. All others read exactly k bytes of int8. Position p of a panel holds column
- * mcc_gemm_s8_column(set, p). */
+ * what stands past k meets weights of 0. The AMX kernels take one tap (what was taps * k is one run, filled up with weights of
+ * 0), k a multiple of 64, and rows[i] = rows[0] + i * (rows[1] - rows[0]) for every i < MR; their thread has called
+ * mcc_amx_open(high) (amx.h) with high >= ceil(m / (MR / 16)), and as many rows more may be read. All others read exactly k
+ * bytes of int8. Position p of a panel holds column mcc_gemm_s8_column(set, p). */
 typedef void mcc_gemm_s8_fn(size_t m, size_t n, size_t k, size_t taps, const int8_t *const *rows, const void *panel,
                             void *c, size_t c_stride, const int8_t *residual, const mcc_requant *q, size_t ahead);
 
@@ -59,7 +61,7 @@ typedef struct mcc_gemm_kernel {
     void (*fn)(void); /* mcc_gemm_<type>_fn */
 } mcc_gemm_kernel;
 
-#define MCC_GEMM_MAX_MR 16
+#define MCC_GEMM_MAX_MR 32
 
 /* All lines of gemm.def, in order. */
 const mcc_gemm_kernel *mcc_gemm_kernels(size_t *count);

@@ -13,8 +13,10 @@ int32_t mcc_gemm_s8_offset(const mcc_gemm_set *set) {
     return set->serve[0]->isa == MCC_ISA_avx512vnni ? 128 : 0;
 }
 
+bool mcc_gemm_s8_lined(const mcc_gemm_set *set) { return set->serve[0]->isa == MCC_ISA_avx512amx; }
+
 size_t mcc_gemm_s8_column(const mcc_gemm_set *set, size_t p) {
-    if (set->serve[0]->isa != MCC_ISA_avx512vnni) return p;
+    if (set->serve[0]->isa != MCC_ISA_avx512vnni && !mcc_gemm_s8_lined(set)) return p;
     const size_t vectors = set->nr / 16, v = p / 16, lane = p / 4 % 4;
     return 4 * (vectors * lane + v) + p % 4;
 }
@@ -40,6 +42,7 @@ static size_t cost(const mcc_gemm_kernel *g) { return (g->nr + 2u) * 64 + 2048 /
 
 /* A panel of more bytes than this, beside the next one that is on its way and the rows, crowds the second-level cache. */
 #define PANEL_BYTES ((size_t)160 << 10)
+#define LINED_BYTES ((size_t)24 << 10) /* the same of tile registers, which read a panel from the first-level cache */
 #define MIN_WIDE 32 /* columns; panels that narrow are taken at any depth */
 
 void mcc_gemm_s8_pick(size_t n, size_t depth, mcc_gemm_set *set, mcc_gemm_set *last) {
@@ -60,7 +63,7 @@ void mcc_gemm_s8_pick(size_t n, size_t depth, mcc_gemm_set *set, mcc_gemm_set *l
         for (const mcc_gemm_kernel *r = first; r < end; r++) {
             if (r->type != MCC_S8 || r->isa != first->isa || r->kr != g->kr) continue;
             if (over ? r->nr < over || r->nr > g->nr : r->nr != g->nr) continue;
-            if (full && g->nr > MIN_WIDE && depth > PANEL_BYTES / g->nr) continue;
+            if (full && g->nr > MIN_WIDE && depth > (g->isa == MCC_ISA_avx512amx ? LINED_BYTES : PANEL_BYTES) / g->nr) continue;
             const size_t total = (full < SIZE_MAX / 65536 ? full : SIZE_MAX / 65536) * cost(g) + (over ? cost(r) : 0);
             if (total < least) least = total, main = full ? g : r, rest = r;
         }
@@ -71,20 +74,23 @@ void mcc_gemm_s8_pick(size_t n, size_t depth, mcc_gemm_set *set, mcc_gemm_set *l
 
 /* --- packing ------------------------------------------------------------------------------------------------------ */
 
-static size_t depth_of(const mcc_qgemm *g) {
-    return g->taps * ((g->k + g->set.kr - 1) / g->set.kr) * g->set.kr;
+static size_t depth_of(const mcc_gemm_set *set, size_t k, size_t taps) {
+    if (mcc_gemm_s8_lined(set)) return (taps * k + 63) / 64 * 64;
+    return taps * ((k + set->kr - 1) / set->kr) * set->kr;
 }
 
 /* One panel: `width` columns of a weight whose columns are taps * k int8. Returns the largest |sum * scale| there can
  * be. */
 static double pack_panel(const mcc_qgemm *g, const mcc_gemm_set *set, uint8_t *out, size_t width, const int8_t *w,
                          const int32_t *bias, const float *scale, int32_t x_zero) {
-    const size_t nr = set->nr, kr = set->kr, depth = g->taps * g->k, tap = (g->k + kr - 1) / kr * kr * nr;
+    const bool lined = mcc_gemm_s8_lined(set);
+    const size_t nr = set->nr, kr = set->kr, depth = g->taps * g->k, taps = lined ? 1 : g->taps, k = lined ? depth : g->k;
+    const size_t tap = (k + kr - 1) / kr * kr * nr;
     const int32_t shift = x_zero + mcc_gemm_s8_offset(set);
     int32_t *b = (int32_t *)(void *)out;
     float *s = (float *)(void *)(b + nr);
     double top = 0;
-    memset(out, 0, nr * (sizeof *b + sizeof *s) + nr * depth_of(g));
+    memset(out, 0, nr * (sizeof *b + sizeof *s) + nr * g->depth);
     for (size_t p = 0; p < nr; p++) {
         const size_t j = mcc_gemm_s8_column(set, p);
         if (j >= width) continue;
@@ -101,10 +107,10 @@ static double pack_panel(const mcc_qgemm *g, const mcc_gemm_set *set, uint8_t *o
         s[p] = scale ? scale[j] : 1.0f;
         top = fmax(top, fabs(s[p]) * ((double)size * 255 + fabs(bias ? (double)bias[j] : 0)));
         int8_t *packed = (int8_t *)(s + nr) + p * kr;
-        for (size_t t = 0; t < g->taps; t++, packed += tap, from += g->k)
-            for (size_t d = 0; d < g->k; d += kr) {
-                if (kr == 4 && g->k - d >= 4) memcpy(packed + d * nr, from + d, 4);
-                else memcpy(packed + d * nr, from + d, g->k - d < kr ? g->k - d : kr);
+        for (size_t t = 0; t < taps; t++, packed += tap, from += k)
+            for (size_t d = 0; d < k; d += kr) {
+                if (kr == 4 && k - d >= 4) memcpy(packed + d * nr, from + d, 4);
+                else memcpy(packed + d * nr, from + d, k - d < kr ? k - d : kr);
             }
     }
     return top;
@@ -116,10 +122,11 @@ mcc_status mcc_qgemm_pack(mcc_net *net, mcc_qgemm *g, size_t groups, size_t n, s
     mcc_gemm_s8_pick(n, k * taps, &g->set, &g->last);
     const size_t nr = g->set.nr, column = sizeof(int32_t) + sizeof(float);
     g->panels = n / nr + (n % nr != 0);
-    if (k > SIZE_MAX / 64 || (taps && depth_of(g) / taps < k)) return MCC_NO_MEMORY;
-    if (depth_of(g) > SIZE_MAX / 1024 / (g->panels + 1) / (groups + 1)) return MCC_NO_MEMORY;
-    g->panel = nr * (depth_of(g) + column);
-    g->group_bytes = g->panels ? (g->panels - 1) * g->panel + g->last.nr * (depth_of(g) + column) : 0;
+    if (k > SIZE_MAX / 64 || (k && taps > SIZE_MAX / 128 / k)) return MCC_NO_MEMORY;
+    g->depth = depth_of(&g->set, k, taps);
+    if (g->depth > SIZE_MAX / 1024 / (g->panels + 1) / (groups + 1)) return MCC_NO_MEMORY;
+    g->panel = nr * (g->depth + column);
+    g->group_bytes = g->panels ? (g->panels - 1) * g->panel + g->last.nr * (g->depth + column) : 0;
     const size_t bytes = groups * g->group_bytes; /* and `top` behind them */
     bool ready;
     mcc_status status;

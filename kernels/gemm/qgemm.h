@@ -6,6 +6,8 @@
 
 /* What the kernels of this set want added to each row element: 0, or 128 (rows are then uint8, copied somewhere). */
 int32_t mcc_gemm_s8_offset(const mcc_gemm_set *set);
+/* Do they want rows at one distance from each other, with k a multiple of 64 and one tap (gemm.h)? */
+bool mcc_gemm_s8_lined(const mcc_gemm_set *set);
 /* The column of a panel at position p < NR. */
 size_t mcc_gemm_s8_column(const mcc_gemm_set *set, size_t p);
 /* The kernels for n columns of `depth` = taps * k: `set` for all panels but the last, `last` for that one; both of one
@@ -19,6 +21,7 @@ void mcc_qgemm_shift(size_t n, const int8_t *x, int8_t *y);
 typedef struct mcc_qgemm {
     mcc_gemm_set set, last;
     size_t n, k, taps, panels, panel; /* panel: bytes from one to the next */
+    size_t depth;                     /* of a packed column: taps * k, filled up to what the kernels want */
     const uint8_t *w;                 /* packed, groups one after another */
     size_t group_bytes;               /* packed bytes of one group */
     double top;                       /* no |float(acc) * scale| is above this */

@@ -9,6 +9,7 @@
 
 #include "../core/element.h"
 #include "../eltwise/qtable.h"
+#include "amx.h"
 #include "qfinish.h"
 #include "qgemm.h"
 
@@ -16,6 +17,8 @@
 #define BLOCK_BYTES ((size_t)24 << 10) /* of rows, but */
 #define BLOCK_ROWS 56                  /* not fewer than this, unless they are more than */
 #define BLOCK_MOST ((size_t)256 << 10)
+#define LINED_BYTES ((size_t)192 << 10) /* of rows for tile registers, which pass through the second-level cache */
+#define LINED_SLACK 16                  /* rows past a block that their tiles may read */
 /* Less work than this, in bytes of weights times rows, is not worth handing to a thread. */
 #define GRAIN_WORK ((size_t)256 << 10)
 /* Below this, few units with more reuse beat many that balance well. */
@@ -29,10 +32,19 @@ typedef struct walk {
 
 static size_t depth_of(const mcc_qgemm *g) { return (g->k + g->set.kr - 1) / g->set.kr * g->set.kr; }
 
+/* From one row to the next where lined rows are copied: an odd number of lines, so that they spread over a cache's sets. */
+static size_t line_of(const mcc_qgemm *g) { return (g->depth / 64 | 1) * 64; }
+
 static size_t most_mr(const mcc_qgemm *g) { return g->set.mr > g->last.mr ? g->set.mr : g->last.mr; }
 
 /* Rows of one block, a multiple of MR. */
 static size_t block_rows(const mcc_qgemm *g, size_t m, bool placed, size_t tile) {
+    if (mcc_gemm_s8_lined(&g->set)) {
+        size_t rows = LINED_BYTES / line_of(g) / 64 * 64;
+        if (rows < 64) rows = 64;
+        if (rows > 512) rows = 512;
+        return rows < m ? rows : m;
+    }
     const size_t mr = g->set.mr, depth = depth_of(g) + 1;
     size_t rows = BLOCK_BYTES / depth < BLOCK_ROWS ? BLOCK_ROWS : BLOCK_BYTES / depth;
     if (rows > BLOCK_MOST / depth) rows = BLOCK_MOST / depth;
@@ -46,7 +58,11 @@ static size_t block_rows(const mcc_qgemm *g, size_t m, bool placed, size_t tile)
     return rows ? rows : mr;
 }
 
+/* The table of pointers for 16 rows of a lined block, behind them. */
+static size_t lined_bytes(const mcc_qgemm *g, size_t m) { return (block_rows(g, m, false, 0) + LINED_SLACK) * line_of(g); }
+
 size_t mcc_qgemm_space(const mcc_qgemm *g, size_t m, bool placed) {
+    if (mcc_gemm_s8_lined(&g->set)) return lined_bytes(g, m) + (placed ? g->taps * 16 * sizeof(void *) : 0);
     if (placed) {
         const size_t rows = 2 * most_mr(g);
         if (g->taps <= MCC_GEMM_TABLE / rows) return 0;
@@ -139,48 +155,97 @@ static size_t ready(const mcc_qjob *job, size_t batch, size_t row, size_t rows, 
     return g->k;
 }
 
+/* The rows of a tile register that a tile of `rows` wants; and all tiles of a block, which differ by one row. */
+static size_t high_for(const mcc_gemm_set *set, size_t rows) {
+    const size_t parts = set->serve[rows]->mr / 16;
+    return (rows + parts - 1) / parts;
+}
+
+static size_t high_of(const mcc_gemm_set *set, size_t rows) {
+    const size_t tiles = tiles_of(set, rows), low = high_for(set, rows / tiles), high = high_for(set, (rows + tiles - 1) / tiles);
+    return low > high ? low : high;
+}
+
+/* Lined rows: where they stand when they stand well, else a copy. Returns the bytes from one to the next. */
+static size_t line_up(const mcc_qjob *job, size_t batch, size_t row, size_t rows, int8_t *space, const int8_t **x) {
+    const mcc_qgemm *g = job->gemm;
+    const size_t step = line_of(g), depth = g->taps * g->k;
+    const int8_t *from = job->place ? NULL : job->x + batch * job->x_part + row * job->x_step;
+    *x = space;
+    if (!job->place) {
+        if (g->k % 64 == 0 && batch + 1 == job->batch && row + rows + LINED_SLACK <= job->m) {
+            *x = from;
+            return job->x_step;
+        }
+        for (size_t i = 0; i < rows; i++, space += step, from += job->x_step) {
+            memcpy(space, from, depth);
+            memset(space + depth, 0, g->depth - depth);
+        }
+        return step;
+    }
+    _Alignas(64) char scratch[MCC_GEMM_SCRATCH + 64];
+    const void **table = (const void **)(void *)(space + lined_bytes(g, job->m));
+    size_t unused_w, unused_c;
+    for (size_t r = 0; r < rows; r += 16) {
+        const size_t some = rows - r < 16 ? rows - r : 16;
+        job->place(job->arg, batch, row + r, some, 16, scratch, table, &unused_w, &unused_c);
+        for (size_t i = 0; i < some; i++, space += step) {
+            for (size_t t = 0; t < g->taps; t++) memcpy(space + t * g->k, table[t * 16 + i], g->k);
+            memset(space + depth, 0, g->depth - depth);
+        }
+    }
+    return step;
+}
+
 static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, size_t first, size_t end, unsigned thread) {
     const mcc_qgemm *g = job->gemm;
     _Alignas(64) char scratch[MCC_GEMM_SCRATCH + 64];
     _Alignas(64) int32_t acc[MCC_GEMM_MAX_MR * 64]; /* NR of the widest kernel */
     const void *small[MCC_GEMM_TABLE];
     void *space = (char *)job->space + thread * job->space_each;
-    const void **table = job->place && job->space_each ? space : small;
+    const bool lined = mcc_gemm_s8_lined(&g->set), place = job->place && !lined;
+    const void **table = place && job->space_each ? space : small;
     const bool wild = is_wild(job);
     mcc_qfinish_fn *finish_fn = mcc_qfinish_pick()->finish;
     const mcc_gemm_set *placed = NULL;
     const int8_t *x = NULL;
-    const size_t step = job->place ? 0 : ready(job, batch, row, rows, space, &x);
+    const size_t step = place ? 0 : lined ? line_up(job, batch, row, rows, space, &x) : ready(job, batch, row, rows, space, &x);
+    const size_t k = lined ? g->depth : g->k, taps = lined ? 1 : g->taps;
+    size_t high = 0;
     const uint8_t *panel = g->w + batch * g->group_bytes + first * g->panel;
     for (size_t p = first; p < end; p++, panel += g->panel) {
         const mcc_gemm_set *set = p + 1 < g->panels ? &g->set : &g->last;
         const size_t j = p * g->set.nr, n = g->n - j < set->nr ? g->n - j : set->nr, tiles = tiles_of(set, rows);
-        if (job->place && set != placed) place_tiles(job, placed = set, batch, row, rows, scratch, table);
+        if (lined && high_of(set, rows) != high) mcc_amx_open(high = high_of(set, rows));
+        if (place && set != placed) place_tiles(job, placed = set, batch, row, rows, scratch, table);
         const void **next = table;
         const size_t least = rows / tiles, over = rows % tiles;
         for (size_t t = 0, r = 0, some; t < tiles; t++, r += some) {
             some = tile_rows(t, least, over);
             const mcc_gemm_kernel *kernel = set->serve[some];
             mcc_gemm_s8_fn *fn = (mcc_gemm_s8_fn *)kernel->fn;
-            if (!job->place)
-                for (size_t i = 0; i < kernel->mr; i++) table[i] = x + (r + (i < some ? i : some - 1)) * step;
-            /* Each of the first tiles asks for a part of the next panel: a line in two steps, of 2 * NR * KR / 64. */
-            const size_t ahead = p + 1 < end && t * 64 < 2 * set->nr * set->kr ? g->panel + t * 64 : 0;
+            if (!place)
+                for (size_t i = 0; i < kernel->mr; i++) table[i] = x + (r + (i < some || lined ? i : some - 1)) * step;
+            /* Each of the first tiles asks for a part of the next panel: a line in two steps, of 2 * NR * KR / 64; lined, NR / 16
+             * lines of a step's NR. */
+            const size_t part = t * (lined ? set->nr * 4 : 64);
+            const size_t ahead = p + 1 < end && part < (lined ? 64 : 2 * set->kr) * set->nr ? g->panel + part : 0;
             const size_t at = (row + r) * job->c_stride + batch * g->n + j;
             const int8_t *const *from = (const int8_t *const *)next;
-            if (job->place) next += g->taps * kernel->mr;
+            if (place) next += g->taps * kernel->mr;
             if (job->out == MCC_Q_S8 && !wild) {
-                fn(some, n, g->k, g->taps, from, panel, (int8_t *)job->c + at, job->c_stride,
+                fn(some, n, k, taps, from, panel, (int8_t *)job->c + at, job->c_stride,
                    job->residual_s8 ? job->residual_s8 + at : NULL, &job->requant, ahead);
             } else if (job->out == MCC_Q_S32) {
-                fn(some, n, g->k, g->taps, from, panel, (int32_t *)job->c + at, job->c_stride, NULL, NULL, ahead);
+                fn(some, n, k, taps, from, panel, (int32_t *)job->c + at, job->c_stride, NULL, NULL, ahead);
             } else {
-                fn(some, n, g->k, g->taps, from, panel, acc, set->nr, NULL, NULL, ahead);
+                fn(some, n, k, taps, from, panel, acc, set->nr, NULL, NULL, ahead);
                 if (wild) requantize(job, acc, set, panel, some, n, at);
                 else finish(job, finish_fn, acc, set->nr, row + r, some, batch * g->n + j, n, at);
             }
         }
     }
+    if (lined) mcc_amx_close();
     const size_t j = first * g->set.nr, n = (end < g->panels ? end * g->set.nr : g->n) - j;
     const size_t at = row * job->c_stride + batch * g->n + j;
     if (job->out == MCC_Q_S8 && job->table) {

@@ -41,7 +41,7 @@ def test_x86(seed, tmp_path):
     # The integers are also what the QDQ graph means, but for rounding at the ties: one step of the output's scale per layer.
     qdq = next(iter(run(graph, {"x": torch.from_numpy(feed)}).values())).numpy()
     assert np.median(np.abs(want - qdq)) <= 0.05 * np.ptp(qdq) + 0.1
-    for isa in (None, "avx512", "avx2", "c"):
+    for isa in (None, "avx512 avx512vnni avx512vbmi", "avx512", "avx2", "c"):
         for threads in (1, 2):
             got = next(iter(Session(str(path), threads=threads, isa=isa).run({"x": feed}).values()))
             assert got.tobytes() == want.tobytes(), f"isa {isa}, {threads} threads"

@@ -6,6 +6,7 @@
 #include "../../kernels/dwconv/dwconv_s8.h"
 #include "../../kernels/eltwise/qrow.h"
 #include "../../kernels/eltwise/qtable.h"
+#include "../../kernels/gemm/amx.h"
 #include "../../kernels/gemm/qfinish.h"
 #include "../../kernels/gemm/qgemm.h"
 #include "check.h"
@@ -57,6 +58,9 @@ static void pack(const mcc_gemm_kernel *g, uint8_t *panel, size_t bytes, size_t 
 
 static void check_s8(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, size_t taps, bool with_residual, bool raw) {
     enum { MARGIN = 5 };
+    const mcc_gemm_set set = {.serve = {g}, .mr = g->mr, .nr = g->nr, .kr = g->kr};
+    const bool lined = mcc_gemm_s8_lined(&set);
+    if (lined) k = (taps * k + 63) / 64 * 64, taps = 1;
     const size_t depth = taps * k, stride = n + MARGIN, count = m * stride - MARGIN;
     int8_t *w = check_alloc(n * depth + 1);
     int32_t *bias = check_alloc(n * sizeof *bias);
@@ -67,11 +71,19 @@ static void check_s8(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, siz
     const size_t bytes = g->nr * (8 + taps * ((k + g->kr - 1) / g->kr) * g->kr);
     uint8_t *panel = check_alloc(bytes);
     pack(g, panel, bytes, n, k, taps, w, bias, scale);
-    const mcc_gemm_set set = {.serve = {g}, .mr = g->mr, .nr = g->nr, .kr = g->kr};
     const int32_t offset = mcc_gemm_s8_offset(&set);
     const size_t read = offset ? (k + g->kr - 1) / g->kr * g->kr : k; /* what is past k is anything */
     const int8_t *rows[64 * MCC_GEMM_MAX_MR], *seen[64 * MCC_GEMM_MAX_MR];
-    for (size_t t = 0; t < taps; t++)
+    const size_t parts = g->mr / 16, high = lined ? (m + parts - 1) / parts + (size_t)check_int(0, m <= parts * 15) : 0, step = k + 64;
+    if (lined) { /* rows of tiles: as many more may be read */
+        const size_t all = (parts - 1) * ((m + parts - 1) / parts) + high;
+        int8_t *x = check_alloc_end((all - 1) * step + k);
+        check_fill_s8(x, (all - 1) * step + k);
+        for (size_t i = 0; i < g->mr; i++) rows[i] = seen[i] = x + i * step;
+        if (check_failed()) return;
+        mcc_amx_open(high);
+    }
+    for (size_t t = 0; t < taps && !lined; t++)
         for (size_t i = 0; i < g->mr; i++) {
             const size_t at = t * g->mr + i;
             if (i >= m) {
@@ -91,6 +103,7 @@ static void check_s8(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, siz
     memset(c8, 85, count);
     memset(c32, 85, count * sizeof *c32);
     ((mcc_gemm_s8_fn *)g->fn)(m, n, k, taps, rows, panel, raw ? (void *)c32 : (void *)c8, stride, residual, raw ? NULL : &q, (size_t)check_int(0, 1) * 64);
+    if (lined) mcc_amx_close();
     for (size_t i = 0; i < m && !check_failed(); i++)
         for (size_t j = 0; j < stride && i * stride + j < count && !check_failed(); j++) {
             int32_t acc = j < n ? bias[j] : 0;
