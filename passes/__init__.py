@@ -6,6 +6,16 @@ from importlib import import_module
 
 PASSES = {
     "structure.low_rank": "structure.low_rank:LowRank",
+    "structure.tucker": "structure.tucker:Tucker",
+    "structure.cp": "structure.cp:CP",
+    "structure.decompose_conv": "structure.decompose_conv:DecomposeConv",
+    "structure.small_kernels": "structure.small_kernels:SmallKernels",
+    "structure.bottleneck": "structure.bottleneck:Bottleneck",
+    "structure.depthwise": "structure.depthwise:Depthwise",
+    "structure.group_conv": "structure.group_conv:GroupConv",
+    "structure.pool_head": "structure.pool_head:PoolHead",
+    "structure.share": "structure.share:Share",
+    "structure.fold": "structure.fold:Fold",
     "prune.weights": "prune.weights:Weights",
     "prune.channels": "prune.channels:Channels",
     "quantize.ptq": "quantize.ptq:PTQ",

@@ -3,10 +3,12 @@
 Truncated SVD (Denton et al., arXiv 1404.0736); `split: spatial` cuts a kernel into a column and a row instead
 (Jaderberg et al., arXiv 1405.3866). With `whiten` the error that is minimised is that of the layer's outputs on
 calibration data, not of its weights (SVD-LLM, Wang et al., arXiv 2403.07378): W S is decomposed, S S^T being the second
-moment of the inputs. A layer whose two products would cost more than the one is left as it is.
+moment of the inputs. A layer whose two products would cost more than the one is left as it is; with `cost: time` the engine
+is asked, too.
 """
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,9 +18,11 @@ from ..base import Context, Pass, layer_name, options_for, select
 from ..cost import guess_bind, node_macs, params, total_macs
 from ..errors import UserError
 from ..graph import Graph, Node, Value, constant
-from ..ops.run import infer
+from ..ops.run import infer, run
+from .replace import alone, retie, slower
 
-HOW = ("rank", "ratio", "energy", "error", "macs")
+HOW = ("rank", "ratio", "energy", "error", "macs", "bytes")
+SHARED = ("macs", "bytes")
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,11 @@ class LowRank(Pass):
     energy         as few as keep this share of the sum of their squares (0..1)
     error          as few as keep the relative error of the weight (whitened: of the outputs) below this (0..1)
     macs           over all layers together: leave this share of their multiply-accumulates, where it costs least (0..1)
+    bytes          the same for the weights' bytes (0..1)
 
+    sensitivity    macs, bytes: what a layer's error costs is measured, at the model's output on calibration data, one layer
+                   at half of its budget at a time; false: all layers' relative errors count the same
+    cost           what must be less than the layer's: macs (with bytes: those), or time (measured on the target)
     split          channel (k x k, then 1 x 1) or spatial (k x 1, then 1 x k) for k x k convolutions
     whiten         minimise the error of the outputs on calibration data
     samples        calibration samples for that
@@ -44,6 +52,9 @@ class LowRank(Pass):
     energy: float | None = None
     error: float | None = None
     macs: float | None = None
+    bytes: float | None = None
+    sensitivity: bool = False
+    cost: Literal["macs", "time"] = "macs"
     split: Literal["channel", "spatial"] = "channel"
     whiten: bool = False
     samples: int = 128
@@ -61,12 +72,14 @@ class LowRank(Pass):
         for key in given:
             _check_how("", key, getattr(self, key))
         for pattern, options in self.overrides.items():
-            if len(options) != 1 or next(iter(options)) not in HOW[:-1]:
-                raise ValueError(f"overrides[{pattern!r}]: takes one of {', '.join(HOW[:-1])}, "
+            if len(options) != 1 or next(iter(options)) not in HOW[:4]:
+                raise ValueError(f"overrides[{pattern!r}]: takes one of {', '.join(HOW[:4])}, "
                                  f"got {', '.join(options) or 'nothing'}")
             _check_how(f"overrides[{pattern!r}]: ", *next(iter(options.items())))
         if self.whiten and self.split == "spatial":
             raise ValueError("whiten works on whole kernels; use it with split: channel")
+        if self.sensitivity and self.macs is None and self.bytes is None:
+            raise ValueError("sensitivity decides how layers share a budget; give macs or bytes")
         for name in ("samples", "round_to"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -92,15 +105,22 @@ class LowRank(Pass):
         for i, node in enumerate(nodes):
             ctx.progress(i, len(nodes), f"SVD {layer_name(node)}")
             plans.append(_Plan(node, shapes, self.split, moments.get(node)))
+        if self.sensitivity:
+            self._weigh(graph, plans, ctx)
         ranks = self._ranks(plans)
-        report, skipped = [], {}
+        report: list[dict] = []
+        skipped: dict[str, str] = {}
+        made: dict[Value, list[Node]] = {}
         for plan, rank in zip(plans, ranks):
             if rank is None:
                 skipped[layer_name(plan.node)] = f"two products of rank {plan.needed} cost more than the layer does"
                 continue
+            if self.cost == "time" and (reason := slower(plan.alone(shapes), plan.alone(shapes, rank), ctx)):
+                skipped[layer_name(plan.node)] = reason
+                continue
             report.append({"layer": layer_name(plan.node), "rank": rank, "full_rank": len(plan.sigma),
                            "error": round(plan.error(rank), 5), "macs_before": plan.full, "macs": plan.cost(rank)})
-            plan.apply(graph, rank)
+            retie(made, plan.node, plan.apply(graph, rank))
         graph.prune()
         if self.epochs and report:
             from ..train import fit_graph
@@ -117,36 +137,61 @@ class LowRank(Pass):
             own = options_for(plan.node, self.overrides)
             given = {k: v for k in HOW if (v := getattr(self, k)) is not None} or {"ratio": 0.5}
             how = next(iter((own or given).items()))
-            if how[0] == "macs":
+            if how[0] in SHARED:
                 shared.append(plan)
             else:
                 chosen[plan] = plan.rank_for(*how)
         if shared:
-            chosen |= self._by_macs(shared)
+            chosen |= self._by_budget(shared)
         ranks: list[int | None] = []
         for plan in plans:
             rank = chosen[plan]
             if rank >= 4 * self.round_to:
                 rank = round(rank / self.round_to) * self.round_to
             plan.needed = rank
-            ranks.append(rank if plan.cost(rank) < plan.full else None)
+            ranks.append(rank if plan.cost(rank) < plan.full and plan.weights(rank) < plan.whole else None)
         return ranks
 
-    def _by_macs(self, plans: list[_Plan]) -> dict[_Plan, int]:
-        """One price for all: a singular value stays when its share of the energy per multiply-accumulate is above it."""
-        goal = self.macs * sum(p.full for p in plans)
+    def _by_budget(self, plans: list[_Plan]) -> dict[_Plan, int]:
+        """One price for all: a singular value stays when its share of the energy, times what that is worth to the model,
+        per multiply-accumulate (or weight) is above it."""
+        by_macs = self.macs is not None
+        price_of = {p: (p.unit, p.full) if by_macs else (p.weights(1), p.whole) for p in plans}
+        goal = (self.macs if by_macs else self.bytes) * sum(full for _, full in price_of.values())
 
         def at(price: float) -> dict:
-            return {p: max(1, int((p.sigma ** 2 / p.total > price * p.unit).sum())) for p in plans}
+            return {p: max(1, int((p.worth * p.sigma ** 2 / p.total > price * unit).sum())) for p, (unit, _) in price_of.items()}
 
         def spent(ranks: dict) -> float:
-            return sum(min(p.full, p.cost(r)) for p, r in ranks.items())
+            return sum(min(price_of[p][1], r * price_of[p][0]) for p, r in ranks.items())
 
-        lo, hi = -45.0, 0.0  # log of the price
-        for _ in range(60):
+        lo, hi = -90.0, 90.0  # log of the price
+        for _ in range(80):
             middle = (lo + hi) / 2
             lo, hi = (middle, hi) if spent(at(np.exp(middle))) > goal else (lo, middle)
         return at(np.exp(hi))
+
+    def _weigh(self, graph: Graph, plans: list[_Plan], ctx: Context) -> None:
+        """Each plan's `worth`: relative squared error of the model's outputs per relative squared error of the layer."""
+        if ctx.data is None:
+            raise UserError("structure.low_rank: sensitivity needs calibration data; add `data:` to the recipe or set "
+                            "sensitivity: false")
+        batches = [inputs for inputs, _ in ctx.data.batches("calibration", 16, None, min(self.samples, 64))]
+
+        def outputs() -> list:
+            return [t for b in batches for t in run(graph, b).values() if t.is_floating_point()]
+        want = outputs()
+        size = sum(float((t.double() ** 2).sum()) for t in want) or 1.0
+        for i, plan in enumerate(plans):
+            ctx.progress(i, len(plans), f"sensitivity of {layer_name(plan.node)}")
+            kept, rank = plan.weight.data, max(1, min(len(plan.sigma) - 1, plan.full // (2 * plan.unit)))
+            lost = plan.error(rank) ** 2
+            if lost < 1e-12:
+                continue
+            plan.weight.data = plan.truncated(rank)
+            change = sum(float(((a.double() - b.double()) ** 2).sum()) for a, b in zip(outputs(), want))
+            plan.weight.data = kept
+            plan.worth = max(change / size / lost, 1e-12)
 
     def _moments(self, graph: Graph, nodes: list[Node], ctx: Context) -> dict[Node, np.ndarray]:
         """Second moment [K, K] of what each layer's rows are multiplied with, over calibration samples."""
@@ -226,9 +271,9 @@ class _Plan:
             matrix = matrix @ self.root
         self.u, self.sigma, self.vt = np.linalg.svd(matrix, full_matrices=False)
         self.total = max(float((self.sigma ** 2).sum()), 1e-300)
-        self.full = node_macs(node, shapes)
+        self.full, self.whole = node_macs(node, shapes), w.size
         self.unit = self._unit(shapes)
-        self.needed = 0
+        self.needed, self.worth = 0, 1.0
 
     def _unit(self, shapes: dict) -> int:
         """Multiply-accumulates that each singular value costs."""
@@ -243,6 +288,11 @@ class _Plan:
 
     def cost(self, rank: int) -> int:
         return rank * self.unit
+
+    def weights(self, rank: int) -> int:
+        o, c, *kernel = *self.weight.shape, 1, 1
+        kh, kw = kernel[0], int(np.prod(kernel[1:]))
+        return rank * (c * kh + kw * o if self.spatial else c * kh * kw + o)
 
     def error(self, rank: int) -> float:
         """Relative error (Frobenius) of the truncated product."""
@@ -259,7 +309,23 @@ class _Plan:
             rank = int(np.searchsorted(-left, -(bound + 1e-12))) + 1
         return min(max(rank, 1), len(self.sigma))
 
-    def apply(self, graph: Graph, rank: int) -> None:
+    def truncated(self, rank: int) -> np.ndarray:
+        """The layer's weight with this many singular values."""
+        right = self.vt[:rank] if self.root is None else np.linalg.solve(self.root.T, self.vt[:rank].T).T
+        matrix = (self.u[:, :rank] * self.sigma[:rank]) @ right
+        if self.spatial:
+            o, c, kh, kw = self.weight.shape
+            matrix = matrix.reshape(c, kh, kw, o).transpose(3, 0, 1, 2)
+        return matrix.reshape(self.weight.shape).astype(self.weight.data.dtype)
+
+    def alone(self, shapes: dict, rank: int | None = None) -> Graph:
+        """The layer, or the two of that rank, as a graph of its own."""
+        own = alone([self.node], shapes)
+        if rank is not None:
+            _at(self, own).apply(own, rank)
+        return own
+
+    def apply(self, graph: Graph, rank: int) -> list[Node]:
         """Put two layers in the place of one; both get the root of the singular values, so that their ranges are alike."""
         node, w, stem = self.node, self.weight, layer_name(self.node)
         half = np.sqrt(self.sigma[:rank])
@@ -289,9 +355,18 @@ class _Plan:
                          for part, m in (("reduce", a), ("expand", b)))
         middle = Value(graph.fresh(y.name + ".reduced"), y.dtype, shape)
         at = graph.nodes.index(node)
-        graph.nodes[at:at + 1] = [
+        new = [
             Node(node.op, [x, first, None], [middle], first_attrs, stem + ".reduce", node.scope),
             Node(node.op, [middle, second, *(node.inputs[2:] or [None])], [y], second_attrs, stem + ".expand", node.scope)]
+        graph.nodes[at:at + 1] = new
+        return new
+
+
+def _at(plan: _Plan, own: Graph) -> _Plan:
+    """The plan for the copy of its node in `own`."""
+    copied = copy(plan)
+    copied.node, copied.weight = own.nodes[0], own.nodes[0].inputs[1]
+    return copied
 
 
 def _spatial_attrs(attrs: dict, axis: int, kernel: tuple[int, int]) -> None:
