@@ -43,6 +43,8 @@ static size_t cost(const mcc_gemm_kernel *g) { return (g->nr + 2u) * 64 + 2048 /
 /* A panel of more bytes than this, beside the next one that is on its way and the rows, crowds the second-level cache. */
 #define PANEL_BYTES ((size_t)160 << 10)
 #define LINED_BYTES ((size_t)24 << 10) /* the same of tile registers, which read a panel from the first-level cache */
+#define LINED_COLUMNS 32 /* smaller products leave tile registers idle for most of what they cost */
+#define LINED_DEPTH 64
 #define MIN_WIDE 32 /* columns; panels that narrow are taken at any depth */
 
 void mcc_gemm_s8_pick(size_t n, size_t depth, mcc_gemm_set *set, mcc_gemm_set *last) {
@@ -51,7 +53,8 @@ void mcc_gemm_s8_pick(size_t n, size_t depth, mcc_gemm_set *set, mcc_gemm_set *l
     const uint32_t have = mcc_isa();
     for (const mcc_gemm_kernel *g = table; g < end; g++) {
         if (g->type != MCC_S8 || (g->isa & have) != g->isa) continue;
-        if (!first) first = g; /* the C line needs nothing, so there is one */
+        const bool small = g->isa == MCC_ISA_avx512amx && (n < LINED_COLUMNS || depth < LINED_DEPTH);
+        if (!first && !small) first = g; /* the C line needs nothing, so there is one */
         if (!mcc_kernel_forced(g->name)) continue;
         set_of(g, g->mr, set);
         set_of(g, g->mr, last);
