@@ -17,8 +17,8 @@ engine = Extension(
 )
 
 setup(
-    packages=["mcc." + p for p in find_packages(include=["cli*", "passes*", "kernels*"])],
-    package_dir={f"mcc.{top}": top for top in ("cli", "passes", "kernels")},
+    packages=[*("mcc." + p for p in find_packages(include=["cli*", "passes*", "kernels*"])), "mcc.configs"],
+    package_dir={f"mcc.{top}": top for top in ("cli", "passes", "kernels", "configs")},
     # `make setup` builds the engine itself: in parallel, and only what changed.
     ext_modules=[] if os.environ.get("MCC_NO_EXTENSION") else [engine],
     options={"bdist_wheel": {"py_limited_api": "cp310"}},
