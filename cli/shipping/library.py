@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..arm64 import build
-from .subset import BASELINE, Tree, _closed
+from .subset import BASELINE, Tree, closed
 
-# Kernels are worth their size; the rest is called a few times per layer. Unwind tables are a tenth of such a library, and C has
-# no use for them.
+# Unwind tables are a tenth of such a library, and C has no use for them.
 COMMON = ("-std=c11", "-fPIC", "-ffp-contract=off", "-fvisibility=hidden", "-pthread", "-ffunction-sections", "-fdata-sections",
           "-fno-asynchronous-unwind-tables", "-fno-unwind-tables")
-KERNEL, REST = "-O3", "-O2"
+# Kernels are worth their size, and the walks around them; what else there is, is called a few times per layer.
+LEVELS = ((re.compile(r"_(neon|avx|amx)\w*\.c$"), "-O3"), (re.compile(r"^(attention|block|conv|dwconv|gemm)/"), "-O2"), (re.compile(""), "-Os"))
 PAGES = "-Wl,-z,max-page-size=4096"  # of the measured library, so that its size is not that of its padding
-IS_KERNEL = re.compile(r"_(neon|avx|amx)\w*\.c$")
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,8 @@ class Builder:
             write(tree, Path(place))
 
             def one(path: str) -> Path:
-                flags = [*self.flags(), KERNEL if IS_KERNEL.search(path) else REST]
-                parts = [f"{k}\n{v}" for k, v in _closed(tree, [path]).items()]
+                flags = [*self.flags(), level(path)]
+                parts = [f"{k}\n{v}" for k, v in closed(tree, [path]).items()]
                 name = f"{Path(path).stem}-{build._hash(*self.compiler.command, self.compiler.version, *flags, path, *parts)}.o"
                 made = build.folder() / "obj" / name
                 if not made.exists():
@@ -87,6 +86,11 @@ def builder(arch: str) -> Builder:
     if platform.machine() not in ("x86_64", "AMD64"):
         raise TargetError(f"no compiler makes programs for x86-64 on this machine ({platform.machine()})")
     return Builder(arch, build.compiler("host"))
+
+
+def level(path: str) -> str:
+    """How a source file is optimised."""
+    return next(flag for pattern, flag in LEVELS if pattern.search(path))
 
 
 def write(tree: Tree, folder: Path) -> None:

@@ -31,7 +31,7 @@ def sources() -> Tree:
 def everything(arch: str, live: Live) -> Tree:
     """An engine for any model."""
     tree = _lines(sources(), arch)
-    return _closed(tree, live(tree))
+    return closed(tree, live(tree))
 
 
 def needed(graph, arch: str, live: Live) -> Tree:
@@ -48,7 +48,7 @@ def needed(graph, arch: str, live: Live) -> Tree:
     tree["gemm/gemm.def"] = _kept(tree["gemm/gemm.def"], lambda macro, a: a[0] in types)
     if "eltwise/cast.c" not in linked:  # it can ask for any conversion
         tree["eltwise/eltwise.def"] = _kept(tree["eltwise/eltwise.def"], lambda macro, a: f'"{a[0]}_{a[1]}"' in code or a[1] in ops)
-    return _closed(tree, live(tree))
+    return closed(tree, live(tree))
 
 
 def _types(code: str) -> set[str]:
@@ -109,7 +109,7 @@ def _kept(text: str, wanted: Callable[[str, list[str]], bool]) -> str:
     return text[:comment] + "\n" + re.sub(r"\n\s*\n+", "\n", body).lstrip("\n")
 
 
-def _closed(tree: Tree, files: Iterable[str]) -> Tree:
+def closed(tree: Tree, files: Iterable[str]) -> Tree:
     """These .c files, the faces, and everything that they include."""
     made, todo = {}, [*files, "mcc.h"]
     while todo:
