@@ -7,6 +7,16 @@ from pathlib import Path
 from .base import Device, _last, program
 
 
+# Words of adb's complaints, and the way out.
+MEANINGS = {
+    "unauthorized": "the device does not know this machine; say yes to the question on its screen",
+    "more than one device": "there are several devices; name one as adb:SERIAL, `adb devices` lists them",
+    "no devices": "there is no device; plug it in and allow USB debugging in its developer options",
+    "offline": "the device is offline; plug it in again",
+    "not found": "there is no such device; `adb devices` lists them ({last})",
+}
+
+
 class Adb(Device):
     FOLDER = "/data/local/tmp"
 
@@ -34,13 +44,9 @@ class Adb(Device):
     def why(self, code: int, err: str) -> str:
         if not code:
             return ""
-        for words, meaning in (("unauthorized", "the device does not know this machine; say yes to the question on its screen"),
-                               ("more than one device", "there are several devices; name one as adb:SERIAL, `adb devices` lists them"),
-                               ("no devices", "there is no device; plug it in and allow USB debugging in its developer options"),
-                               ("offline", "the device is offline; plug it in again"),
-                               ("not found", f"there is no such device; `adb devices` lists them ({_last(err)})")):
+        for words, meaning in MEANINGS.items():
             if words in err and ("error:" in err or "adb:" in err):
-                return meaning
+                return meaning.format(last=_last(err))
         if "adb:" in err or err.startswith("error:"):
             return f"the connection dropped ({_last(err)})"
         return ""

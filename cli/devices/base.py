@@ -50,14 +50,16 @@ class Device:
             code = self._guard.wait()
             said.seek(0)
             err = said.read()
-        raise self.error(self.why(code, err) or f"cannot make a folder in {base} ({_last(err) or f'exit code {code}'}); "
-                         "name another with --device-folder")
+        raise self.error(self.why(code, err) or f"cannot make a folder in {base} ({_last(err) or code}); name another with "
+                         "--device-folder")
 
     def run(self, script: str) -> Done:
         """Runs a shell script in the folder. Raises TargetError when the line fails, not when the script does."""
         done = self._call(self.shell(RUN.format(folder=shlex.quote(self.folder), script=script)))
-        if self._guard.poll() is not None or (why := self.why(done.code, done.err)):
-            raise self.error(why if self._guard.poll() is None else f"the connection dropped ({_last(done.err) or 'no reason given'})")
+        if self._guard.poll() is not None:
+            raise self.error(f"the connection dropped ({_last(done.err) or 'no reason given'})")
+        if why := self.why(done.code, done.err):
+            raise self.error(why)
         return done
 
     def push(self, file: Path, name: str) -> None:
@@ -115,7 +117,8 @@ class Device:
 
 def _start(command: list[str], said) -> subprocess.Popen:
     # A session of its own: Ctrl-C is for us, who then remove the folder.
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True, start_new_session=True)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True,
+                            start_new_session=True)
 
 
 def program(words: str, install: str) -> list[str]:

@@ -82,7 +82,8 @@ def _about(device: Device) -> dict:
     machine = said.get("arch", "")
     if machine not in ARCHES:
         raise device.error(f"the device is {machine or 'of an unknown kind'}; mcc runs on arm64 and x86-64")
-    clocks = {int(r[1]): int(r[2]) if len(r) > 2 and r[2].isdigit() else 0 for r in rows if len(r) > 1 and r[0] == "core" and r[1].isdigit()}
+    clocks = {int(r[1]): int(r[2]) if r[2:] and r[2].isdigit() else 0
+              for r in rows if r[:1] == ["core"] and r[1:] and r[1].isdigit()}
     allowed = set(cores(said["allowed"]) or []) if said.get("allowed") else set(clocks)
     return {"arch": ARCHES[machine], "name": said.get("name", ""), "taskset": "taskset" in said,
             "clocks": {core: clock for core, clock in clocks.items() if core in allowed}}
@@ -142,7 +143,8 @@ def _mhz(rows: list[list[str]], when: str) -> float | None:
 def _celsius(rows: list[list[str]], when: str) -> float | None:
     zones = [(int(r[2]) / 1000, r[3] if len(r) > 3 else "") for r in rows
              if r[:2] == [when, "zone"] and len(r) > 2 and re.fullmatch(r"-?\d+", r[2]) and 0 < int(r[2]) < 150_000]
-    return max((t for t, kind in zones if re.search("cpu|soc|x86_pkg|apss", kind, re.I)), default=max((t for t, _ in zones), default=None))
+    own = [t for t, kind in zones if re.search("cpu|soc|x86_pkg|apss", kind, re.I)]
+    return max(own or (t for t, _ in zones), default=None)
 
 
 def _push_inputs(device: Device, file: Path, place: Path) -> list[str]:
@@ -188,12 +190,13 @@ def _error(device: Device, file: Path, words: list[str], place: Path) -> float |
 
 def lines(device: dict) -> list[str]:
     """What people read."""
-    use = "not pinned" if device["cores"] is None else f"core{'s' * (len(device['cores']) != 1)} " + ",".join(map(str, device["cores"]))
+    use = "cores " + ",".join(map(str, device["cores"])) if device["cores"] else "not pinned"
 
     def change(what: str, unit: str) -> str:
         a, b = device[f"{what}_before"], device[f"{what}_after"]
         return "" if a is None else f", {a:.0f} {unit} before, {b:.0f} {unit} after" if b is not None else f", {a:.0f} {unit}"
-    agrees = {True: "", False: f"; OUTPUTS DIFFER from this machine's by {device['max_error']:.2g} of their range", None: "; outputs not compared"}
+    agrees = "; outputs not compared" if device["agrees"] is None else "" if device["agrees"] else \
+        f"; OUTPUTS DIFFER from this machine's by {device['max_error']:.2g} of their range"
     prefix = f" through `{device['prefix']}`" if device["prefix"] else ""
     return [f"device     {device['name']} ({device['arch']}){prefix}, {use}, governor {device['governor'] or 'not readable'}"
-            f"{change('mhz', 'MHz')}{change('celsius', 'C')}{agrees[device['agrees']]}"]
+            f"{change('mhz', 'MHz')}{change('celsius', 'C')}{agrees}"]

@@ -12,6 +12,17 @@ OPTIONS = ("-T", "-oBatchMode=yes", "-oConnectTimeout=10", "-oServerAliveInterva
 LINE_FAILED = 255  # ssh's own exit code; every other one is the script's
 
 
+# Words of ssh's complaints, and the way out.
+MEANINGS = {
+    "Permission denied": "the host refuses the login; add a key there: ssh-copy-id {place} ({last})",
+    "Could not resolve hostname": "there is no host of that name",
+    "Host key verification failed": "the host's key is unknown or has changed; look at it once by hand: ssh {place}",
+    "Connection refused": "nothing listens there; is sshd running, and is this its port?",
+    "timed out": "the host does not answer",
+    "No route to host": "the host cannot be reached",
+}
+
+
 class Ssh(Device):
     def __init__(self, address: str):
         from ...passes.errors import UserError
@@ -22,19 +33,16 @@ class Ssh(Device):
         self.ssh = program(os.environ.get("MCC_SSH") or "ssh", "apt-get install openssh-client")
 
     def shell(self, script: str) -> list[str]:
-        return [*self.ssh, *OPTIONS, *(["-p", self.port] if self.port else []), "--", self.host, f"exec sh -c {shlex.quote(script)}"]
+        port = ["-p", self.port] if self.port else []
+        return [*self.ssh, *OPTIONS, *port, "--", self.host, f"exec sh -c {shlex.quote(script)}"]
 
     def why(self, code: int, err: str) -> str:
         if code != LINE_FAILED:
             return ""
-        by_hand = " ".join(["ssh", *(["-p", self.port] if self.port else []), self.host])
-        for words, meaning in (("Permission denied", f"the host refuses the login; add a key there: {by_hand.replace('ssh', 'ssh-copy-id', 1)}"),
-                               ("Could not resolve hostname", "there is no host of that name"),
-                               ("Host key verification failed", f"the host's key is unknown or has changed; look at it once by hand: {by_hand}"),
-                               ("Connection refused", "nothing listens there; is sshd running, and is this its port?"),
-                               ("timed out", "the host does not answer"), ("No route to host", "the host cannot be reached")):
+        place = " ".join([*(["-p", self.port] if self.port else []), self.host])
+        for words, meaning in MEANINGS.items():
             if words in err:
-                return f"{meaning} ({_last(err)})" if words == "Permission denied" else meaning
+                return meaning.format(place=place, last=_last(err))
         return f"the connection dropped ({_last(err) or 'no reason given'})"
 
 

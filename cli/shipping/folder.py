@@ -87,26 +87,31 @@ target_link_libraries(example mcc)
 """
 
 
-def _readme(facts: dict, model: str, builder: library.Builder) -> str:
-    what = "any model" if facts["ops"] == "all" else f"`{model}` (ops: {', '.join(facts['ops'])})"
-    triple = {"arm64": "aarch64-linux-gnu-gcc", "x86-64": "cc"}[builder.arch]
-    prebuilt = f"""`lib/libmcc.a` was built with {facts['compiler']}:
+PREBUILT = """`lib/libmcc.a` was built with {compiler}:
 
-    {triple} -Iinclude example.c lib/libmcc.a -Wl,--gc-sections -lm -pthread -o example
+    {cc} -Iinclude example.c lib/libmcc.a -Wl,--gc-sections -lm -pthread -o example
     ./example {model} INPUT OUTPUT
-""" if facts["prebuilt"] else """There is no library in it: it has to be made with Android's own compiler, which CMake and the NDK do from `src/`:
+"""
+SOURCES = """There is no library in it: it has to be made with Android's own compiler, which CMake and the NDK do:
 
     cmake -B build -DCMAKE_TOOLCHAIN_FILE=$NDK/build/cmake/android.toolchain.cmake -DANDROID_ABI=arm64-v8a \\
           -DANDROID_PLATFORM=android-24
     cmake --build build
 """
-    return f"""# {model} for {facts['target']}
+README = """# {model} for {target}
 
-The mcc engine for {what}, {facts['library_bytes']:,} bytes as a stripped shared library, and the model, {facts['model_bytes']:,} bytes.
-C11, libc and threads; nothing else is needed.
+The mcc engine for {what}, {library_bytes:,} bytes as a stripped shared library (with {compiler}),
+and the model, {model_bytes:,} bytes. It needs libc and threads, nothing else.
 
-{prebuilt}
+{how}
 In an app: `add_subdirectory` this folder and link the target `mcc` (`CMakeLists.txt` builds it from `src/`). The API is
 `include/mcc.h`; `example.c` is all that it takes. Link with `-Wl,--gc-sections`, so that what nobody calls is left out.
 A model with other ops is refused with MCC_NO_OP: make a package for it, or one with `--all-models`.
 """
+
+
+def _readme(facts: dict, model: str, builder: library.Builder) -> str:
+    what = "any model" if facts["ops"] == "all" else f"`{model}` (ops: {', '.join(facts['ops'])})"
+    cc = {"arm64": "aarch64-linux-gnu-gcc", "x86-64": "cc"}[builder.arch]
+    words = facts | {"model": model, "what": what, "cc": cc}
+    return README.format(**words, how=(PREBUILT if facts["prebuilt"] else SOURCES).format(**words))

@@ -16,7 +16,9 @@ from .subset import BASELINE, Tree, closed
 COMMON = ("-std=c11", "-fPIC", "-ffp-contract=off", "-fvisibility=hidden", "-pthread", "-ffunction-sections", "-fdata-sections",
           "-fno-asynchronous-unwind-tables", "-fno-unwind-tables")
 # Kernels are worth their size, and the walks around them; what else there is, is called a few times per layer.
-LEVELS = ((re.compile(r"_(neon|avx|amx)\w*\.c$"), "-O3"), (re.compile(r"^(attention|block|conv|dwconv|gemm)/"), "-O2"), (re.compile(""), "-Os"))
+LEVELS = ((re.compile(r"_(neon|avx|amx)\w*\.c$"), "-O3"),
+          (re.compile(r"^(attention|block|conv|dwconv|gemm)/"), "-O2"),
+          (re.compile(""), "-Os"))
 PAGES = "-Wl,-z,max-page-size=4096"  # of the measured library, so that its size is not that of its padding
 
 
@@ -70,11 +72,6 @@ class Builder:
         with tempfile.TemporaryDirectory() as place:
             self.link(objects, Path(place) / "libmcc.so", "-s", PAGES, "-Wl,-z,noseparate-code")
             return (Path(place) / "libmcc.so").stat().st_size
-
-    def program(self, source: Path, library: Path, made: Path) -> None:
-        """A static program of one file and the library beside its header."""
-        build._make(made, lambda part: [*self.compiler.command, "-std=c11", "-O2", "-static", "-I", str(library.parent.parent / "include"),
-                                        str(source), str(library), "-Wl,--gc-sections", "-lm", "-pthread", "-o", part])
 
 
 def builder(arch: str) -> Builder:

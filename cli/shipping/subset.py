@@ -47,7 +47,8 @@ def needed(graph, arch: str, live: Live) -> Tree:
     types = _types(code)
     tree["gemm/gemm.def"] = _kept(tree["gemm/gemm.def"], lambda macro, a: a[0] in types)
     if "eltwise/cast.c" not in linked:  # it can ask for any conversion
-        tree["eltwise/eltwise.def"] = _kept(tree["eltwise/eltwise.def"], lambda macro, a: f'"{a[0]}_{a[1]}"' in code or a[1] in ops)
+        tree["eltwise/eltwise.def"] = _kept(tree["eltwise/eltwise.def"],
+                                            lambda macro, a: f'"{a[0]}_{a[1]}"' in code or a[1] in ops)
     return closed(tree, live(tree))
 
 
@@ -70,10 +71,15 @@ def _lines(tree: Tree, arch: str) -> Tree:
     for path, text in tree.items():
         if not path.endswith(".def"):
             continue
-        text = _of(text, DEFINED[arch])
-        has = {_key(m) for m in LINE.finditer(text) if _words(m)[-1] == BASELINE[arch]} if BASELINE[arch] != "c" else set()
-        made[path] = _kept(text, lambda macro, a, has=has: a[-1] != "c" or (macro, *_names(a)) not in has)
+        made[path] = _without_c(_of(text, DEFINED[arch]), BASELINE[arch])
     return made
+
+
+def _without_c(text: str, baseline: str) -> str:
+    if baseline == "c":
+        return text
+    has = {(m[1], *_names(_words(m))) for m in LINE.finditer(text) if _words(m)[-1] == baseline}
+    return _kept(text, lambda macro, a: a[-1] != "c" or (macro, *_names(a)) not in has)
 
 
 def _of(text: str, defined: str) -> str:
@@ -96,10 +102,6 @@ def _words(match: re.Match) -> list[str]:
 def _names(words: list[str]) -> tuple[str, ...]:
     """What a line is for: its words without the ISA and without sizes."""
     return tuple(w for w in words[:-1] if not w.isdigit())
-
-
-def _key(match: re.Match) -> tuple[str, ...]:
-    return (match[1], *_names(_words(match)))
 
 
 def _kept(text: str, wanted: Callable[[str, list[str]], bool]) -> str:

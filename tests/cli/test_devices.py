@@ -257,11 +257,12 @@ def when_it_runs(folder: Path, then) -> threading.Thread:
 
 def test_a_dropped_line(clean, phone, model, mcc, monkeypatch):
     thread = when_it_runs(clean.tmp, lambda: [os.kill(p, signal.SIGKILL) for p in clean.sessions()])
-    said(mcc("bench", model, "--target", clean.target, "--seconds", "30"), 4, "the connection dropped", "nothing was left on the device")
+    bench = ("bench", model, "--seconds", "30", "--target")
+    said(mcc(*bench, clean.target), 4, "the connection dropped", "nothing was left on the device")
     thread.join()
     monkeypatch.setenv("MCC_DEVICE_FOLDER", "/data/local/tmp")
     monkeypatch.setenv("FAKE_ADB", "drop")
-    said(mcc("bench", model, "--target", "adb", "--seconds", "30"), 4, "the connection dropped", "goes when the device sees that we are gone")
+    said(mcc(*bench, "adb"), 4, "the connection dropped", "goes when the device sees that we are gone")
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
