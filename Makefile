@@ -170,7 +170,7 @@ lint: setup
 	@if command -v $(CC_arm64) >/dev/null; then $(call strict,lint-arm64,$(CC_arm64)); else echo "skip $(CC_arm64): not found"; fi
 strict = $(MAKE) --no-print-directory -j$(jobs) out=build/$(1) CC=$(2) WERROR=-Werror lib mcc-run build/$(1)/mcc-check
 
-DEPS = gcc libc6-dev make python3-dev python3-venv gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+DEPS = gcc g++ libc6-dev make cmake openssh-client openssh-server python3-dev python3-venv gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 deps:
 	@if ! command -v apt-get >/dev/null; then \
 	   for tool in cc make $(PYTHON) $(CC_arm64) $(QEMU); do command -v $$tool >/dev/null || echo "missing: $$tool"; done; \

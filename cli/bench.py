@@ -11,13 +11,14 @@ from pathlib import Path
 import click
 
 from . import show
+from .devices import is_device
 from .files import bind_option, bound, calibration, known
 
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path), required=False)
-@click.option("--target", default="host", show_default=True, help="Where to measure: host; arm64 or arm64-CORE "
-              "(emulated: instructions are counted, times are estimates). `mcc targets` lists them.")
+@click.option("--target", default="host", show_default=True, help="Where to measure: host; arm64 or arm64-CORE (emulated: "
+              "instructions are counted, times are estimates; `mcc targets` lists them); ssh:USER@HOST[:PORT]; adb[:SERIAL].")
 @click.option("--threads", type=click.IntRange(0, 64), default=1, show_default=True, help="0: as many as pay.")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16", "int8"]), default="fp32", show_default=True,
               help="How an .onnx or .pt2 is lowered.")
@@ -34,20 +35,28 @@ from .files import bind_option, bound, calibration, known
 @click.option("--baseline", "base", type=click.Path(path_type=Path), metavar="FILE",
               help="An earlier --json: exit 1 when this is slower, and say which nodes are.")
 @click.option("--tolerance", default="5%", show_default=True, help="How much slower than the baseline is still well.")
+@click.option("--cores", default="", metavar="N,N-N", help="On a device: pin to these, or all; the fastest by default.")
+@click.option("--runner-prefix", default="", metavar="WORDS", help="On a device: put before the runner, such as an emulator.")
+@click.option("--device-folder", metavar="DIR", help="On a device: where the temporary folder is made.")
 @bind_option
 @show.json_option
-def command(model, target, threads, precision, samples, seconds, ops, kernels, vs, reference, base, tolerance, binds, as_json):
+def command(model, target, threads, precision, samples, seconds, ops, kernels, vs, reference, base, tolerance, cores,
+            runner_prefix, device_folder, binds, as_json):
     """Measure MODEL (.mcc, or .onnx and .pt2, which are lowered first).
 
     Times are those of the engine's run, inputs written once. Other runtimes are measured in turn, each in a process of its
     own, after a check that they agree; `ratio` is their time through ours. Cold start and peak memory are those of a fresh
     process (Python's own included in the memory)."""
     from ..passes.errors import UserError
-    from .timing import baseline, shapes, versus
     from .arm64 import targets
-    machine = targets.find(target)
+    from .devices.measure import Options, measure
+    from .timing import baseline, shapes, versus
+    on_device = is_device(target)
+    machine = None if on_device else targets.find(target)
     if (model is None) == (kernels is None):
         raise UserError("give a MODEL, or a shape with --kernels")
+    if on_device and (kernels or vs):
+        raise UserError("--kernels and --vs measure on this machine; leave --target out")
     if kernels:
         found = shapes.measure(kernels, threads or os.cpu_count() or 1, seconds / 4)
         show.emit(found) if as_json else shapes.show_table(found)
@@ -59,7 +68,8 @@ def command(model, target, threads, precision, samples, seconds, ops, kernels, v
         file = model if model.suffix == ".mcc" else _lowered(model, Path(folder) / "model.mcc", precision, samples, bound(binds))
         facts = {"schema": 1, "model": str(model), "target": target,
                  "precision": precision if model.suffix != ".mcc" else "as in the file",
-                 **TARGETS[machine.arch](file, threads, seconds, names, onnx, precision, Path(folder), machine)}
+                 **(measure(target, Options(cores, runner_prefix, device_folder), file, threads, seconds) if on_device else
+                    TARGETS[machine.arch](file, threads, seconds, names, onnx, precision, Path(folder), machine))}
     if before is not None:
         facts["baseline"] = baseline.compare(before, facts, share)
     if as_json:
@@ -162,6 +172,9 @@ def _print(f: dict, ops: bool) -> None:
     print(f"{f['model']} on {f['target']} ({f['isa']}), {f['threads']} thread{'s' * (f['threads'] != 1)}, {f['precision']}")
     print(f"latency    {show.ms(t['median'])} (p10 {show.ms(t['p10'])}, p90 {show.ms(t['p90'])}, {t['runs']} runs), "
           f"{f['macs'] / t['median'] / 1e6:.1f} GMAC/s")
+    if "device" in f:
+        from .devices.measure import lines
+        print(*lines(f["device"]), sep="\n")
     print(f"cold start {show.ms(f['cold_start_ms'])}")
     print(f"file {show.size(f['model_bytes'])}, {show.count(f['macs'])} MACs, arena {show.size(f['arena_bytes'])}, "
           f"weights in memory {show.size(f['weight_bytes'])}, peak memory of a process {show.size(f['peak_rss_bytes'])}")
@@ -174,8 +187,11 @@ def _print(f: dict, ops: bool) -> None:
     if "baseline" in f:
         print(*baseline.lines(f["baseline"]), sep="\n")
     if ops:
-        peak = f["peak"]
+        peak = f.get("peak")
         columns, rows = table(f["ops"])
         show.table(columns, rows, left=(0, 1, 2))
+        if peak is None:
+            print(f"the nodes add up to {f['ops_share']:.1%} of the run")
+            return
         print(f"the nodes add up to {f['ops_share']:.1%} of the run; measured peak of a thread: {peak['f32']:.0f} GFLOP/s "
               f"float32, {peak['s8']:.0f} GOP/s int8, copy {peak['copy']:.1f} GB/s")

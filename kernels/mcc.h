@@ -30,13 +30,13 @@ typedef enum mcc_status {
     MCC_BAD_VERSION,   /* made by another version of mcc */
     MCC_BAD_GRAPH,     /* an op is used in a way that it does not allow; see mcc_why */
     MCC_NO_OP,         /* an op that this build of the engine does not have; see mcc_why */
-    MCC_BAD_ARGUMENT,
+    MCC_BAD_ARGUMENT
 } mcc_status;
 
 /* Element types, numbered as in ONNX TensorProto.DataType. */
 typedef enum mcc_type {
     MCC_F32 = 1, MCC_U8 = 2, MCC_S8 = 3, MCC_U16 = 4, MCC_S16 = 5, MCC_S32 = 6, MCC_S64 = 7,
-    MCC_BOOL = 9, MCC_F16 = 10, MCC_F64 = 11, MCC_U32 = 12, MCC_U64 = 13, MCC_BF16 = 16,
+    MCC_BOOL = 9, MCC_F16 = 10, MCC_F64 = 11, MCC_U32 = 12, MCC_U64 = 13, MCC_BF16 = 16
 } mcc_type;
 
 /* How the file keeps a constant; core/file.h has the bytes. */

@@ -8,7 +8,7 @@
 
 #include "mcc.h"
 
-enum { MAX_FILES = 256, WRONG = 2, NO_MEMORY = 4 };
+enum { MAX_FILES = 256, MAX_RUNS = 1000000, OPS_RUNS = 50, WRONG = 2, NO_MEMORY = 4 };
 
 typedef struct file_arg { const char *name, *path; size_t name_length; } file_arg;
 
@@ -17,12 +17,13 @@ typedef struct options {
     file_arg input[MAX_FILES], output[MAX_FILES];
     size_t inputs, outputs;
     unsigned threads, runs;
+    double warm, seconds;
     bool json, ops, help;
 } options;
 
 static const char usage[] =
     "usage: mcc-run MODEL.mcc [--input [NAME=]FILE]... [--output [NAME=]FILE]... [--threads N] [--runs N]\n"
-    "               [--isa \"WORDS\"] [--ops] [--json]\n";
+    "               [--warm SECONDS] [--seconds SECONDS] [--isa \"WORDS\"] [--ops] [--json]\n";
 
 static const char details[] =
     "\n"
@@ -32,8 +33,10 @@ static const char details[] =
     "                     asked for.\n"
     "  --threads N        1 (default) to 64; 0: as many as pay, found by a few runs\n"
     "  --runs N           timed runs after the first one; default 0: the first is all there is\n"
+    "  --warm SECONDS     untimed runs before those, so that the clock has risen\n"
+    "  --seconds SECONDS  more timed runs than N, until so much time is over\n"
     "  --isa \"WORDS\"      keep only these instruction sets (\"avx2\", \"c\")\n"
-    "  --ops              time every node; the rows are those of the last run\n"
+    "  --ops              time every node: medians of up to 50 runs more; with N = 0 the first run\n"
     "  --json             {\"schema\", \"model\", \"isa\", \"threads\", \"latency_ms\": {\"median\", \"p10\", \"p90\", \"min\", \"runs\"} of\n"
     "                     the N runs, or of the first when N is 0, \"cold_start_ms\" from the start of the process to the first\n"
     "                     result, and of that \"open_ms\" and \"first_run_ms\", \"peak_rss_bytes\" (0: unknown),\n"
@@ -136,6 +139,12 @@ static bool number(const char *text, unsigned most, unsigned *out) {
     return true;
 }
 
+static bool duration(const char *text, double *out) {
+    char *end;
+    *out = strtod(text, &end);
+    return *text >= '0' && *text <= '9' && !*end && *out <= 3600;
+}
+
 static bool add_file(file_arg *files, size_t *count, const char *text) {
     if (*count == MAX_FILES) return false;
     const char *equals = strchr(text, '=');
@@ -160,7 +169,9 @@ static bool parse(int argc, char **argv, options *o) {
         if (strcmp(a, "--input") == 0) { if (!add_file(o->input, &o->inputs, value)) return false; }
         else if (strcmp(a, "--output") == 0) { if (!add_file(o->output, &o->outputs, value)) return false; }
         else if (strcmp(a, "--threads") == 0) { if (!number(value, 64, &o->threads)) return false; }
-        else if (strcmp(a, "--runs") == 0) { if (!number(value, 1000000, &o->runs)) return false; }
+        else if (strcmp(a, "--runs") == 0) { if (!number(value, MAX_RUNS, &o->runs)) return false; }
+        else if (strcmp(a, "--warm") == 0) { if (!duration(value, &o->warm)) return false; }
+        else if (strcmp(a, "--seconds") == 0) { if (!duration(value, &o->seconds)) return false; }
         else if (strcmp(a, "--isa") == 0) o->isa = value;
         else return false;
     }
@@ -216,38 +227,72 @@ static int ascending(const void *a, const void *b) {
 typedef struct times {
     double started, open, first, cold; /* started: by now_ms, when main began, less what the process had taken before */
     double *run;                       /* of `runs` runs, ascending */
+    double *node;                      /* of each node, its median; NULL: as mcc_profile says */
     size_t runs;
 } times;
 
-/* Inputs are written before every run: the engine may have reused their place. */
-static bool save_inputs(const mcc_net *net, void **saved) {
+/* The values of the inputs: written before every run, since the engine may have reused their place. NULL: no memory. */
+static void **save_inputs(const mcc_net *net) {
     const size_t count = mcc_inputs(net);
-    for (size_t i = 0; i < count; i++) {
+    void **saved = calloc(count + 1, sizeof *saved);
+    for (size_t i = 0; saved && i < count; i++) {
         const mcc_port *p = mcc_input(net, i);
-        if (!(saved[i] = malloc(p->bytes + 1))) return false;
+        if (!(saved[i] = malloc(p->bytes + 1))) return NULL;
         memcpy(saved[i], p->data, p->bytes);
     }
+    return saved;
+}
+
+/* Milliseconds of a run with the inputs as they were. */
+static double once(mcc_net *net, void *const *saved) {
+    const size_t inputs = mcc_inputs(net);
+    for (size_t i = 0; i < inputs; i++) memcpy(mcc_input(net, i)->data, saved[i], mcc_input(net, i)->bytes);
+    const double before = now_ms();
+    mcc_run(net);
+    return now_ms() - before;
+}
+
+/* Medians of the nodes' times over `runs` runs with the profile on; false: no memory. */
+static bool measure_nodes(mcc_net *net, void *const *saved, size_t runs, times *t) {
+    const mcc_node_profile *nodes;
+    const size_t count = mcc_profile(net, &nodes);
+    double *spent = calloc(count * runs + 1, sizeof *spent);
+    t->node = calloc(count + 1, sizeof *t->node);
+    if (!spent || !t->node) return free(spent), false;
+    mcc_set_profile(net, 1);
+    for (size_t r = 0; r < runs; r++) {
+        once(net, saved);
+        mcc_profile(net, &nodes);
+        for (size_t i = 0; i < count; i++) spent[i * runs + r] = nodes[i].ms;
+    }
+    for (size_t i = 0; i < count; i++) {
+        qsort(spent + i * runs, runs, sizeof *spent, ascending);
+        t->node[i] = spent[i * runs + runs / 2];
+    }
+    free(spent);
     return true;
 }
 
-static int measure(mcc_net *net, unsigned more, times *t) {
-    const size_t inputs = mcc_inputs(net);
-    void **saved = calloc(inputs + 1, sizeof *saved);
-    t->run = calloc((size_t)more + 1, sizeof *t->run);
-    const bool good = saved && t->run && (!more || save_inputs(net, saved));
-    for (unsigned r = 0; good && r <= more; r++) {
-        for (size_t i = 0; r && i < inputs; i++) memcpy(mcc_input(net, i)->data, saved[i], mcc_input(net, i)->bytes);
-        const double before = now_ms();
-        mcc_run(net);
-        const double after = now_ms();
-        if (!r) t->first = after - before, t->cold = after - t->started;
-        t->run[r ? r - 1 : 0] = after - before;
-    }
-    t->runs = more ? more : 1;
-    for (size_t i = 0; saved && i < inputs; i++) free(saved[i]);
-    free(saved);
-    if (!good) return NO_MEMORY;
+static int measure(mcc_net *net, const options *o, times *t) {
+    void **saved = save_inputs(net);
+    if (!saved) return NO_MEMORY;
+    mcc_set_profile(net, o->ops && !o->runs);
+    t->first = once(net, saved), t->cold = now_ms() - t->started;
+    double typical = t->first;
+    for (const double end = now_ms() + o->warm * 1e3; o->runs && now_ms() < end;) typical = once(net, saved);
+    const double more = o->seconds * 1e3 / (typical > 1e-3 ? typical : 1e-3);
+    t->runs = more > MAX_RUNS ? MAX_RUNS : more > o->runs ? (size_t)more : o->runs;
+    if (!o->runs) t->runs = 1;
+    if (!(t->run = calloc(t->runs, sizeof *t->run))) return NO_MEMORY;
+    if (!o->runs) t->run[0] = t->first;
+    size_t done = 0;
+    for (const double end = now_ms() + o->seconds * 1e3; o->runs && done < t->runs && (done < o->runs || now_ms() < end); done++)
+        t->run[done] = once(net, saved);
+    if (o->runs) t->runs = done;
+    if (o->ops && o->runs && !measure_nodes(net, saved, done < OPS_RUNS ? done : OPS_RUNS, t)) return NO_MEMORY;
     qsort(t->run, t->runs, sizeof *t->run, ascending);
+    for (size_t i = 0; i < mcc_inputs(net); i++) free(saved[i]);
+    free(saved);
     return 0;
 }
 
@@ -276,7 +321,7 @@ static void report(const mcc_net *net, const options *o, const times *t) {
         printf("activations %zu bytes, weights made at open %zu bytes, peak resident %zu bytes\n", f.arena_bytes, f.weight_bytes,
                peak);
         for (size_t i = 0; o->ops && i < count; i++)
-            printf("%9.4f ms %12llu macs  %s (%s%s%s)\n", nodes[i].ms, (unsigned long long)nodes[i].macs, nodes[i].name,
+            printf("%9.4f ms %12llu macs  %s (%s%s%s)\n", t->node ? t->node[i] : nodes[i].ms, (unsigned long long)nodes[i].macs, nodes[i].name,
                    nodes[i].op, *nodes[i].kernel ? ", " : "", nodes[i].kernel);
         return;
     }
@@ -291,8 +336,8 @@ static void report(const mcc_net *net, const options *o, const times *t) {
         for (size_t i = 0; i < count; i++) {
             printf("%s{\"name\":", i ? "," : "");
             put_json(nodes[i].name);
-            printf(",\"op\":\"%s\",\"kernel\":\"%s\",\"ms\":%.6f,\"macs\":%llu}", nodes[i].op, nodes[i].kernel, nodes[i].ms,
-                   (unsigned long long)nodes[i].macs);
+            printf(",\"op\":\"%s\",\"kernel\":\"%s\",\"ms\":%.6f,\"macs\":%llu}", nodes[i].op, nodes[i].kernel,
+                   t->node ? t->node[i] : nodes[i].ms, (unsigned long long)nodes[i].macs);
         }
         putchar(']');
     }
@@ -306,8 +351,7 @@ static int run(const options *o, mcc_net *net, times *t) {
         const int wrong = p ? read_values(o->input[i].path, p) : WRONG;
         if (wrong) return wrong;
     }
-    mcc_set_profile(net, o->ops);
-    if (measure(net, o->runs, t)) {
+    if (measure(net, o, t)) {
         fprintf(stderr, "mcc-run: out of memory\n");
         return NO_MEMORY;
     }
@@ -343,6 +387,7 @@ int main(int argc, char **argv) {
     t.open = now_ms() - before;
     const int result = run(&o, net, &t);
     free(t.run);
+    free(t.node);
     mcc_close(net);
     return result;
 }

@@ -36,9 +36,10 @@ def read(path: Path) -> File:
 
 def find(name: str) -> Target:
     """A target by name; one that says `same_as` is the one it names. Raises TargetError with the nearest name."""
+    from ..devices import WAYS
     known = names()
     if name not in known:
-        raise TargetError(f"no target {name!r}{near(name, known) or '; there is ' + ', '.join(known)}")
+        raise TargetError(f"no target {name!r}{near(name, known) or '; there is ' + ', '.join([*known, *WAYS.values()])}")
     found, asked = read(FOLDER / f"{name}.yaml"), name
     if found.same_as is not None:
         if found.same_as not in known:

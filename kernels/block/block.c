@@ -19,8 +19,18 @@ enum {
     STRIPS = 8,              /* of an image, at least, where it has the rows: work for several threads */
 };
 
+/* What float and int8 blocks do each in their way; apart, so that a program that has one kind links nothing of the other. */
+typedef struct kind {
+    bool integer;
+    mcc_status (*prepare)(mcc_net *net, mcc_node *part, int which, mcc_window *v);
+    void (*rows)(const mcc_node *part, mcc_exec *exec, size_t m, const void *x, const void *residual, void *y);
+    void (*lines)(const mcc_node *part, mcc_exec *exec, const mcc_dwconv_ring *x, size_t oy, size_t count, void *y);
+    size_t (*space)(const mcc_node *part); /* of `rows`, on each thread; NULL: what `prepare` asked for */
+} kind;
+
 typedef struct block {
     mcc_node part[PARTS]; /* in, out: only while preparing */
+    const kind *kind;
     bool expand, integer;
     size_t images, h, w, c, wide, oh, ow, o;
     size_t kh, stride, elem, strip, rows; /* strip: output rows of one; rows: of the ring */
@@ -62,7 +72,6 @@ static mcc_status part(mcc_net *net, mcc_node *node, block *s, int which, mcc_te
     }
     in[SLOTS] = y;
     mcc_window v;
-    mcc_layer layer;
     MCC_NEED(in[1] && in[1]->constant, "a weight is missing, or not constant");
     MCC_NEED(!in[2] || in[2]->constant, "a bias is not constant"); /* weights are packed once, with their bias */
     MCC_TRY(mcc_window_conv(net, p, &v));
@@ -75,13 +84,7 @@ static mcc_status part(mcc_net *net, mcc_node *node, block *s, int which, mcc_te
         MCC_NEED(mcc_window_is_plain(&v) && v.group == 1, "the outer convolutions are 1x1");
         MCC_NEED(!mcc_image_fits(&v), "the outer convolutions have more than a few channels");
     }
-    if (s->integer) return mcc_prepare_nhwc_qconv(net, p);
-    MCC_TRY(mcc_conv_layer(net, p, &v, &layer));
-    const mcc_type w = layer.w->type;
-    MCC_NEED(w == MCC_F32 || w == MCC_F16 || w == MCC_BF16, "the weights are of a float type");
-    if (which == DEPTHWISE) return mcc_dwconv_f32_prepare(net, p, &layer);
-    layer.window = NULL;
-    return mcc_linear_prepare(net, p, &layer);
+    return s->kind->prepare(net, p, which, &v);
 }
 
 /* How many output rows at a time, and the workspace for them. */
@@ -103,7 +106,7 @@ static mcc_status sizes(mcc_node *node, block *s) {
     s->ring = (s->rows * before + 63) / 64 * 64, s->middle = (s->strip * after + 63) / 64 * 64;
     size_t most_each = 0;
     for (int i = s->expand ? EXPAND : DEPTHWISE; i < PARTS; i++) {
-        if (s->integer && i != DEPTHWISE) s->part[i].workspace_each = mcc_qconv_rows_space(&s->part[i]);
+        if (s->kind->space && i != DEPTHWISE) s->part[i].workspace_each = s->kind->space(&s->part[i]);
         if (s->part[i].workspace_each > most_each) most_each = s->part[i].workspace_each;
         node->macs += s->part[i].macs;
         s->part[i].workspace = s->ring + s->middle; /* what it asks for stands behind them */
@@ -114,14 +117,15 @@ static mcc_status sizes(mcc_node *node, block *s) {
     return MCC_OK;
 }
 
-static mcc_status prepare(mcc_net *net, mcc_node *node, bool integer) {
+static mcc_status prepare(mcc_net *net, mcc_node *node, const kind *kind) {
+    const bool integer = kind->integer;
     const uint32_t most = integer ? 14 : 8;
     MCC_NEED(mcc_arity(node, 1, most, 1), "takes x, the weights of its parts and a residual, gives one output");
     block *s = node->state = mcc_net_alloc(net, sizeof *s);
     if (!s) return MCC_NO_MEMORY;
     mcc_tensor *x = node->in[0], *y = node->out[0];
     const mcc_type type = integer ? MCC_S8 : MCC_F32;
-    s->integer = integer, s->expand = mcc_in(node, 1) != NULL, s->elem = mcc_type_bytes(type);
+    s->kind = kind, s->integer = integer, s->expand = mcc_in(node, 1) != NULL, s->elem = mcc_type_bytes(type);
     const mcc_tensor *w = mcc_in(node, integer ? 5 : 3);
     MCC_NEED(x->type == type && y->type == type, integer ? "x and y are int8" : "x and y are float32");
     MCC_NEED(x->rank == 4 && y->rank == 4 && w && w->rank == 4, "x, y and the middle weight have four axes");
@@ -141,8 +145,39 @@ static mcc_status prepare(mcc_net *net, mcc_node *node, bool integer) {
     return sizes(node, s);
 }
 
-mcc_status mcc_prepare_nhwc_inverted_residual(mcc_net *net, mcc_node *node) { return prepare(net, node, false); }
-mcc_status mcc_prepare_nhwc_qinverted_residual(mcc_net *net, mcc_node *node) { return prepare(net, node, true); }
+static mcc_status prepare_float(mcc_net *net, mcc_node *node, int which, mcc_window *v) {
+    mcc_layer layer;
+    MCC_TRY(mcc_conv_layer(net, node, v, &layer));
+    const mcc_type w = layer.w->type;
+    MCC_NEED(w == MCC_F32 || w == MCC_F16 || w == MCC_BF16, "the weights are of a float type");
+    if (which == DEPTHWISE) return mcc_dwconv_f32_prepare(net, node, &layer);
+    layer.window = NULL;
+    return mcc_linear_prepare(net, node, &layer);
+}
+
+static mcc_status prepare_int8(mcc_net *net, mcc_node *node, int which, mcc_window *v) {
+    (void)which, (void)v;
+    return mcc_prepare_nhwc_qconv(net, node);
+}
+
+static void rows_float(const mcc_node *part, mcc_exec *exec, size_t m, const void *x, const void *residual, void *y) {
+    mcc_linear_rows(part, exec, m, x, residual, y);
+}
+static void rows_int8(const mcc_node *part, mcc_exec *exec, size_t m, const void *x, const void *residual, void *y) {
+    mcc_qconv_rows(part, exec, m, x, residual, y);
+}
+static void lines_float(const mcc_node *part, mcc_exec *exec, const mcc_dwconv_ring *x, size_t oy, size_t count, void *y) {
+    mcc_dwconv_f32_lines(part, exec, x, oy, count, y);
+}
+static void lines_int8(const mcc_node *part, mcc_exec *exec, const mcc_dwconv_ring *x, size_t oy, size_t count, void *y) {
+    mcc_dwconv_s8_lines(part, exec, x, oy, count, y);
+}
+
+static const kind float_kind = {false, prepare_float, rows_float, lines_float, NULL};
+static const kind int8_kind = {true, prepare_int8, rows_int8, lines_int8, mcc_qconv_rows_space};
+
+mcc_status mcc_prepare_nhwc_inverted_residual(mcc_net *net, mcc_node *node) { return prepare(net, node, &float_kind); }
+mcc_status mcc_prepare_nhwc_qinverted_residual(mcc_net *net, mcc_node *node) { return prepare(net, node, &int8_kind); }
 
 /* A part as its runner sees it: the tensors are those of this net, which may be a clone. */
 static mcc_node view(const mcc_node *node, const block *s, int which, mcc_tensor **in) {
@@ -153,13 +188,6 @@ static mcc_node view(const mcc_node *node, const block *s, int which, mcc_tensor
     }
     p.in = in;
     return p;
-}
-
-static void pointwise(const block *s, const mcc_node *p, mcc_exec *exec, size_t m, const char *x, const char *residual, char *y) {
-    const void *from = x, *add = residual;
-    void *to = y;
-    if (s->integer) mcc_qconv_rows(p, exec, m, from, add, to);
-    else mcc_linear_rows(p, exec, m, from, add, to);
 }
 
 /* Strips [begin, end) of all images. */
@@ -185,14 +213,12 @@ static void strips(void *arg, size_t begin, size_t end, mcc_exec *exec) {
         for (size_t rows; s->expand && done < need; done += rows) {
             const size_t at = done % s->rows;
             rows = need - done < s->rows - at ? need - done : s->rows - at;
-            pointwise(s, &a, exec, rows * s->w, x + done * row_x, NULL, ring + at * row_wide);
+            s->kind->rows(&a, exec, rows * s->w, x + done * row_x, NULL, ring + at * row_wide);
         }
-        void *out = middle;
-        if (s->integer) mcc_dwconv_s8_lines(&b, exec, &source, oy, count, out);
-        else mcc_dwconv_f32_lines(&b, exec, &source, oy, count, out);
+        s->kind->lines(&b, exec, &source, oy, count, middle);
         const size_t at = (n * s->oh + oy) * row_y;
-        pointwise(s, &c, exec, count * s->ow, middle, residual ? (const char *)residual->data + at : NULL,
-                  (char *)node->out[0]->data + at);
+        s->kind->rows(&c, exec, count * s->ow, middle, residual ? (const char *)residual->data + at : NULL,
+                      (char *)node->out[0]->data + at);
     }
 }
 

@@ -124,7 +124,7 @@ static _Atomic uint32_t found, limit = ~0u;
 uint32_t mcc_isa(void) {
     uint32_t have = atomic_load_explicit(&found, memory_order_relaxed);
     if (!have) atomic_store_explicit(&found, have = detect() | DETECTED, memory_order_relaxed);
-    return have & ~DETECTED & atomic_load_explicit(&limit, memory_order_relaxed);
+    return have & ~DETECTED & (atomic_load_explicit(&limit, memory_order_relaxed) | MCC_ISA_KEPT);
 }
 
 void mcc_isa_limit(uint32_t mask) { atomic_store_explicit(&limit, mask, memory_order_relaxed); }

@@ -56,6 +56,11 @@ enum {
 #define MCC_FN_sve2 __attribute__((target(MCC_TARGET_sve2)))
 #define MCC_FN_neoncrc __attribute__((target(MCC_TARGET_neoncrc)))
 
+/* What no limit takes away: a build that leaves out the plain C lines of tables (`mcc package`) relies on it. */
+#ifndef MCC_ISA_KEPT
+#define MCC_ISA_KEPT 0u
+#endif
+
 /* Bits of the features this CPU and its OS support, less those masked by mcc_isa_limit. */
 uint32_t mcc_isa(void);
 

@@ -1,0 +1,126 @@
+"""The part of the engine that a model needs, as sources.
+
+Everything the engine can do stands in lists, the .def files: ops, weight formats, micro-kernels. So a smaller engine is shorter
+lists: lines are taken out, and the linker finds which functions and files nothing refers to any more. Two rounds: after the
+first the list of ops is the model's, and what is linked then says which types and elementwise functions can still be asked for.
+The plain C line of a kernel goes where the target's baseline has its own (arm64: NEON), since the first line that the CPU
+supports is the one that is used.
+"""
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+
+from ..arm64.build import KERNELS
+
+Tree = dict[str, str]  # path below kernels/ -> text
+Live = Callable[[Tree], set[str]]  # which .c files of a tree have something that is linked
+
+BASELINE = {"arm64": "neon", "x86-64": "c"}
+DEFINED = {"arm64": "__aarch64__", "x86-64": "__x86_64__"}
+LINE = re.compile(r"\b([A-Z][A-Z0-9_]*)\(([^()]*)\)")
+
+
+def sources() -> Tree:
+    """The engine: no face for Python, none for the command line."""
+    paths = [p for p in KERNELS.rglob("*") if p.suffix in (".c", ".h", ".def") and p.name not in ("_core.c", "mcc_run.c")]
+    return {p.relative_to(KERNELS).as_posix(): p.read_text() for p in sorted(paths)}
+
+
+def everything(arch: str, live: Live) -> Tree:
+    """An engine for any model."""
+    tree = _lines(sources(), arch)
+    return closed(tree, live(tree))
+
+
+def needed(graph, arch: str, live: Live) -> Tree:
+    """An engine for this graph, which is in the engine's form (a .mcc file's)."""
+    ops = {n.op for n in graph.nodes}
+    tree = _lines(sources(), arch)
+    tree["core/ops.def"] = _kept(tree["core/ops.def"], lambda macro, a: macro != "OP" or a[0] in ops)
+    tree["core/families.def"] = _kept(tree["core/families.def"], lambda macro, a: False)  # `mcc_limit_kernel` is for benchmarks
+    formats = _formats(graph)
+    tree["gemm/formats.def"] = _kept(tree["gemm/formats.def"], lambda macro, a: a[0] in formats)
+    linked = live(tree)
+    code = "".join(text for path, text in tree.items() if path in linked)
+    types = _types(code)
+    tree["gemm/gemm.def"] = _kept(tree["gemm/gemm.def"], lambda macro, a: a[0] in types)
+    if "eltwise/cast.c" not in linked:  # it can ask for any conversion
+        tree["eltwise/eltwise.def"] = _kept(tree["eltwise/eltwise.def"],
+                                            lambda macro, a: f'"{a[0]}_{a[1]}"' in code or a[1] in ops)
+    return closed(tree, live(tree))
+
+
+def _types(code: str) -> set[str]:
+    """Element types that the code asks mcc_gemm_pick for, as gemm.def writes them."""
+    return {(a or b).lower() for a, b in re.findall(r"\bmcc_gemm_pick\(MCC_(\w+)|\bmcc_gemm_(\w+?)_pick\(", code)}
+
+
+def _formats(graph) -> set[str]:
+    """formats.def's names that serve a weight of the graph. Sparse kernels win from a half of zeros on, if at all."""
+    weights = [v for n in graph.nodes for v in n.inputs if v is not None and v.data is not None]
+    found = {"lut"} if any(v.meta.get("storage") == "palette" for v in weights) else set()
+    floats = [v.data for v in weights if v.dtype == "float32" and v.data.ndim >= 2]
+    return found | ({"sparse"} if any(a.size and 2 * (a == 0).sum() >= a.size for a in floats) else set())
+
+
+def _lines(tree: Tree, arch: str) -> Tree:
+    """Without other machines' lines, and without C lines where the baseline has its own."""
+    made = dict(tree)
+    for path, text in tree.items():
+        if not path.endswith(".def"):
+            continue
+        made[path] = _without_c(_of(text, DEFINED[arch]), BASELINE[arch])
+    return made
+
+
+def _without_c(text: str, baseline: str) -> str:
+    if baseline == "c":
+        return text
+    has = {(m[1], *_names(_words(m))) for m in LINE.finditer(text) if _words(m)[-1] == baseline}
+    return _kept(text, lambda macro, a: a[-1] != "c" or (macro, *_names(a)) not in has)
+
+
+def _of(text: str, defined: str) -> str:
+    """The text without the #if blocks of other machines."""
+    made, inside = [], None
+    for line in text.splitlines(keepends=True):
+        if m := re.match(r"#if defined\((\w+)\)$", line.strip()):
+            inside = m[1]
+        elif line.strip() == "#endif" and inside:
+            inside = None
+        elif inside in (None, defined):
+            made.append(line)
+    return "".join(made)
+
+
+def _words(match: re.Match) -> list[str]:
+    return [w.strip() for w in match[2].split(",")]
+
+
+def _names(words: list[str]) -> tuple[str, ...]:
+    """What a line is for: its words without the ISA and without sizes."""
+    return tuple(w for w in words[:-1] if not w.isdigit())
+
+
+def _kept(text: str, wanted: Callable[[str, list[str]], bool]) -> str:
+    """The list with only those lines for which wanted(macro, words); its comments stay."""
+    comment = text.find("*/") + 2 if text.lstrip().startswith("/*") else 0
+    body = LINE.sub(lambda m: m[0] if wanted(m[1], _words(m)) else "", text[comment:])
+    return text[:comment] + "\n" + re.sub(r"\n\s*\n+", "\n", body).lstrip("\n")
+
+
+def closed(tree: Tree, files: Iterable[str]) -> Tree:
+    """These .c files, the faces, and everything that they include."""
+    made, todo = {}, [*files, "mcc.h"]
+    while todo:
+        path = todo.pop()
+        if path in made:
+            continue
+        made[path] = tree[path]
+        for name in re.findall(r'^\s*#\s*include "([^"]+)"', tree[path], re.M):
+            found = os.path.normpath(os.path.join(os.path.dirname(path), name))
+            if found in tree:
+                todo.append(found)
+    return dict(sorted(made.items()))
