@@ -21,6 +21,10 @@ PASSES = {
     "quantize.ptq": "quantize.ptq:PTQ",
     "quantize.codebook": "quantize.codebook:Codebook",
     "distill.logits": "distill.logits:Logits",
+    "distill.hidden": "distill.hidden:Hidden",
+    "distill.layer_drop": "distill.layer_drop:LayerDrop",
+    "distill.tinybert": "distill.tinybert:TinyBERT",
+    "distill.minilm": "distill.minilm:MiniLM",
 }
 
 

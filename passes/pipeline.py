@@ -276,10 +276,15 @@ class _Run:
                 "code": cache.code_version(), "libraries": cache.library_versions(), "threads": torch.get_num_threads()}
 
     def files_of(self, step: Step) -> dict:
-        """Contents of the files that options name (a teacher's model file)."""
+        """Contents of the files that options name: a teacher's model file, the module of a student's factory."""
         import hashlib
-        named = {k: v for k, v in step.options().items() if isinstance(v, str) and "." in v and os.path.isfile(v)}
-        return {k: hashlib.sha256(Path(v).read_bytes()).hexdigest() for k, v in named.items()}
+        found = {}
+        for v in step.options().values():
+            for name in v if isinstance(v, list) else [v]:
+                path = _file_of(name) if isinstance(name, str) else None
+                if path is not None:
+                    found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        return found
 
     def label_kind(self) -> str | None:
         if not self.data.labelled("test"):
@@ -371,3 +376,18 @@ def _predict(graph: Graph, recipe: Recipe, engine: Engine, path: Path) -> dict:
     from . import lower
     lower(graph, path, **lower_options(recipe, graph))
     return {**report.counts(graph, recipe.model.bind), "bytes": os.path.getsize(path)}
+
+
+def _file_of(name: str) -> Path | None:
+    """The file that an option's text names, itself or as module:function."""
+    if "." in name and os.path.isfile(name):
+        return Path(name)
+    from importlib.util import find_spec
+    where, colon, function = name.partition(":")
+    if not (colon and function.isidentifier() and all(part.isidentifier() for part in where.split("."))):
+        return None
+    try:
+        spec = find_spec(where)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin and os.path.isfile(spec.origin) else None

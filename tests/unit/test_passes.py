@@ -10,6 +10,7 @@ import torch
 from mcc.passes import PASSES, find
 from mcc.passes.base import Context
 from mcc.passes.cost import macs, nonzeros, params, total_macs
+from mcc.passes.distill.encoder import EncoderSketch, encoder_example
 from mcc.passes.errors import UserError
 from mcc.passes.graph import Graph, Node, Value, constant
 from mcc.passes.ops.run import infer, run
@@ -87,8 +88,9 @@ def cnn(classes=4):
     return Graph([x], [y], nodes)
 
 
-def blocks(classes=4):
-    """What structure passes look for besides: 5 x 5 kernels, alike blocks, parallel branches, a flattened head."""
+def blocks(classes=4, attention=False):
+    """What structure passes look for besides: 5 x 5 kernels, alike blocks, parallel branches, a flattened head; with
+    `attention` two encoder layers over the pixels stand before the head."""
     r = np.random.default_rng(2)
     x, nodes = Value("x", "float32", ("N", 3, 8, 8)), []
 
@@ -106,6 +108,13 @@ def blocks(classes=4):
     y = add("relu", [add("add", [three, one], image, "sum")], image, "r1")
     for i in range(2):
         y = add("relu", [weighted("conv", y, f"block.{i}.conv", image, 16, 16, 5, 5, pads=[2] * 4)], image, f"block.{i}.relu")
+    if attention:
+        encoder = EncoderSketch()
+        encoder.nodes = nodes
+        y = add("reshape", [y, constant("rows", np.array([0, 16, 64]))], (16, 64), "rows")
+        y = encoder.layer(encoder.layer(add("transpose", [y], (64, 16), "turn", perm=[0, 2, 1]), 2, "layer.0"), 2, "layer.1")
+        y = add("transpose", [y], (16, 64), "back", perm=[0, 2, 1])
+        y = add("reshape", [y, constant("image", np.array([0, 16, 8, 8]))], image, "image")
     y = add("average_pool", [y], (16, 4, 4), "pool", kernel_shape=[2, 2], strides=[2, 2])
     y = add("relu", [weighted("linear", add("flatten", [y], (256,), "flat", axis=1), "fc1", (24,), 24, 256)], (24,), "r2")
     return Graph([x], [weighted("linear", y, "fc2", (classes,), classes, 24)], nodes)
@@ -182,7 +191,13 @@ WRONG = {
                      ({"overrides": {"fc": {"bits": 4}}}, "bits")],
     "quantize.codebook": [({"bits": 9}, "bits"), ({"bits": 4, "clusters": 8}, "bits and clusters"), ({"clusters": 0}, "clusters"),
                           ({"overrides": {"fc*": {"clusers": 4}}}, "clusers"), ({"groups": 0}, "groups")],
-    "distill.logits": [({"temperature": 0}, "temperature"), ({"alpha": 1.5}, "alpha"), ({"epochs": 0}, "epochs")],
+    "distill.logits": [({"temperature": 0}, "temperature"), ({"alpha": 1.5}, "alpha"), ({"epochs": 0}, "epochs"),
+                       ({"teacher": []}, "teacher")],
+    "distill.hidden": [({"epochs": 0}, "epochs"), ({"weight": -1}, "weight"), ({"temperature": 0}, "temperature")],
+    "distill.layer_drop": [({"soft": -1}, "soft"), ({"epochs": -1}, "epochs"), ({"temperature": 0}, "temperature")],
+    "distill.tinybert": [({"epochs": 0, "prediction_epochs": 0}, "epochs"), ({"augment": 1.0}, "augment"),
+                         ({"hidden": -1}, "hidden")],
+    "distill.minilm": [({"relations": {"x": 1}}, "relations"), ({"heads": -1}, "heads")],
 }
 
 
@@ -197,20 +212,21 @@ def test_wrong_options_are_refused(name):
 
 SETTINGS = {"structure.low_rank": {"ratio": 0.6}, "prune.weights": {"sparsity": 0.6, "epochs": 1, "steps": 3},
             "prune.channels": {"ratio": 0.4}, "quantize.ptq": {"samples": 32}, "quantize.codebook": {"bits": 3, "min_size": 16},
-            "distill.logits": {"epochs": 0.5}}
+            "distill.logits": {"epochs": 0.5}, "distill.tinybert": {"epochs": 0.5, "prediction_epochs": 0.5}}
 
 
 @pytest.mark.parametrize("first,second", list(itertools.product(PASSES, PASSES)))
 def test_all_pairs(first, second):
     """Any two passes in a row work, or the second says that it must come before."""
-    graph = cnn() if find(first)().matches(cnn()) and find(second)().matches(cnn()) else blocks()
+    graph = next(g for g in (cnn(), encoder_example(), blocks(), blocks(attention=True))
+                 if find(first)().matches(g) and find(second)().matches(g))
     ctx = context(graph, shifted(graph))
     middle = find(first)(**SETTINGS.get(first, {})).run(graph, ctx)
     ctx = context(graph, shifted(graph), previous=graph)
     try:
         out = find(second)(**SETTINGS.get(second, {})).run(middle, ctx)
     except UserError as e:
-        assert first == "quantize.ptq" and second != "distill.logits" or not find(second)().matches(middle), e
+        assert first == "quantize.ptq" and not second.startswith("distill.") or not find(second)().matches(middle), e
         return
     assert outputs(out).shape == outputs(graph).shape and torch.isfinite(outputs(out)).all()
     zeros = {v.name: v.data == 0 for v in middle.constants() if v.meta.get("sparse")}

@@ -1,0 +1,276 @@
+"""Distillation: finding the layers of transformers, students, what is measured inside, and that following works."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from mcc.passes import find
+from mcc.passes.distill import measures
+from mcc.passes.distill.encoder import encoder_example, layers
+from mcc.passes.distill.student import drop_layers, kept_layers, student_of
+from mcc.passes.distill.teacher import Outputs
+from mcc.passes.distill.watch import PREFIX, Term, Watch, fit_terms
+from mcc.passes.distill.words import near_words
+from mcc.passes.errors import UserError
+from mcc.passes.graph import Graph, Value
+from mcc.passes.onnx_io import from_torch
+from mcc.passes.ops.run import infer, run
+from mcc.passes.zoo.bert import Bert
+from torch import nn
+
+from test_passes import Noise, cnn, context, same_graph
+
+torch.set_num_threads(1)
+
+
+def bert(count: int = 4, **options) -> Graph:
+    torch.manual_seed(0)
+    net = Bert(layers=count, hidden=16, ffn=32, heads=4, vocabulary=50, positions=16, **options).eval()
+    ids = torch.zeros(2, 8, dtype=torch.long)
+    names = ["input_ids", "attention_mask"]
+    return from_torch(net, (ids, ids + 1), {n: {0: "N"} for n in names}, names)
+
+
+class Vision(nn.Module):
+    """Pre-norm, torch's own encoder layers with their fused q, k, v."""
+
+    def __init__(self, count: int = 3):
+        super().__init__()
+        self.patch, self.place = nn.Conv2d(3, 16, 4, 4), nn.Parameter(torch.randn(1, 16, 16))
+        layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True, norm_first=True, dropout=0.0)
+        self.encoder = nn.TransformerEncoder(layer, count, enable_nested_tensor=False)
+        self.norm, self.head = nn.LayerNorm(16), nn.Linear(16, 5)
+
+    def forward(self, x):
+        return self.head(self.norm(self.encoder(self.patch(x).flatten(2).transpose(1, 2) + self.place)).mean(1))
+
+
+def vision(count: int = 3) -> Graph:
+    torch.manual_seed(0)
+    return from_torch(Vision(count).eval(), torch.randn(2, 3, 16, 16), {"x": {0: "N"}})
+
+
+def test_layers_of_a_post_norm_encoder():
+    graph = bert(pooling="mean", normalize=True)
+    found = layers(graph)
+    makers = graph.makers()
+    assert len(found) == 4 and [a.after for a in found[:-1]] == [b.before for b in found[1:]]
+    assert makers[found[0].before].scope == "embeddings.LayerNorm"
+    assert [makers[a.after].scope for a in found] == [f"encoder.layer.{i}.output.LayerNorm" for i in range(4)]
+    assert all(a.heads == a.kv_heads == 4 for a in found)
+
+
+def test_layers_of_a_pre_norm_encoder():
+    graph = vision()
+    found, makers = layers(graph), graph.makers()
+    assert len(found) == 3 and all(makers[a.after].op == "add" for a in found)
+    assert found[-1].after in makers[[n for n in graph.nodes if n.scope == "norm"][0].outputs[0]].inputs
+    assert [a.heads for a in found] == [4, 4, 4]
+
+
+def test_no_layers_is_an_error():
+    with pytest.raises(UserError, match="no attention"):
+        layers(cnn())
+
+
+@pytest.mark.parametrize("make,keep", [(bert, [0, 2]), (vision, [1]), (bert, [3])])
+def test_dropping_layers_leaves_the_others(make, keep):
+    """The student is the network that was built with these layers only."""
+    graph = make()
+    small = drop_layers(graph, keep)
+    assert len(layers(small)) == len(keep) and [v.name for v in small.outputs] == [v.name for v in graph.outputs]
+    feeds = {v.name: np.ones([2, *v.shape[1:]], v.dtype) for v in graph.inputs}
+    want = next(iter(run(graph, feeds).values()))
+    got = next(iter(run(small, feeds).values()))
+    assert got.shape == want.shape
+    assert same_graph(drop_layers(graph, list(range(len(layers(graph))))), graph)
+    found = layers(graph)
+    state = cut_run(graph, feeds, None, found[0].before, None)
+    for i in keep:
+        state = cut_run(graph, feeds, found[i].before, found[i].after, state)
+    assert torch.allclose(cut_run(graph, feeds, found[-1].after, graph.outputs[0], state), got, atol=1e-5)
+
+
+def cut_run(graph, feeds, before, after, state):
+    """The value `after` when the value `before` is the tensor `state`."""
+    graph, tensors = graph.copy(), {k: torch.from_numpy(v) for k, v in feeds.items()}
+    named = {v.name: v for v in graph.values()}
+    if before is not None and before.name == after.name:
+        return state
+    graph.outputs = [named[after.name]]
+    if before is not None:
+        entry = Value("entry", before.dtype, before.shape)
+        graph.replace(named[before.name], entry)
+        graph.inputs.append(entry)
+        tensors["entry"] = state
+    graph.prune()
+    with torch.no_grad():
+        return graph.module().eval()(tensors)
+
+
+def test_which_layers_stay():
+    assert kept_layers(12, 4, "uniform", "x") == [2, 5, 8, 11]
+    assert kept_layers(12, 6, "uniform", "x") == [1, 3, 5, 7, 9, 11]
+    assert kept_layers(6, 2, "first", "x") == [0, 1] and kept_layers(6, 2, "last", "x") == [4, 5]
+    for keep in (0, 13, [3, 1], [0, 12], []):
+        with pytest.raises(UserError, match="keep"):
+            kept_layers(12, keep, "uniform", "x")
+
+
+def test_measures_are_zero_for_equals_and_see_differences():
+    r = torch.Generator().manual_seed(0)
+    image, other = (torch.randn(2, 6, 8, 8, generator=r) for _ in range(2))
+    tokens, others = (torch.randn(2, 5, 8, generator=r) for _ in range(2))
+    score, relation = measures.score_distance((2, 2), (2, 2)), measures.relation_distance(4, 2, 2)
+    for measure, same, changed in (
+            (measures.mse, (tokens, tokens), (tokens, others)), (measures.cosine, (tokens, 3 * tokens), (tokens, others)),
+            (measures.attention_map, (image, image), (image, other)),
+            (measures.flow, (image, other, image, other), (image, other, other, image * 2)),
+            (score, (tokens, others, tokens, others), (tokens, others, others, others)),
+            (relation, (tokens, tokens), (tokens, others))):
+        assert abs(float(measure(*same))) < 1e-6 < 1e-4 < float(measure(*changed))
+
+
+def test_scores_are_those_of_the_attention_op():
+    from mcc.passes.ops import OPS
+    r = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 5, 8, generator=r) for _ in range(3))
+    qk = OPS["attention"].fn(q, k, v, q_num_heads=2, kv_num_heads=2, outputs=4)[3]
+    assert torch.allclose(measures.scores(measures.heads_of(q, 2), measures.heads_of(k, 2)), qk, atol=1e-6)
+
+
+def test_maps_of_another_size_and_width():
+    a, b = torch.randn(2, 4, 8, 8), torch.randn(2, 6, 4, 4)
+    assert torch.isfinite(measures.attention_map(a, b))
+
+
+def test_projection_is_learned_and_gone():
+    graph, teacher = encoder_example(), encoder_example(width=16)
+    terms = [Term((layers(graph)[0].after.name,), (layers(teacher)[0].after.name,), measures.mse, project=True)]
+    out = fit_terms(graph, teacher, terms, context(graph), epochs=1)
+    assert not any(v.name.startswith(PREFIX) for v in out.values()) and len(out.outputs) == 1
+    assert infer(out)[out.outputs[0]] == infer(graph)[graph.outputs[0]] and not same_graph(out, graph)
+    watch = Watch(graph)
+    place = watch.project(layers(graph)[0].after.name, 16)
+    assert watch.graph.outputs[place].shape[-1] == 16 and place == watch.project(layers(graph)[0].after.name, 16) - 1
+
+
+def closeness(name, graph, teacher, **options):
+    """Distance of the outputs to the teacher's on the data, before and after the pass."""
+    ctx = context(graph, teacher)
+    out = find(name)(epochs=20, lr=3e-3, **options).run(graph, ctx)
+    feeds = {k: v.numpy() for k, v in ctx.data.inputs.items()}
+    want, before, after = (next(iter(run(g, feeds).values())).log_softmax(-1) for g in (teacher, graph, out))
+    return float((before - want).norm()), float((after - want).norm()), out
+
+
+@pytest.mark.parametrize("name,options", [
+    ("distill.logits", {"temperature": 1.0, "alpha": 0.0}), ("distill.hidden", {"temperature": 1.0}),
+    ("distill.hidden", {"measure": "cosine", "pairs": {"layer.*.down": "layer.*.down"}}),
+    ("distill.layer_drop", {"keep": 2, "task": 0.0}), ("distill.tinybert", {"prediction_epochs": 20}),
+    ("distill.minilm", {"outputs": 1.0})])
+def test_the_student_comes_closer(name, options):
+    graph, teacher = encoder_example(), encoder_example()
+    for v in graph.constants():
+        if v.data.dtype == np.float32:
+            v.data = (v.data + 0.2 * np.random.default_rng(len(v.name)).standard_normal(v.shape)).astype(np.float32)
+    before, after, _ = closeness(name, graph, teacher, **options)
+    assert after < 0.5 * before
+
+
+def test_a_thin_student_from_a_factory():
+    teacher = bert(pooling="mean")
+    ctx = context(teacher)
+    ctx.data = Tokens(teacher)
+    options = {"layers": 2, "hidden": 8, "ffn": 16, "heads": 2, "vocabulary": 50, "positions": 16}
+    out = find("distill.hidden")
+    with pytest.raises(UserError, match="outputs"):  # 8 wide where the model gives 16
+        out(student="mcc.passes.zoo:Bert", student_args={**options, "pooling": "mean"}).run(teacher, ctx)
+    teacher, thin = encoder_example(4, 16, 4), encoder_example(2, 8, 2)
+    student = find("distill.tinybert")(epochs=1).run(thin, context(thin, teacher))
+    assert len(layers(student)) == 2 and student.outputs[0].shape == teacher.outputs[0].shape
+
+
+def test_wrong_students_and_teachers():
+    graph = encoder_example()
+    ctx = context(graph)
+    for options, word in (({"student": "no.such:thing"}, "cannot import"), ({"teacher": "previous"}, "no pass ran"),
+                          ({"map": [0, 5]}, "map"), ({"augment": 0.2}, "looked up")):
+        with pytest.raises(UserError, match=word):
+            find("distill.tinybert")(**options).run(graph, ctx)
+    with pytest.raises(UserError, match="nothing in the model matches"):
+        find("distill.hidden")(pairs={"nothing*": "layer.0.down"}).run(graph, ctx)
+    with pytest.raises(UserError, match="as many"):
+        find("distill.hidden")(pairs={"layer.*.down": "layer.0.down"}).run(graph, ctx)
+    assert student_of(graph, "", {}, ctx, "x") is graph
+
+
+class Tokens(Noise):
+    """Word numbers and a mask with padding."""
+
+    def __init__(self, graph, n=32):
+        r = np.random.default_rng(0)
+        length = r.integers(4, 9, n)
+        mask = torch.from_numpy((np.arange(8) < length[:, None]).astype(np.int64))
+        self.inputs = {"input_ids": torch.from_numpy(r.integers(1, 50, (n, 8))) * mask, "attention_mask": mask}
+        self.labels, self.n = None, n
+
+
+def test_transformer_of_words_end_to_end():
+    teacher = bert(pooling="mean")
+    ctx = context(teacher)
+    ctx.data = Tokens(teacher)
+    for name, options in (("distill.layer_drop", {"keep": 2, "loss": "mse"}), ("distill.minilm", {"keep": 2}),
+                          ("distill.tinybert", {"keep": [0, 3], "augment": 0.3, "loss": "mse"})):
+        out = find(name)(**options).run(teacher, ctx)
+        assert len(layers(out)) == 2 and infer(out)[out.outputs[0]] == infer(teacher)[teacher.outputs[0]]
+
+
+def test_near_words_keep_padding_and_ends():
+    data = Tokens(None)
+    table = np.random.default_rng(0).standard_normal((50, 6)).astype(np.float32)
+    ids, mask = data.inputs["input_ids"], data.inputs["attention_mask"]
+    new = near_words("input_ids", table, 0.9, 5)(data.inputs, torch.Generator().manual_seed(0))["input_ids"]
+    changed = new != ids
+    assert changed.any() and not changed[mask == 0].any() and not changed[:, 0].any()
+    last = mask.sum(1) - 1
+    assert not changed[torch.arange(len(ids)), last].any()
+    unit = table / np.linalg.norm(table, axis=1, keepdims=True)
+    for i, j in changed.nonzero().tolist():
+        order = np.argsort(-(unit @ unit[ids[i, j]]))
+        assert int(new[i, j]) in order[1:6]
+
+
+def test_outputs_are_kept_on_disk(tmp_path):
+    graph = encoder_example()
+    data = Noise(graph)
+    plain, kept = Outputs(graph, 0), Outputs(graph, 0, tmp_path / "t" / "rows.sqlite")
+    want, got = plain(data.inputs), kept(data.inputs)
+    assert torch.allclose(got, want, atol=1e-6)
+    kept.module = None  # a second time nothing is computed, in whatever order samples come
+    order = torch.randperm(len(want))
+    assert torch.equal(kept({k: v[order] for k, v in data.inputs.items()}), got[order])
+    (tmp_path / "t" / "broken.sqlite").write_bytes(b"no database" * 100)
+    assert torch.allclose(Outputs(graph, 0, tmp_path / "t" / "broken.sqlite")(data.inputs), want, atol=1e-6)
+
+
+def test_without_classes_and_several_teachers():
+    graph = find("distill.logits").example()
+    ctx = context(graph, scaled(graph))
+    assert set(ctx.data.labels.tolist()) == {0, 1}
+    out = find("distill.logits")(without=[1], alpha=0.5, teacher=["original", "original"]).run(graph, ctx)
+    one = find("distill.logits")(without=[1], alpha=0.5).run(graph, ctx)
+    assert not same_graph(out, graph)
+    for a, b in zip(out.constants(), one.constants()):
+        assert np.allclose(a.data, b.data, atol=1e-5)
+    everything = find("distill.logits")(alpha=0.5).run(graph, ctx)
+    assert not same_graph(everything, one)
+    silent = find("distill.logits")(without=[0, 1], alpha=0.5).run(graph, ctx)
+    assert same_graph(silent, graph), "no sample was left to learn from"
+
+
+def scaled(graph: Graph) -> Graph:
+    other = graph.copy()
+    for v in other.constants():
+        v.data = v.data * 1.5
+    return other
