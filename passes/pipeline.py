@@ -147,6 +147,7 @@ class _Run:
         part = out / ".model.part"
         shutil.copyfile(path, part)
         os.replace(part, out / "model.mcc")
+        cache.write_atomic(out / "model.graph", cache.pack(graph))
         if self.engine.race is not None:
             first["latency_ms"], final["latency_ms"] = self.engine.race([out / "original.mcc", out / "model.mcc"])
         final |= {"path": str(out / "model.mcc"), "ratio": first["bytes"] / final["bytes"],
