@@ -21,6 +21,7 @@ COMMANDS = {
     "eval": ("evaluate", "Measure how good a .mcc file is on a recipe's test data."),
     "inspect": ("inspect", "List a model's layers: parameters, MACs, bytes."),
     "show": ("stages", "Print a model's graph, after any stage of lowering."),
+    "export": ("export", "Write what a run made as ONNX."),
     "package": ("package", "Write a folder for an app: model, engine, example."),
     "passes": ("passes", "List the passes, or the options of one."),
     "kernels": ("kernels", "List the engine's kernels and which this CPU runs."),

@@ -64,7 +64,7 @@ def _report(report: dict) -> None:
     first, metric = report["original"], report["metric"]
     rows = [["original", *_figures(first, first, metric)]]
     for i, s in enumerate(report["stages"], 1):
-        rows.append([f"{i} {s['pass']}", *_figures(s, first, metric)])
+        rows.append([f"{i} {s['pass']}{' (undone)' if s.get('undone') else ''}", *_figures(s, first, metric)])
     final = report["final"]
     rows.append(["model.mcc", *_figures(final, first, metric)])
     columns = ["", "params", "nonzero", "MACs", "bytes", "smaller", "latency", "faster"]

@@ -102,19 +102,41 @@ class _Run:
         graph, previous, stages, before = original, None, [], first
         for i, step in enumerate(recipe.steps):
             new, notes, seconds, cached = self.stage(i, step, graph, previous, original)
-            previous, graph = graph, new
             self.say(f"{i + 1}/{len(recipe.steps)} {step.name}: measure")
-            facts, path, _ = self.figures(graph, torch_original)
+            facts, new_path, _ = self.figures(new, torch_original)
             facts = {"pass": step.name, "options": step.options(), **facts, "seconds": seconds, "cached": cached,
                      "paid": report.paid(facts, before, self.metric), "notes": notes}
             stages.append(facts)
-            before = facts
+            if recipe.on_no_gain == "rollback" and not self.gained(facts, before, path, new_path):
+                self.say(f"{i + 1}/{len(recipe.steps)} {step.name}: paid in neither bytes nor time: undone")
+                facts["undone"] = True
+                continue
+            previous, graph, path, before = graph, new, new_path, facts
         return self.finish(started, original, graph, path, first, stages)
+
+    def gained(self, facts: dict, before: dict, old: Path, new: Path) -> bool:
+        """Whether a pass is worth keeping: in bytes, in time, or in the metric (which passes of `distill` are for; where none
+        is measured, they are trusted). Times are taken in turn here, since the stages' own are minutes apart, and kept: a run
+        that is resumed decides the same."""
+        if {"bytes", *([self.metric.name] if self.metric else [])} & set(facts["paid"]):
+            return True
+        if self.metric is None and facts["pass"].startswith("distill."):
+            return True
+        if self.engine.race is None:
+            return "time" in facts["paid"]
+        key = cache.key_of(race=[old.name, new.name], engine=self.engine.version)
+        raced = self.store.load_facts(key)
+        if raced is None:
+            raced = {"latency_ms": self.engine.race([old, new])}
+            self.store.save_facts(key, raced)
+        times = [{"latency_ms": t} for t in raced["latency_ms"]]
+        facts["paid"] = [g for g in facts["paid"] if g != "time"] + report.paid(times[1], times[0], None)
+        return "time" in facts["paid"]
 
     def finish(self, started, original, graph, path, first, stages) -> dict:
         recipe, out = self.recipe, self.recipe.output
         self.say("measure the result on the engine")
-        final = dict(stages[-1] if stages else first)
+        final = dict(next((s for s in reversed(stages) if not s.get("undone")), first))
         for k in ("pass", "options", "cached", "paid", "notes"):
             final.pop(k, None)
         ours = theirs = None
@@ -125,6 +147,7 @@ class _Run:
         part = out / ".model.part"
         shutil.copyfile(path, part)
         os.replace(part, out / "model.mcc")
+        cache.write_atomic(out / "model.graph", cache.pack(graph))
         if self.engine.race is not None:
             first["latency_ms"], final["latency_ms"] = self.engine.race([out / "original.mcc", out / "model.mcc"])
         final |= {"path": str(out / "model.mcc"), "ratio": first["bytes"] / final["bytes"],

@@ -109,7 +109,8 @@ def warnings(report: dict, scores: np.ndarray | None, original: np.ndarray | Non
     for s in report["stages"]:
         if s["paid"] is not None and not {"bytes", "time"} & set(s["paid"]):
             also = f" (it did in {' and '.join(s['paid'])})" if s["paid"] else ""
-            made.append(f"{s['pass']} paid in neither bytes nor time{also}")
+            undone = ": undone (on_no_gain: rollback)" if s.get("undone") else ""
+            made.append(f"{s['pass']} paid in neither bytes nor time{also}{undone}")
     if metric is not None and scores is not None and original is not None:
         n, unsure = len(scores), [g for g in report["expect"] if g.get("sure") is False]
         for g in unsure:

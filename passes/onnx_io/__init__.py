@@ -1,4 +1,4 @@
-"""Models in and out: .onnx, .pt2 and .mcc files and torch modules -> Graph, Graph -> .onnx.
+"""Models in and out: .onnx, .pt2, .mcc and .graph files and torch modules -> Graph, Graph -> .onnx.
 
     graph = load("model.onnx", bind={"seq": 128})
     graph = from_torch(module, (x,), dynamic={"x": {0: "N"}})
@@ -11,11 +11,11 @@ import os
 from ..errors import UserError
 from ..graph import Graph
 
-KINDS = (".onnx", ".pt2", ".mcc")
+KINDS = (".onnx", ".pt2", ".mcc", ".graph")
 
 
 def load(source, bind: dict[str, int] | None = None, simplify: bool = True, batch: str | None = None) -> Graph:
-    """A model file (.onnx with its external data, .pt2 of torch.export, .mcc) or an onnx.ModelProto as a Graph.
+    """A model file (.onnx with its external data, .pt2 of torch.export, .mcc, .graph of a run) or an onnx.ModelProto as a Graph.
 
     bind      sizes of symbolic dimensions of the inputs, by name.
     simplify  let onnxsim have a try where shape arithmetic or control flow is left after our own folding.
@@ -33,6 +33,8 @@ def load(source, bind: dict[str, int] | None = None, simplify: bool = True, batc
             if kind == ".mcc":
                 from ..lower.read import read
                 return read(path)
+            if kind == ".graph":
+                return _kept(path)
             if kind == ".pt2":
                 from .torch_io import open_pt2
                 model = open_pt2(path)
@@ -48,6 +50,16 @@ def load(source, bind: dict[str, int] | None = None, simplify: bool = True, batc
         return to_graph(model, bind or {}, simplify, batch)
     except UserError as e:
         raise UserError(*(f"{os.fspath(name)}: {p}" for p in e.problems)) from None
+
+
+def _kept(path: str) -> Graph:
+    """A Graph that a run kept (see `cache`)."""
+    from ..cache import unpack
+    try:
+        with open(path, "rb") as f:
+            return unpack(f.read())[0]
+    except ValueError as e:
+        raise UserError(str(e)) from None
 
 
 def from_torch(module, inputs, dynamic=None, input_names=None, output_names=None, bind=None) -> Graph:

@@ -99,7 +99,7 @@ class Reader:
         if lost:
             raise UserError(*(f"batch '{self.batch}': it cannot be followed to output '{name}'; export the model with a "
                               "dynamic batch instead" for name in lost))
-        graph = Graph(inputs, outputs, self.nodes, g.name or "graph")
+        graph = Graph(inputs, outputs, self.nodes, g.name or "graph", {"opset": self.opsets.get("", 1)})
         graph.prune()
         return graph
 

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from ..cache import write_atomic
 from ..errors import UserError
 from ..graph import Graph, Node, Value
 from ..lower.match import Sketch
@@ -42,7 +43,7 @@ def export(graph: Graph, path, opset: int = 23, qdq: bool = True) -> None:
         onnx.checker.check_model(path)
     else:
         onnx.checker.check_model(model)
-        onnx.save_model(model, path)
+        write_atomic(path, model.SerializeToString())
 
 
 def to_onnx(graph: Graph, opset: int = 23, qdq: bool = True) -> onnx.ModelProto:

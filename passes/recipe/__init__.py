@@ -51,6 +51,7 @@ class Recipe:
     expect: list[Rule]
     output: Path
     seed: int
+    on_no_gain: str = "note"
     overrides: list[str] = field(default_factory=list)
 
     def place(self, *path) -> str:
@@ -109,7 +110,7 @@ def _check(path: str, tree: Item, problems: list[str]) -> Recipe | None:
                 problems.append(f"{tree.value[key].key}: {key}: needs `data:`, which the recipe does not have")
     name = schema.name or Path(path).stem
     return Recipe(path, tree, raw, name, schema.model, data, metric, loss, train, steps, schema.target, rules,
-                  Path(schema.output or Path("build") / name), schema.seed)
+                  Path(schema.output or Path("build") / name), schema.seed, schema.on_no_gain)
 
 
 def _steps(item: Item | None, base: Path, problems: list[str]) -> list[Step]:

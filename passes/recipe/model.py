@@ -66,6 +66,8 @@ class Schema(Part):
     train: dict[str, Any] | None = None
     passes: list[Any] = []
     target: Target = Target.model_validate({})
+    on_no_gain: Literal["note", "rollback"] = Field("note", description="what becomes of a pass that paid in neither bytes nor "
+                                                    "time, nor in the metric: it is only named, or it is undone")
     expect: dict[str, Any] = {}
     output: str | None = None
     seed: int = 0

@@ -225,6 +225,60 @@ def test_measure_of_the_caller(folder):
     assert len(seen) == 6
 
 
+def engine_that_says(sizes, ratio=1.0):
+    """An Engine whose files have these sizes in the order of their making, and whose newer file takes `ratio` of the time."""
+    sizes, raced = iter(sizes), []
+
+    def measure(graph, path):
+        path.write_bytes(b"x" * next(sizes))
+        return {"bytes": path.stat().st_size, "latency_ms": 1.0}
+
+    def race(paths):
+        raced.append(paths)
+        return [1.0, ratio]
+    return pipeline.Engine(measure, None, "v1", race), raced
+
+
+WITHOUT_METRIC = ["data=null", "train=null", "expect={}", "passes.0.prune.weights.sparsity=0.5"]
+
+
+def test_a_pass_that_did_not_pay_is_undone(folder):
+    engine, raced = engine_that_says([1000, 1000, 500])
+    recipe_ = recipe.read("r.yaml", [*WITHOUT_METRIC, "on_no_gain=rollback"])
+    made = pipeline.run(recipe_, engine)
+    assert [s.get("undone", False) for s in made["stages"]] == [True, False]
+    assert made["stages"][0]["nonzero"] < made["original"]["nonzero"]  # what it did is told
+    assert made["final"]["nonzero"] == made["original"]["nonzero"]  # and is gone
+    assert made["warnings"] == ["prune.weights paid in neither bytes nor time: undone (on_no_gain: rollback)"]
+    assert len(raced) == 2  # once to decide, once for the report
+    again = pipeline.run(recipe_, engine)
+    assert [(s["cached"], s.get("undone", False)) for s in again["stages"]] == [(True, True), (True, False)]
+    assert len(raced) == 3
+
+
+def test_all_undone_is_the_original(folder):
+    engine, _ = engine_that_says([1000, 1000, 1000])
+    made = pipeline.run(recipe.read("r.yaml", [*WITHOUT_METRIC, "on_no_gain=rollback"]), engine)
+    assert all(s["undone"] for s in made["stages"])
+    assert {k: made["final"][k] for k in ("bytes", "params", "nonzero", "macs")} == {
+        k: made["original"][k] for k in ("bytes", "params", "nonzero", "macs")}
+    assert (folder / "out/model.mcc").read_bytes() == (folder / "out/original.mcc").read_bytes()
+
+
+def test_what_is_not_undone(folder):
+    engine, _ = engine_that_says([1000, 1000, 1000])
+    noted = pipeline.run(recipe.read("r.yaml", WITHOUT_METRIC), engine)
+    assert not any("undone" in s for s in noted["stages"])
+    assert noted["final"]["nonzero"] < noted["final"]["params"]
+    engine, _ = engine_that_says([1000, 1000, 1000], ratio=0.5)
+    faster = pipeline.run(recipe.read("r.yaml", [*WITHOUT_METRIC, "on_no_gain=rollback", "output=other"]), engine)
+    assert [s["paid"] for s in faster["stages"]] == [["time"], ["time"]]
+    assert not any("undone" in s for s in faster["stages"])
+    run, facts = pipeline._Run(read(), engine, True, print, print), {"pass": "distill.logits", "paid": ["accuracy"]}
+    run.metric = METRICS["accuracy"]
+    assert run.gained(facts, {}, folder, folder)  # what distillation is for
+
+
 def test_failing_pass_says_where(folder, monkeypatch):
     def fail(self, graph, ctx):
         raise PassFailed("it grew too large")
