@@ -1,5 +1,5 @@
-# Targets: setup test demo check arm64 check-arm64 check-asan check-ubsan check-tsan check-sanitizers fuzz-open ext lib mcc-run lint
-#          bench deps clean
+# Targets: setup test demo check arm64 check-arm64 gate-arm64 record-arm64 check-asan check-ubsan check-tsan check-sanitizers
+#          fuzz-open ext lib mcc-run lint bench deps clean
 #
 #   make check                                   the C kernel checker, seed from the clock; make check seed=7 family=gemm
 #   make lib CC=... CFLAGS=... out=build/phone   the engine for another machine
@@ -34,8 +34,8 @@ check_obj = $(check_src:%.c=$(out)/obj/%.o)
 # Every product is made under a name of its own and renamed, so that two makes at once do no harm.
 compile = mkdir -p $(@D) && $(CC) $(FLAGS) $(1) -MMD -MP -MT $@ -MF $@.$$$$.d -c $< -o $@.$$$$ && mv -f $@.$$$$.d $(@:.o=.d) && mv -f $@.$$$$ $@
 
-.PHONY: default setup test demo check arm64 check-arm64 check-asan check-ubsan check-tsan check-sanitizers fuzz-open ext lib mcc-run \
-        lint bench deps clean FORCE
+.PHONY: default setup test demo check arm64 check-arm64 gate-arm64 record-arm64 check-asan check-ubsan check-tsan check-sanitizers \
+        fuzz-open ext lib mcc-run lint bench deps clean FORCE
 default: lib mcc-run
 
 # --- the engine ------------------------------------------------------------------------------------
@@ -123,6 +123,10 @@ else
 	@for cpu in $(ARM64_CPUS); do echo "-cpu $$cpu"; $(QEMU) -cpu $$cpu build/arm64/mcc-check $(or $(seed),1) $(family) || exit 1; done
 endif
 
+# Instructions of layers and networks against those on record; record-arm64 writes them down anew.
+gate-arm64 record-arm64: setup
+	OMP_NUM_THREADS=1 $(py) tests/bench/arm64_gate.py $(if $(filter record-arm64,$@),--record)
+
 # --- Python: environment, tests ------------------------------------------------------------------------
 
 # torch first and by itself, so that no other package chooses its build. The engine is built by make, not by pip.
@@ -141,6 +145,7 @@ setup: $(VENV)/.installed
 test: setup
 	@$(MAKE) --no-print-directory -j$(jobs) $(out)/mcc-check && $(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory -j$(jobs) check-arm64
+	@$(MAKE) --no-print-directory gate-arm64
 	@if [ "$(CI)" = true ]; then $(MAKE) --no-print-directory check-sanitizers; \
 	 else echo "skip check-sanitizers: runs when CI=true, or by its name"; fi
 	OMP_NUM_THREADS=1 $(py) -m pytest -n $(jobs) $(PYTEST_FLAGS)
