@@ -1,6 +1,7 @@
 """A small network, its weights and data, in a folder of its own: what the command tests work on."""
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 HERE = Path(__file__).parent
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a background job of a shell: what tests start must hear Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 NETS = '''
 import torch
 from torch import nn
