@@ -5,6 +5,6 @@ checkpoint, fetched once by package name (see data/fetch.py).
 """
 from .bert import Bert, minilm
 from .efficientnet import efficientnet_lite0
-from .small import digit_recognizer, lenet5, lenet300, resnet20
+from .small import digit_recognizer, lenet5, lenet300, perceptron, resnet20
 
-__all__ = ["Bert", "digit_recognizer", "efficientnet_lite0", "lenet5", "lenet300", "minilm", "resnet20"]
+__all__ = ["Bert", "digit_recognizer", "efficientnet_lite0", "lenet5", "lenet300", "minilm", "perceptron", "resnet20"]

@@ -34,6 +34,19 @@ class LeNet300(nn.Module):
         return self.fc3(F.relu(self.fc2(F.relu(self.fc1(x.flatten(1))))))
 
 
+class Perceptron(nn.Module):
+    """Two hidden layers of `width` rectified units, with dropout behind each (Hinton et al. 2015). x [N, 1, 28, 28] -> logits."""
+
+    def __init__(self, width: int, classes: int = 10, dropout: float = 0.0):
+        super().__init__()
+        self.fc1, self.fc2, self.fc3 = nn.Linear(784, width), nn.Linear(width, width), nn.Linear(width, classes)
+        self.drop1, self.drop2 = nn.Dropout(dropout), nn.Dropout(dropout)
+
+    def forward(self, x):
+        x = self.drop1(F.relu(self.fc1(x.flatten(1))))
+        return self.fc3(self.drop2(F.relu(self.fc2(x))))
+
+
 class Basic(nn.Module):
     """Two 3x3 convolutions around a shortcut (He et al. 2015); the shortcut is a 1x1 convolution where shapes change."""
 
@@ -91,6 +104,10 @@ def lenet5(classes: int = 10) -> nn.Module:
 
 def lenet300(classes: int = 10) -> nn.Module:
     return LeNet300(classes)
+
+
+def perceptron(width: int = 800, classes: int = 10, dropout: float = 0.0) -> nn.Module:
+    return Perceptron(width, classes, dropout)
 
 
 def resnet20(classes: int = 10, channels: int = 3, width: int = 16) -> nn.Module:
