@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     options = parser.parse_args()
     rows = []
-    print("| seed | teacher | student alone | distilled | share of the gap | never shown a 3: right | the same, bias set | seconds |")
+    print("| seed | teacher | student alone | distilled | share of gap | never shown a 3: right | with bias set | seconds |")
     print("|---|---|---|---|---|---|---|---|")
     for seed in range(options.seeds):
         rows.append(digits(seed, options.epochs))
