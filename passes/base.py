@@ -13,6 +13,7 @@ The recipe name is the path ("structure.low_rank"), the class is registered by o
 """
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -24,22 +25,24 @@ WEIGHTED = ("conv", "conv_transpose", "linear", "matmul", "gather", "lstm", "gru
 
 
 @dataclass(frozen=True)
-class Pass:
+class Pass(ABC):
     """Base of all passes. Options that every layer-wise pass has: `layers`, `overrides` where it declares them."""
 
     def check(self) -> None:
         """Raise ValueError when an option's value makes no sense; called once, after construction."""
 
+    @abstractmethod
     def run(self, graph: Graph, ctx: Context) -> Graph:
-        raise NotImplementedError(type(self).__name__)
+        """A new graph; `graph` stays as it is."""
 
     def matches(self, graph: Graph) -> list[Node]:
         """The nodes this pass would touch on this graph, for `--dry-run`; empty means it would do nothing."""
         return [n for n in graph.nodes if n.op in WEIGHTED]
 
     @staticmethod
+    @abstractmethod
     def example() -> Graph:
-        raise NotImplementedError
+        """The smallest graph on which the pass must do something."""
 
 
 @dataclass

@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ class Done:
     err: str
 
 
-class Device:
+class Device(ABC):
     """`shell` is all that a way must have, and `why`; push and pull go through it where the way has nothing better."""
 
     FOLDER = "/tmp"
@@ -31,13 +32,13 @@ class Device:
     folder = ""
     _guard: subprocess.Popen | None = None
 
+    @abstractmethod
     def shell(self, script: str) -> list[str]:
         """The command of this machine that runs a shell script there, with its input, output and exit code."""
-        raise NotImplementedError
 
+    @abstractmethod
     def why(self, code: int, err: str) -> str:
         """What an exit code and message of our program mean when the line itself failed; "" when it did not."""
-        raise NotImplementedError
 
     def connect(self, base: str) -> None:
         """Makes the folder. Raises TargetError with the reason when the device cannot be used."""

@@ -5,6 +5,7 @@ the engine as well, which the caller hands in (`ctx.measure`). Times differ from
 """
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
@@ -46,12 +47,13 @@ class Replace(Pass):
     def check_values(self) -> None:
         """Raise ValueError about the pass's own options."""
 
+    @abstractmethod
     def takes(self, node: Node) -> bool:
-        raise NotImplementedError
+        """Whether this is a layer that the pass can replace."""
 
+    @abstractmethod
     def instead(self, graph: Graph, node: Node, shapes: dict) -> tuple[list[Node], dict]:
         """The nodes that write node's output from its input, and facts for the report. `self` has the node's own options."""
-        raise NotImplementedError
 
     def matches(self, graph: Graph) -> list[Node]:
         nodes = [n for n in select(graph.nodes, self.layers) if not select([n], self.skip)]

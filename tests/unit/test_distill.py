@@ -18,7 +18,7 @@ from mcc.passes.ops.run import infer, run
 from mcc.passes.zoo.bert import Bert
 from torch import nn
 
-from test_passes import Noise, cnn, context, same_graph
+from networks import Noise, cnn, context, distance, outputs, same_graph, shifted
 
 torch.set_num_threads(1)
 
@@ -274,3 +274,23 @@ def scaled(graph: Graph) -> Graph:
     for v in other.constants():
         v.data = v.data * 1.5
     return other
+
+
+@pytest.mark.parametrize("loss", ["kl", "mse"])
+def test_distillation_comes_closer_to_the_teacher(loss):
+    student = find("prune.channels")(ratio=0.5).run(cnn(), context(cnn()))
+    teacher = cnn()
+    ctx = context(student, teacher)
+    before = distance(outputs(student), outputs(teacher))
+    out = find("distill.logits")(loss=loss, alpha=0, epochs=20, lr=0.01).run(student, ctx)
+    assert distance(outputs(out), outputs(teacher)) < 0.8 * before
+
+
+def test_teachers():
+    graph = cnn()
+    with pytest.raises(UserError, match="no pass ran before"):
+        find("distill.logits")(teacher="previous").run(graph, context(graph))
+    with pytest.raises(UserError, match="no output 'logits'; it has v"):
+        find("distill.logits")(output="logits").run(graph, context(graph))
+    ctx = context(graph, previous=shifted(graph))
+    assert not same_graph(find("distill.logits")(teacher="previous", epochs=0.5).run(graph, ctx), graph)

@@ -10,7 +10,7 @@ from mcc.passes.graph import Graph, Node, Value, constant
 from mcc.passes.lower.read import read
 from mcc.passes.ops.run import run
 from mcc.passes.structure import cp, depthwise, group_conv, small_kernels, tucker
-from test_passes import Noise, blocks, cnn, context, distance, outputs
+from networks import Noise, blocks, cnn, context, distance, outputs
 
 torch.set_num_threads(1)
 
