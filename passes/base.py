@@ -28,7 +28,7 @@ WEIGHTED = ("conv", "conv_transpose", "linear", "matmul", "gather", "lstm", "gru
 class Pass(ABC):
     """Base of all passes. Options that every layer-wise pass has: `layers`, `overrides` where it declares them."""
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027 most options need no check
         """Raise ValueError when an option's value makes no sense; called once, after construction."""
 
     @abstractmethod

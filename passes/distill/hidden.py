@@ -107,7 +107,7 @@ def _named(graph: Graph, pattern: str, who: str) -> list[Value]:
         return own
     last: dict[str, Value] = {}
     for n in graph.nodes:
-        for name in {n.name, *_prefixes(n.scope)}:
+        for name in (n.name, *_prefixes(n.scope)):
             if name and fnmatchcase(name, pattern):
                 last.pop(name, None)
                 last[name] = n.outputs[0]

@@ -5,6 +5,7 @@ teacher's digest and the sample's own bytes: shuffling and resuming cost nothing
 """
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sqlite3
@@ -83,14 +84,23 @@ class _Rows:
     """float32 rows by key in an SQLite file; several processes may share it, and one that is killed leaves it whole."""
 
     def __init__(self, path: Path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self.db = sqlite3.connect(path, timeout=60)
-            self.db.execute("create table if not exists rows (key blob primary key, shape text, data blob)")
-        except sqlite3.DatabaseError:  # not a database, or damaged: it is only a cache
-            os.replace(path, path.with_suffix(".damaged"))
-            self.db = sqlite3.connect(path, timeout=60)
-            self.db.execute("create table rows (key blob primary key, shape text, data blob)")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self.db = self._open(path)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:  # damaged: it is only a cache
+                os.replace(path, path.with_suffix(".damaged"))
+                self.db = self._open(path)
+        except (OSError, sqlite3.Error) as e:
+            raise UserError(f"{path}: the teacher's outputs cannot be kept: {e}; make room, or set cache: false") from None
+
+    @staticmethod
+    def _open(path: Path) -> sqlite3.Connection:
+        db = sqlite3.connect(path, timeout=60)
+        db.execute("create table if not exists rows (key blob primary key, shape text, data blob)")
+        return db
 
     def get(self, keys: list[bytes]) -> list[np.ndarray | None]:
         found = {}
@@ -103,6 +113,6 @@ class _Rows:
 
     def put(self, keys: list[bytes], rows: np.ndarray) -> None:
         shape = ",".join(map(str, rows.shape[1:]))
-        with self.db:
-            self.db.executemany("insert or ignore into rows values (?, ?, ?)",
-                                [(k, shape, np.ascontiguousarray(r, np.float32).tobytes()) for k, r in zip(keys, rows)])
+        made = [(k, shape, np.ascontiguousarray(r, np.float32).tobytes()) for k, r in zip(keys, rows)]
+        with contextlib.suppress(sqlite3.OperationalError), self.db:  # a full disk: these are computed again
+            self.db.executemany("insert or ignore into rows values (?, ?, ?)", made)

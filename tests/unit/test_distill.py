@@ -294,3 +294,139 @@ def test_teachers():
         find("distill.logits")(output="logits").run(graph, context(graph))
     ctx = context(graph, previous=shifted(graph))
     assert not same_graph(find("distill.logits")(teacher="previous", epochs=0.5).run(graph, ctx), graph)
+
+
+# --- options: each must reach what is trained ---------------------------------------------------------------------------
+
+class Thin(nn.Module):
+    """Of `encoder_example`'s inputs and outputs, without its layers."""
+
+    def __init__(self, width: int = 8):
+        super().__init__()
+        self.a, self.b = nn.Linear(8, width), nn.Linear(width, 3)
+
+    def forward(self, x):
+        return self.b(torch.relu(self.a(x)).mean(1))
+
+
+def thin(width: int = 8) -> nn.Module:
+    return Thin(width)
+
+
+def shifted_words(inputs: dict, rng: torch.Generator) -> dict:
+    return {k: v + 1 for k, v in inputs.items()}
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What a pass hands to the training, which does not take place: (terms, context, options) of every call."""
+    calls = []
+
+    def stand_in(graph, teacher, terms, ctx, *, base=None, **options):
+        calls.append((list(terms), ctx, options))
+        return graph
+    for name in ("hidden", "layer_drop", "tinybert", "minilm"):
+        monkeypatch.setattr(f"mcc.passes.distill.{name}.fit_terms", stand_in)
+    return calls
+
+
+def test_which_layers_are_followed(seen):
+    student, teacher = encoder_example(2), encoder_example(6)
+    ends = [a.after.name for a in layers(teacher)]
+    for how, want in (("uniform", [2, 5]), ("top", [4, 5]), ("bottom", [0, 1]), ([1, 4], [1, 4])):
+        seen.clear()
+        find("distill.tinybert")(map=how, attention=0, embedding=0, prediction_epochs=0).run(student, context(student, teacher))
+        assert [t.theirs[0] for t in seen[0][0]] == [ends[i] for i in want]
+    for options, want in (({}, 5), ({"layer": 3}, 3)):
+        seen.clear()
+        find("distill.minilm")(relations={"v": 2.0}, **options).run(student, context(student, teacher))
+        (term,), _, _ = seen[0]
+        assert (term.theirs, term.mine) == ((layers(teacher)[want].v.name,), (layers(student)[-1].v.name,)) and term.weight == 2.0
+    seen.clear()
+    find("distill.layer_drop")(keep=[1, 4], hidden="all").run(teacher, context(teacher))
+    assert [t.theirs[0] for t in seen[0][0][:2]] == [ends[1], ends[4]] and [t.weight for t in seen[0][0]] == [0.5, 0.5, 5.0]
+    find("distill.layer_drop")(keep=[1, 4], cosine=0.0).run(teacher, context(teacher))
+    assert [t.weight for t in seen[1][0]] == [5.0]
+
+
+def test_tinybert_stages(seen):
+    graph = encoder_example()
+    find("distill.tinybert")(general={"source": "test_distill:general"}, general_epochs=3, epochs=2, prediction_epochs=1,
+                             embedding=0.5, hidden=2, attention=3, prediction=4).run(graph, context(graph))
+    assert [(o["epochs"], o["text"]) for _, _, o in seen] == [(3, "general"), (2, "inside"), (1, "prediction")]
+    assert seen[0][1].data.size("train") == 5 and seen[1][1].data.size("train") == 64
+    assert sorted(t.weight for t in seen[1][0]) == [0.5, 2, 2, 3, 3] and [t.weight for t in seen[2][0]] == [4]
+
+
+def general():
+    from mcc.passes.data import Array, Source, Table
+    table = Table({"x": Array(np.zeros((5, 4, 8), np.float32))})
+    return Source(table, table)
+
+
+def test_augment_by_a_function(seen):
+    graph = encoder_example()
+    ctx = context(graph)
+    find("distill.tinybert")(augment="test_distill:shifted_words").run(graph, ctx)
+    changed = seen[0][1].data
+    for split, add in (("train", 1), ("test", 0)):
+        (new, _), (old, _) = (next(iter(d.batches(split, 8, 1))) for d in (changed, ctx.data))
+        assert torch.equal(new["x"], old["x"] + add)
+
+
+@pytest.mark.parametrize("measure,count", [("mse", 1), ("cosine", 1), ("attention", 1), ("flow", 2)])
+def test_measures_of_convolutions(measure, count):
+    """Pairs by layer, in the order of the graph; a student of other widths follows through projections."""
+    student, teacher = cnn(), shifted(cnn())
+    pairs = {"stem": "stem", "pw": "pw"} if measure == "flow" else {"pw": "pw"}
+    options = {"measure": measure, "pairs": pairs, "outputs": 0.0, "epochs": 30, "lr": 3e-3}
+    ctx = context(student, teacher)
+    out = find("distill.hidden")(**options).run(student, ctx)
+    assert len(ctx.notes["pairs"]) == len(pairs)
+    function = {"attention": measures.attention_map}.get(measure) or getattr(measures, measure)
+    names = [n for n, _ in ctx.notes["pairs"]]
+
+    def distance_of(graph):
+        with torch.no_grad():
+            mine, theirs = (g.module().eval().values(ctx.data.inputs, names) for g in (graph, teacher))
+        return float(function(*(mine[n] for n in names), *(theirs[n] for n in names)))
+    assert distance_of(out) < 0.7 * distance_of(student)
+
+
+def test_a_scope_names_its_last_value(seen):
+    graph = bert(2)
+    find("distill.hidden")(pairs={"encoder.layer.?": "encoder.layer.?"}, project=False, weight=7.0).run(graph, context(graph))
+    terms = seen[0][0]
+    assert [t.mine[0] for t in terms[:-1]] == [a.after.name for a in layers(graph)]
+    assert {(t.weight, t.project) for t in terms[:-1]} == {(7.0, False)}
+
+
+def test_student_of_a_factory_and_of_a_file(tmp_path):
+    from mcc.passes.onnx_io import export
+    graph = encoder_example()
+    ctx = context(graph, seed=3)
+    made = student_of(graph, "test_distill:thin", {"width": 5}, ctx, "x")
+    assert same_graph(made, student_of(graph, "test_distill:thin", {"width": 5}, ctx, "x")), "random weights by the seed"
+    assert not same_graph(made, student_of(graph, "test_distill:thin", {"width": 5}, context(graph, seed=4), "x"))
+    assert [v.shape for v in made.constants() if v.name == "a.weight"] == [(5, 8)]
+    with pytest.raises(UserError, match="student_args"):
+        student_of(graph, "test_distill:thin", {"wide": 5}, ctx, "x")
+    export(made, tmp_path / "thin.onnx")
+    again = student_of(graph, str(tmp_path / "thin.onnx"), {}, ctx, "x")
+    assert torch.allclose(outputs(again), outputs(made), atol=1e-6)
+    out = find("distill.logits")(student="test_distill:thin", student_args={"width": 5}, alpha=0.0).run(graph, ctx)
+    assert {v.name for v in out.constants()} == {v.name for v in made.constants()} and not same_graph(out, made)
+
+
+def test_logits_keep_the_teachers_outputs(tmp_path, monkeypatch):
+    monkeypatch.setattr("mcc.passes.data.fetch.cache", lambda: tmp_path)
+    graph = find("distill.logits").example()
+    plain, kept, again = (find("distill.logits")(cache=c).run(graph, context(graph, scaled(graph))) for c in (False, True, True))
+    assert [p.suffix for p in (tmp_path / "teachers").iterdir()] == [".sqlite"]
+    assert same_graph(kept, again) and same_graph(plain, kept)
+
+
+def test_outputs_that_cannot_be_kept(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cache: false"):
+        Outputs(encoder_example(), 0, tmp_path / "file" / "rows.sqlite")
