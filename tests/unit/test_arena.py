@@ -61,3 +61,25 @@ def test_agreement(bench):
     assert compare.agreement("fp32", [x], [x + 1e-5])["ok"] and not compare.agreement("fp32", [x], [x + 1e-1])["ok"]
     assert compare.agreement("int8", [x], [2 * x])["ok"] and not compare.agreement("int8", [x], [x[::-1].copy()])["ok"]
     assert not compare.agreement("int8", [x], [x * np.nan])["ok"] and not compare.agreement("int8", [x], [x[:9]])["ok"]
+
+
+def test_gate_of_arm64_counts(bench):
+    """Half a percent more is the record's, beyond it fails and names the kernel that grew; fewer is only said; another compiler
+    has its own tolerance; a row that is not on record fails."""
+    import arm64_gate
+    counts = {"all": 1_000_000, "gemm": 700_000, "pool": 300_000}
+    record = {"compiler": "gcc 1", "instructions": {"net fp32": {"cortex-a53": counts}}}
+
+    def compare(total, gemm, compiler="gcc 1", name="net fp32"):
+        return arm64_gate.compare(record, {name: {"cortex-a53": {"all": total, "gemm": gemm, "pool": total - gemm}}}, compiler)
+    assert compare(1_000_000, 700_000) == compare(1_004_900, 704_900) == compare(995_100, 695_100) == ([], [])
+    (line,), _ = compare(1_006_000, 706_000)
+    assert line.startswith("net fp32 on cortex-a53: 1.01 M instructions") and line.endswith("most in gemm: 0.70 M -> 0.71 M")
+    worse, (line,) = compare(990_000, 690_000)
+    assert not worse and "record-arm64" in line
+    worse, (line,) = compare(1_050_000, 750_000, "gcc 2")
+    assert not worse and "gcc 2" in line
+    assert len(compare(1_150_000, 850_000, "gcc 2")[0]) == 1
+    assert compare(1, 1, name="new fp32")[0] == ["new fp32 on cortex-a53 is not on record; make record-arm64"]
+    recorded = arm64_gate.json.loads(arm64_gate.RECORD.read_text())["instructions"]
+    assert {n for n in recorded} == {*arm64_gate.LAYERS, *(f"{n} {p}" for n in arm64_gate.NETWORKS for p in ("fp32", "int8"))}
