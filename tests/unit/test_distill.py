@@ -1,9 +1,12 @@
 """Distillation: finding the layers of transformers, students, what is measured inside, and that following works."""
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from mcc.passes import find
 from mcc.passes.distill import measures
 from mcc.passes.distill.encoder import encoder_example, layers
@@ -15,6 +18,7 @@ from mcc.passes.errors import UserError
 from mcc.passes.graph import Graph, Value
 from mcc.passes.onnx_io import from_torch
 from mcc.passes.ops.run import infer, run
+from mcc.passes.train import soft_loss
 from mcc.passes.zoo.bert import Bert
 from torch import nn
 
@@ -24,6 +28,11 @@ torch.set_num_threads(1)
 
 
 def bert(count: int = 4, **options) -> Graph:
+    return _bert(count, **options).copy()
+
+
+@cache
+def _bert(count: int, **options) -> Graph:
     torch.manual_seed(0)
     net = Bert(layers=count, hidden=16, ffn=32, heads=4, vocabulary=50, positions=16, **options).eval()
     ids = torch.zeros(2, 8, dtype=torch.long)
@@ -45,6 +54,7 @@ class Vision(nn.Module):
         return self.head(self.norm(self.encoder(self.patch(x).flatten(2).transpose(1, 2) + self.place)).mean(1))
 
 
+@cache
 def vision(count: int = 3) -> Graph:
     torch.manual_seed(0)
     return from_torch(Vision(count).eval(), torch.randn(2, 3, 16, 16), {"x": {0: "N"}})
@@ -322,7 +332,7 @@ def seen(monkeypatch):
     """What a pass hands to the training, which does not take place: (terms, context, options) of every call."""
     calls = []
 
-    def stand_in(graph, teacher, terms, ctx, *, base=None, **options):
+    def stand_in(graph, teacher, terms, ctx, **options):
         calls.append((list(terms), ctx, options))
         return graph
     for name in ("hidden", "layer_drop", "tinybert", "minilm"):
@@ -430,3 +440,68 @@ def test_outputs_that_cannot_be_kept(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cache: false"):
         Outputs(encoder_example(), 0, tmp_path / "file" / "rows.sqlite")
+
+
+@pytest.mark.parametrize("name,options", [
+    ("distill.layer_drop", {"keep": 2, "soft": 1.5}), ("distill.hidden", {"outputs": 1.5}), ("distill.minilm", {"outputs": 1.5}),
+    ("distill.tinybert", {"prediction": 1.5}), ("distill.layer_drop", {"keep": 2, "soft": 1.5, "loss": "mse"}),
+    ("distill.tinybert", {"prediction": 1.5, "loss": "mse"})])
+def test_labels_and_outputs_have_their_weights(seen, name, options):
+    graph = encoder_example()
+    find(name)(task=3.0, temperature=2.5, **options).run(graph, context(graph))
+    terms, _, given = seen[-1]
+    got, want, labels = torch.randn(5, 3), torch.randn(5, 3), torch.tensor([0, 1, 2, 1, 0])
+    assert torch.allclose(given["base"]([got], labels, {}), 3 * F.cross_entropy(got, labels))
+    assert float(given["base"]([got], None, {})) == 0
+    assert terms[-1].weight == 1.5 and terms[-1].theirs == (graph.outputs[0].name,)
+    assert torch.allclose(terms[-1].measure(got, want), soft_loss(got, want, options.get("loss", "kl"), 2.5))
+
+
+def test_loss_of_logits(monkeypatch):
+    """(1 - alpha) * soft + alpha * hard; of two teachers the mean distribution."""
+    losses = []
+    monkeypatch.setattr("mcc.passes.train.fit_graph", lambda graph, ctx, **options: losses.append(options["loss"]) or graph)
+    graph = find("distill.logits").example()
+    other, ctx = scaled(graph), context(graph, scaled(graph), previous=graph)
+    find("distill.logits")(alpha=0.25, temperature=3.0).run(graph, ctx)
+    find("distill.logits")(alpha=0.25, temperature=3.0, loss="mse").run(graph, ctx)
+    find("distill.logits")(alpha=0.0, temperature=3.0, teacher=["original", "previous"]).run(graph, ctx)
+    x, labels, got = torch.randn(5, 16), torch.tensor([0, 1, 2, 3, 4]), torch.randn(5, 12)
+    with torch.no_grad():
+        a, b = (g.module()({"x": x}) for g in (other, graph))
+    hard = F.cross_entropy(got, labels)
+    for loss, kind in zip(losses, ("kl", "mse")):
+        assert torch.allclose(loss([got], labels, {"x": x}), 0.75 * soft_loss(got, a, kind, 3.0) + 0.25 * hard, atol=1e-5)
+        assert torch.allclose(loss([got], None, {"x": x}), soft_loss(got, a, kind, 3.0), atol=1e-5)
+    mean = ((a / 3).softmax(-1) + (b / 3).softmax(-1)) / 2
+    want = (mean * (mean.log() - (got / 3).log_softmax(-1))).sum(1).mean() * 9
+    assert torch.allclose(losses[2]([got], labels, {"x": x}), want, atol=1e-4)
+
+
+def test_relation_heads():
+    minilm = find("distill.minilm")
+    assert minilm()._heads(24, 36, 12) == 12 and minilm()._heads(8, 12, 12) == 4 and minilm(heads=2)._heads(8, 12, 12) == 2
+    with pytest.raises(UserError, match="does not divide"):
+        minilm(heads=3)._heads(8, 12, 12)
+
+
+def test_shared_keys_are_repeated_group_by_group():
+    q, k = torch.randn(2, 4, 5, 8), torch.randn(2, 2, 5, 8)
+    got = measures.scores(q, k)
+    for head in range(4):
+        assert torch.allclose(got[:, head], q[:, head] @ k[:, head // 2].mT / 8 ** 0.5, atol=1e-6)
+
+
+def test_terms_are_weighted(monkeypatch):
+    graph, teacher = encoder_example(), shifted(encoder_example())
+    captured = {}
+    monkeypatch.setattr("mcc.passes.distill.watch.fit_graph",
+                        lambda graph, ctx, loss: captured.update(loss=loss, graph=graph) or graph.copy())
+    name = layers(graph)[0].after.name
+    terms = [Term((name,), (name,), measures.mse, 2.5)]
+    fit_terms(graph, teacher, terms, context(graph), base=lambda outputs, labels, inputs: outputs[0].sum() * 0 + 7)
+    x = {"x": torch.randn(3, 4, 8)}
+    with torch.no_grad():
+        mine = captured["graph"].module().eval()(x)
+        theirs = teacher.module().eval().values(x, [name])[name]
+    assert torch.allclose(captured["loss"](list(mine), None, x), 7 + 2.5 * F.mse_loss(mine[-1], theirs), atol=1e-5)
