@@ -28,12 +28,8 @@ def _layer(rw, node: Node) -> bool:
     w, w_scale = weight
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if bias is not None and bias.data is None:
-        maker = rw.makers.get(bias)
-        if maker is None or maker.op != "dequantize_linear" or any(v is not None and v.data is None for v in maker.inputs):
-            return False
-        b = call("dequantize_linear", [None if v is None else tensor(v) for v in maker.inputs], maker.attrs)[0].numpy()
-    else:
-        b = None if bias is None else bias.data
+        return False
+    b = None if bias is None else bias.data
     x = rw.source(node.inputs[0])
     rows = w.shape[0]
     if x is None:

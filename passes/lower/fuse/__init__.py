@@ -14,6 +14,7 @@ from ...graph import Graph
 
 FUSIONS = (
     "linear",
+    "quantized_linear",
     "linear_bias",
     "conv_bias",
     "pad_conv",
