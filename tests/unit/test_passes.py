@@ -63,7 +63,7 @@ WRONG = {
                            ({"whiten": True, "split": "spatial"}, "whiten"), ({"overrides": {"fc": {"macs": 0.5}}}, "fc")],
     "prune.weights": [({"sparsity": 1.0}, "sparsity"), ({"start": 0.7, "end": 0.2}, "start"), ({"epochs": -1}, "epochs"),
                       ({"sparsity": 0.995}, "max_sparsity"), ({"overrides": {"fc": {"ratio": 0.5}}}, "ratio")],
-    "prune.channels": [({"ratio": 0.5, "macs": 0.5}, "ratio and macs"), ({"ratio": 0.0}, "ratio"), ({"round_to": 0}, "round_to"),
+    "prune.channels": [({"ratio": 0.5, "macs": 0.5}, "ratio and macs"), ({"ratio": 0.0}, "ratio"), ({"multiple": 0}, "multiple"),
                        ({"overrides": {"a": {"ratio": 2}}}, "overrides")],
     "quantize.ptq": [({"percentile": 20}, "percentile"), ({"samples": 0}, "samples"),
                      ({"overrides": {"fc": {"activations": "int4"}}}, "activations"),
