@@ -153,9 +153,10 @@ class Channels(Pass):
     def _kept(self, group: Group, count: float) -> int:
         """How many classes of a group stay: near `count`, a round number of channels, never none."""
         size = round(group.size)
-        step = self.multiple // gcd(self.multiple, max(size, 1))
+        multiple = int(self.multiple)  # run() has put a number in the place of auto
+        step = multiple // gcd(multiple, max(size, 1))
         even = size >= 1 and size * len(group.classes) == group.width
-        if not even or group.width < 4 * self.multiple:
+        if not even or group.width < 4 * multiple:
             step = 1
         kept = max(step, round(count / step) * step, -(-self.min_channels // max(size, 1)), 1)
         return min(kept, len(group.classes))
