@@ -14,21 +14,33 @@ from .recipes import locate
 @click.option("-o", "--output", metavar="DIR", help="Where results go, instead of the recipe's `output:`.")
 @click.option("--resume/--fresh", default=True, help="Go on from finished passes of earlier runs (default), or forget them.")
 @click.option("--dry-run", is_flag=True, help="Check everything and print the plan, without training.")
+@click.option("--nproc", default=1, type=click.IntRange(1, 256), metavar="N",
+              help="Train in N processes that share every batch. (Under torchrun, which starts them itself, leave it out.)")
 @show.json_option
-def command(recipe, sets, unsets, output, resume, dry_run, as_json):
+def command(recipe, sets, unsets, output, resume, dry_run, nproc, as_json):
     """Compress a network as RECIPE says: a .yaml file, or the name of one that ships (see `mcc recipes ls`).
 
     Leaves model.mcc, report.json, recipe.yaml and log.txt in the output folder. Exit code 1 when one of the recipe's
     `expect:` rules does not hold."""
-    from ..passes import pipeline
+    if nproc > 1 and not dry_run:
+        from . import together
+        more = [x for k in sets for x in ("--set", k)] + [x for k in unsets for x in ("--unset", k)]
+        more += ["--output", output] * bool(output) + ["--fresh"] * (not resume) + ["--json"] * as_json
+        return together.run(["compress", recipe, *more], nproc)
+    from ..passes import pipeline, ranks
     from ..passes.recipe import read
     made = read(locate(recipe), sets, unsets, output)
     if dry_run:
         _plan(pipeline.plan(made), as_json)
         return 0
     from .engine import for_recipe
+    ranks.start()
     with show.progress() as progress:
         report = pipeline.run(made, for_recipe(made), resume, progress, show.note)
+    first = ranks.first()
+    ranks.stop()
+    if not first:  # what there is to say, and a gate that failed, is the first process's
+        return 0
     if as_json:
         show.emit(report)
     else:

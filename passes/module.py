@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from . import ranks
 from .errors import UserError
 from .graph import Graph, Node, Value
 from .ops import OPS
@@ -140,6 +141,8 @@ class GraphModule(nn.Module):
             x, scale, bias, mean, var = inputs
             live = self.training and node.inputs[3] in self._places and not node.inputs[3].meta.get("frozen")
             momentum, epsilon = 1 - node.attrs.get("momentum", 0.9), node.attrs.get("epsilon", 1e-5)
+            if live and ranks.count() > 1:
+                return (_batch_norm(x, scale, bias, mean, var, momentum, epsilon), mean, var)
             return (F.batch_norm(x, mean, var, scale, bias, live, momentum, epsilon), mean, var)
         if node.op == "dropout":
             x, ratio = inputs[0], inputs[1] if len(inputs) > 1 else None
@@ -189,6 +192,21 @@ class GraphModule(nn.Module):
             return v.data
         with torch.no_grad():
             return array(self._tensor(v)).astype(v.data.dtype)  # astype copies: the Parameter goes on changing
+
+
+def _batch_norm(x, scale, bias, mean, var, momentum, epsilon) -> torch.Tensor:
+    """Batch norm in training whose batch is that of all processes: gradients go through both sums, as in one process."""
+    axes = [0, *range(2, x.ndim)]
+    shape = [1, -1] + [1] * (x.ndim - 2)
+    total = ranks.add_through(torch.cat([x.sum(axes), x.new_tensor([x.numel() / x.shape[1]])]))
+    count = total[-1].detach()
+    middle = total[:-1] / count
+    x = x - middle.reshape(shape)
+    spread = ranks.add_through((x * x).sum(axes)) / count
+    with torch.no_grad():
+        mean.lerp_(middle, momentum)
+        var.lerp_(spread * count / (count - 1), momentum)
+    return x * (scale * (spread + epsilon).rsqrt()).reshape(shape) + bias.reshape(shape)
 
 
 def _enter(root: nn.Module, name: str, t: torch.Tensor, train: bool) -> tuple[nn.Module, str]:

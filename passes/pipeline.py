@@ -4,6 +4,9 @@ Every result is kept in OUTPUT/cache under a hash of all it depends on: the grap
 of the recipe), the pass and its options, the data, the seed, the code of this package, the versions and threads of the
 libraries. Files are written whole or not at all. So a run that is killed anywhere goes on from its last finished
 pass, and ends with the same bytes as one that was not.
+
+Several processes (see `ranks`) walk the recipe side by side: passes run in all of them, training shared; the first one
+measures, writes and says, and after every pass all go on from what it wrote.
 """
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from . import cache, report
+from . import cache, ranks, report
 from .base import Context, layer_name
 from .errors import PassFailed, UserError
 from .graph import Graph
@@ -83,11 +86,13 @@ class _Run:
     def run(self) -> dict:
         recipe, started = self.recipe, time.monotonic()
         deterministic(recipe.seed)
+        if not ranks.first():
+            self.progress = lambda done, total, text: None
         if not self.resume and (recipe.output / "cache").is_dir():
-            cache.Store(recipe.output / "cache", fresh=True)
+            ranks.in_turn(lambda: cache.Store(recipe.output / "cache", fresh=ranks.first()))
         self.say(f"load {recipe.name}")
-        prepared = prepare(recipe)
-        self.store = cache.Store(recipe.output / "cache")
+        prepared = ranks.in_turn(lambda: prepare(recipe))
+        self.store = ranks.in_turn(lambda: cache.Store(recipe.output / "cache"))
         self.data, self.base = prepared.data, self.dependencies(prepared)
         original = self.train(prepared) if prepared.train else prepared.graph
         self.metric, self.scorer = self.metric_of(original), None
@@ -96,8 +101,9 @@ class _Run:
         self.say("measure the original")
         first, path, _ = self.figures(original, None)
         first["seconds"] = round(time.monotonic() - started, 3)
-        shutil.copyfile(path, recipe.output / ".original.part")
-        os.replace(recipe.output / ".original.part", recipe.output / "original.mcc")
+        if ranks.first():
+            shutil.copyfile(path, recipe.output / ".original.part")
+            os.replace(recipe.output / ".original.part", recipe.output / "original.mcc")
         torch_original = self.scores(original)
         graph, previous, stages, before = original, None, [], first
         for i, step in enumerate(recipe.steps):
@@ -107,12 +113,12 @@ class _Run:
             facts = {"pass": step.name, "options": step.options(), **facts, "seconds": seconds, "cached": cached,
                      "paid": report.paid(facts, before, self.metric), "notes": notes}
             stages.append(facts)
-            if recipe.on_no_gain == "rollback" and not self.gained(facts, before, path, new_path):
+            if recipe.on_no_gain == "rollback" and not ranks.told(self.gained, facts, before, path, new_path):
                 self.say(f"{i + 1}/{len(recipe.steps)} {step.name}: paid in neither bytes nor time: undone")
                 facts["undone"] = True
                 continue
             previous, graph, path, before = graph, new, new_path, facts
-        return self.finish(started, original, graph, path, first, stages)
+        return ranks.told(self.finish, started, original, graph, path, first, stages)
 
     def gained(self, facts: dict, before: dict, old: Path, new: Path) -> bool:
         """Whether a pass is worth keeping: in bytes, in time, or in the metric (which passes of `distill` are for; where none
@@ -182,7 +188,7 @@ class _Run:
         label = f"{i + 1}/{len(self.recipe.steps)} {step.name}"
         key = cache.key_of(step=step.name, options=step.options(), graph=cache.digest(graph), original=cache.digest(original),
                            previous=previous and cache.digest(previous), files=self.files_of(step), base=self.base)
-        found = self.store.load_graph(key)
+        found = self.cached(key)
         if found is not None:
             self.say(f"{label}: from the cache")
             return found[0], found[1]["notes"], found[1]["seconds"], True
@@ -203,15 +209,20 @@ class _Run:
             raise UserError(*(f"{step.item.key}: {step.name}: {p.removeprefix(step.name + ': ')}" for p in e.problems)) from None
         seconds = round(time.monotonic() - began, 3)
         notes = cache.plain(ctx.notes)
-        self.store.save_graph(key, new, notes=notes, seconds=seconds)
+        ranks.told(self.store.save_graph, key, new, notes=notes, seconds=seconds)
         # What was just made is read back, so that this run and a resumed one go on from the very same thing.
         return self.store.load_graph(key)[0], notes, seconds, False
+
+    def cached(self, key: str) -> tuple[Graph, dict] | None:
+        """A graph and what was noted of it, where the first process finds it."""
+        there = ranks.told(lambda: self.store.load_graph(key) is not None)
+        return self.store.load_graph(key) if there else None
 
     def context(self, original: Graph, label: str) -> Context:
         def measure(graph: Graph) -> dict:
             path = self.store.folder / f".part-{os.getpid()}-trial.mcc"
             try:
-                return self.engine.measure(graph, path)
+                return ranks.told(self.engine.measure, graph, path)
             finally:
                 path.unlink(missing_ok=True)
         train = {k: v for k, v in (self.recipe.train or {}).items() if k != "epochs"}
@@ -223,7 +234,7 @@ class _Run:
         """The model after `train:`; its checkpoint is saved where the recipe names one."""
         options = self.recipe.train or {}
         key = cache.key_of(step="train", options=options, graph=cache.digest(prepared.graph), base=self.base)
-        found = self.store.load_graph(key)
+        found = self.cached(key)
         if found is None:
             from .train import fit_graph
             self.say("train the original")
@@ -233,10 +244,10 @@ class _Run:
                                     **{"epochs": options.get("epochs", 1), **options})
             except PassFailed as e:
                 raise PassFailed(f"{self.recipe.place('train')}: train: {e}") from None
-            self.store.save_graph(key, trained)
+            ranks.told(self.store.save_graph, key, trained)
             found = self.store.load_graph(key)
         if prepared.missing is not None:
-            saved = save_checkpoint(self.recipe, found[0], prepared.missing)
+            saved = ranks.told(save_checkpoint, self.recipe, found[0], prepared.missing)
             if saved is not None:
                 self.say(f"trained checkpoint saved as {saved}")
                 return load_model(self.recipe).graph  # as every later run will load it
@@ -246,6 +257,9 @@ class _Run:
 
     def figures(self, graph: Graph, original: np.ndarray | None) -> tuple[dict, Path, np.ndarray | None]:
         """What the report says of a graph, its .mcc file, and its per-sample scores by torch."""
+        return ranks.told(self._figures, graph, original)
+
+    def _figures(self, graph: Graph, original: np.ndarray | None) -> tuple[dict, Path, np.ndarray | None]:
         key = cache.key_of(measured=cache.digest(graph), engine=self.engine.version, bind=self.recipe.model.bind,
                            name=self.recipe.name, target=self.recipe.target.model_dump(), code=cache.code_version(lowering=True))
         facts, path = self.store.load_facts(key), self.store.path(key, "mcc")
@@ -296,7 +310,8 @@ class _Run:
         return {"data": prepared.data and prepared.data.fingerprint, "seed": self.recipe.seed, "loss": self.recipe.loss,
                 "train": self.recipe.train, "batch": (self.recipe.data or {}).get("batch"),
                 "target": self.recipe.target.model_dump(),
-                "code": cache.code_version(), "libraries": cache.library_versions(), "threads": torch.get_num_threads()}
+                "code": cache.code_version(), "libraries": cache.library_versions(), "threads": torch.get_num_threads()} | (
+                    {"processes": ranks.count()} if ranks.count() > 1 else {})
 
     def files_of(self, step: Step) -> dict:
         """Contents of the files that options name: a teacher's model file, the module of a student's factory."""
@@ -330,6 +345,8 @@ class _Run:
                               "calibration": self.data.size("calibration"), "fingerprint": self.data.fingerprint}
 
     def say(self, text: str) -> None:
+        if not ranks.first():
+            return
         self.log(text)
         if self.recipe.output.is_dir():
             with open(self.recipe.output / "log.txt", "a") as f:

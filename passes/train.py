@@ -3,9 +3,13 @@
 A pass trains a Graph through its module (`graph.module()`), so what is differentiated is what is lowered, and what
 earlier passes made stays made: zeros of sparse weights stay zero, codebook weights move with their palette, frozen
 values do not move. Runs are deterministic for a seed.
+
+Several processes (see `ranks`) share every batch: each computes its rows, and gradients are added up so that all take
+the step that one process would have taken. Only dropout draws other numbers then.
 """
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
@@ -15,6 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from . import ranks
 from .base import Context
 from .errors import PassFailed, UserError
 from .graph import Graph
@@ -92,33 +97,33 @@ def fit(module: torch.nn.Module, ctx: Context, *, loss: str | LossFn | None = No
         raise UserError(f"{text}: nothing to train: every weight is frozen or quantized; move training passes before them")
     optimizer = _optimizer(params, how)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: _rate(i, steps, how))
-    step_module, rank, world = _distributed(module)
     first, recent, step = None, None, 0
+    _agree(module, text, "before the first step")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed + 1_000_003 * ranks.rank())
         rng = torch.Generator().manual_seed(seed)
         module.train()
-        for inputs, labels in _batches(ctx.data, how.batch, seed, steps):
+        for inputs, labels, rows in _batches(ctx.data, how.batch, seed, steps):
             if on_step is not None:
                 on_step(step, steps, module)
-            inputs = _augment(inputs, how.augment, rng)
-            if world > 1:
-                inputs, labels = {k: v[rank::world] for k, v in inputs.items()}, None if labels is None else labels[rank::world]
-            value = loss_fn(outputs_of(step_module, inputs), labels, inputs)
-            number = float(value.detach())
+            inputs = _augment(inputs, how.augment, rng, rows)
+            value = loss_fn(outputs_of(module, inputs), labels, inputs) * _share(inputs, rows)
+            optimizer.zero_grad(set_to_none=True)
+            ranks.together(value.backward)
+            number = _average(params, value.detach())
             if first is None:
                 first = number
             recent = number if recent is None else 0.9 * recent + 0.1 * number
             if not math.isfinite(number) or recent > 1e3 * (abs(first) + 1.0):
                 raise PassFailed(f"{text}: the loss became {number:.4g} at step {step + 1} of {steps} (it began at {first:.4g}); "
                                  f"lower lr (now {how.lr:g}, try {how.lr / 10:g}) or clip (now {how.clip:g})")
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()
             if how.clip:
                 torch.nn.utils.clip_grad_norm_(params, how.clip)
             optimizer.step()
             scheduler.step()
             step += 1
+            if step % per_epoch == 0 or step == steps:
+                _agree(module, text, f"after step {step} of {steps}")
             ctx.progress(step, steps, f"{text}: loss {recent:.4f}")
         module.eval()
     if step == 0:
@@ -195,15 +200,17 @@ def steps_of(data, split: str, batch: int) -> int:
 
 
 def _batches(data, batch: int, seed: int, steps: int):
-    """`steps` batches, in a new order each round."""
+    """`steps` batches, in a new order each round, and how many samples each has: this process's rows of it are yielded."""
     done, epoch = 0, 0
+    part = {"part": (ranks.rank(), ranks.count())} if ranks.count() > 1 else {}
     while done < steps:
         at = done
-        for item in data.batches("train", batch, seed + epoch):
+        for inputs, labels in data.batches("train", batch, seed + epoch, **part):
             if done == steps:
                 return
+            rows = min(batch, data.size("train") - (done - at) * batch) if part else len(next(iter(inputs.values())))
             done += 1
-            yield item
+            yield inputs, labels, rows
         if done == at:
             return
         epoch += 1
@@ -228,17 +235,47 @@ def _optimizer(params: list, how: Training) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=how.lr)
 
 
-def _distributed(module: torch.nn.Module):
-    """Under torchrun: the module in DistributedDataParallel, this process's rank, and how many there are."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        world = torch.distributed.get_world_size()
-        wrapped = torch.nn.parallel.DistributedDataParallel(module) if world > 1 else module
-        return wrapped, torch.distributed.get_rank(), world
-    return module, 0, 1
+def _share(inputs: dict, rows: int) -> float:
+    """The weight of this process's mean loss, so that the mean over the processes is that over all rows of the batch. A batch
+    with fewer rows than there are processes is computed whole by each."""
+    mine = len(next(iter(inputs.values())))
+    return 1.0 if mine == rows else mine * ranks.count() / rows
 
 
-def _augment(inputs: dict, how: dict, rng: torch.Generator) -> dict:
-    """Random shifts (edge pixels repeated) and left-right flips of every NCHW float input."""
+def _average(params: list, value: torch.Tensor) -> float:
+    """Gradients become their means over the processes; returns the mean loss. One sum for all: the loss, whether each
+    parameter has a gradient anywhere, the gradients."""
+    if ranks.count() == 1:
+        return float(value)
+    has = value.new_tensor([float(p.grad is not None) for p in params])
+    flat = ranks.add(torch.cat([value.reshape(1), has, *(_flat(p, value.dtype) for p in params)]))
+    at = 1 + len(params)
+    for p, anywhere in zip(params, flat[1:at]):
+        p.grad = (flat[at:at + p.numel()] / ranks.count()).reshape(p.shape).to(p.dtype) if anywhere else None
+        at += p.numel()
+    return float(flat[0]) / ranks.count()
+
+
+def _flat(p: torch.nn.Parameter, dtype: torch.dtype) -> torch.Tensor:
+    return torch.zeros(p.numel(), dtype=dtype) if p.grad is None else p.grad.reshape(-1).to(dtype)
+
+
+def _agree(module: torch.nn.Module, text: str, when: str) -> None:
+    """Every process has the same weights, bit for bit; PassFailed when not, since what they train is then no model at all."""
+    if ranks.count() == 1:
+        return
+    state = {k: hashlib.blake2b(v.detach().reshape(-1).contiguous().view(torch.uint8).numpy(), digest_size=8).digest()
+             for k, v in module.state_dict().items()}
+    others = ranks.gathered(state)
+    for k in state:
+        if any(o[k] != others[0][k] for o in others):
+            raise PassFailed(f"{text}: the processes have different values of '{k}' {when}: a loss or schedule of this pass "
+                             "looks at the rows of one process only; run the recipe without --nproc")
+
+
+def _augment(inputs: dict, how: dict, rng: torch.Generator, rows: int) -> dict:
+    """Random shifts (edge pixels repeated) and left-right flips of every NCHW float input. Every process draws for all `rows`
+    of the batch and uses those of its own."""
     shift, flip = int(how.get("shift", 0)), bool(how.get("flip", False))
     if not shift and not flip:
         return inputs
@@ -246,17 +283,21 @@ def _augment(inputs: dict, how: dict, rng: torch.Generator) -> dict:
     for name, x in inputs.items():
         if x.ndim == 4 and x.is_floating_point():
             if flip:
-                chosen = torch.rand(len(x), generator=rng) < 0.5
+                chosen = _mine(torch.rand(rows, generator=rng) < 0.5, len(x))
                 x = torch.where(chosen[:, None, None, None], x.flip(-1), x)
             if shift:
-                x = _shift(x, shift, rng)
+                x = _shift(x, shift, rng, rows)
         out[name] = x
     return out
 
 
-def _shift(x: torch.Tensor, shift: int, rng: torch.Generator) -> torch.Tensor:
+def _mine(drawn: torch.Tensor, rows: int) -> torch.Tensor:
+    return drawn if len(drawn) == rows else drawn[ranks.rank()::ranks.count()]
+
+
+def _shift(x: torch.Tensor, shift: int, rng: torch.Generator, rows: int) -> torch.Tensor:
     n, _, h, w = x.shape
     padded = F.pad(x, (shift,) * 4, mode="replicate")
-    dy, dx = (torch.randint(0, 2 * shift + 1, (n, 1), generator=rng) for _ in range(2))
-    rows, cols = dy + torch.arange(h), dx + torch.arange(w)
-    return padded[torch.arange(n)[:, None, None], :, rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2)
+    dy, dx = (_mine(torch.randint(0, 2 * shift + 1, (rows, 1), generator=rng), n) for _ in range(2))
+    down, cols = dy + torch.arange(h), dx + torch.arange(w)
+    return padded[torch.arange(n)[:, None, None], :, down[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2)

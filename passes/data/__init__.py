@@ -136,10 +136,12 @@ class Data:
     def labelled(self, split: str = "test") -> bool:
         return self._table(split).labels is not None
 
-    def batches(self, split: str, batch: int, seed: int | None = None, limit: int | None = None) -> Iterator[tuple]:
+    def batches(self, split: str, batch: int, seed: int | None = None, limit: int | None = None,
+                part: tuple[int, int] = (0, 1)) -> Iterator[tuple]:
         """Yields ({input name: tensor [b, ...]}, labels [b] or None). With a seed the order is shuffled by it, without
         one it is the stored order; `limit` stops after so many samples. The last batch may be smaller, but a
-        shuffled one never has a single sample (batch normalisation cannot train on it) unless that is all there is."""
+        shuffled one never has a single sample (batch normalisation cannot train on it) unless that is all there is.
+        part (i, n): of every batch only sample i and every n-th after it, or all of one with fewer than n."""
         import torch
 
         table, n = self._table(split), self.size(split)
@@ -149,6 +151,7 @@ class Data:
             rows = order[i: i + batch]
             if seed is not None and len(rows) == 1 and i > 0 and batch > 1:
                 return
+            rows = rows if len(rows) < part[1] else rows[part[0]::part[1]]
             inputs = {k: torch.from_numpy(np.ascontiguousarray(c.take(rows))) for k, c in table.columns.items()}
             yield inputs, None if table.labels is None else torch.from_numpy(table.labels[rows])
 

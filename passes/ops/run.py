@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ..errors import UserError
+from ..errors import PassFailed, UserError
 from ..graph import Graph, Node, Value
 from . import OPS, call, dtype_of, unknown
 
@@ -65,7 +65,7 @@ class Plan:
                 continue
             try:
                 self._node(n, env, apply)
-            except UserError:
+            except (UserError, PassFailed):
                 raise
             except Exception as e:
                 shapes = ", ".join("-" if v is None else f"{v.name}{list(env[v].shape)}" if v in env else v.name

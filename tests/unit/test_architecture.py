@@ -74,7 +74,7 @@ def test_every_command_resolves():
 
 def test_every_shipped_command_file_is_registered():
     from mcc.cli import COMMANDS
-    helpers = {"__init__", "__main__", "show", "engine", "files"}
+    helpers = {"__init__", "__main__", "show", "engine", "files", "together"}
     assert {p.stem for p in (ROOT / "cli").glob("*.py")} - helpers == {file for file, _ in COMMANDS.values()}
 
 
