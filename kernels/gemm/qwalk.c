@@ -77,6 +77,11 @@ void mcc_table_s8(int8_t *y, size_t count, const int8_t *table) {
     mcc_qtable_pick()->fn(count, y, y, table);
 }
 
+static void subtract(int32_t *acc, size_t nr, const int32_t *minus, size_t rows, size_t n) {
+    for (size_t i = 0; i < rows; i++, acc += nr)
+        for (size_t j = 0; j < n; j++) acc[j] = (int32_t)((uint32_t)acc[j] - (uint32_t)minus[j]);
+}
+
 /* A tile whose result is float32, from its sums on the stack. `first`: its first row in the whole product. MCC_Q_CODES makes
  * int8 of it again: the values themselves never leave the cache. */
 static void finish(const mcc_qjob *job, mcc_qfinish_fn *fn, const int32_t *acc, size_t nr, size_t first, size_t rows,
@@ -254,7 +259,10 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
             } else {
                 fn(some, n, k, taps, from, panel, acc, set->nr, NULL, NULL, ahead);
                 if (wild) requantize(job, acc, set, panel, some, n, at);
-                else finish(job, finish_fn, acc, set->nr, row + r, some, batch * g->n + j, n, at);
+                else {
+                    if (job->minus) subtract(acc, set->nr, job->minus + batch * g->n + j, some, n);
+                    finish(job, finish_fn, acc, set->nr, row + r, some, batch * g->n + j, n, at);
+                }
             }
         }
     }
