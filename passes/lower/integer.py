@@ -14,12 +14,13 @@ import numpy as np
 from ..graph import Graph, Node, Value, constant
 from .fold import evaluate, infer_node
 from .islands import ISLANDS
-from .signed import Quantized, scale_zero, signed
+from .signed import Quantized, check_scales, scale_zero, signed
 
 
 def integer(graph: Graph) -> None:
     if not any(n.op in ("quantize_linear", "dequantize_linear") for n in graph.nodes):
         return
+    check_scales(graph)
     signed(graph)
     rewriter = Rewriter(graph)
     rewriter.run()
@@ -87,6 +88,13 @@ class Rewriter:
         if scale is None or np.any(zero) or scale.size > 1 and (node.attrs.get("axis", 1) != 0 or scale.ndim != 1):
             return None
         return node.inputs[0], scale.reshape(-1).astype(np.float64)
+
+    def has_weight_zero(self, v: Value) -> bool:
+        """Is v a constant of eight bits whose zero point is another code than 0 (as int8)?"""
+        node = self.makers.get(v)
+        if node is None or node.op != "dequantize_linear" or node.inputs[0].data is None or len(node.inputs) < 3:
+            return False
+        return node.inputs[2] is not None and node.inputs[2].data is not None and bool(np.any(node.inputs[2].data))
 
     def only_user(self, v: Value) -> Node | None:
         users = self.users[v]

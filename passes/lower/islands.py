@@ -23,6 +23,8 @@ INT32_MAX = 2**31 - 1
 def _layer(rw, node: Node) -> bool:
     """nhwc_conv or linear with int8 input and weight; takes a residual add and an activation on the way to int8."""
     weight = rw.weight(node.inputs[1])
+    if weight is None and rw.has_weight_zero(node.inputs[1]):
+        _stays_float(rw, node, "its weight has a zero point; quantize weights symmetrically (int8)")
     if weight is None or node.attrs.get("act", "none") != "none" or len(node.inputs) > 3 and node.inputs[3] is not None:
         return False
     w, w_scale = weight
@@ -39,9 +41,7 @@ def _layer(rw, node: Node) -> bool:
     codes = None if b is None else np.rint(b.astype(np.float64) / unit)
     bound = np.abs(w.data.astype(np.int64)).reshape(rows, -1).sum(1) * max(127 - x.zero, x.zero + 128)
     if np.any(bound + (0 if codes is None else np.abs(codes)) > INT32_MAX):
-        note = f"layer '{layer_name(node)}' stays float: its sums might leave int32"
-        if note not in rw.graph.meta.setdefault("notes", []):
-            rw.graph.meta["notes"].append(note)
+        _stays_float(rw, node, "its sums might leave int32")
         return False
     bias_value = None if codes is None else rw.const(codes.astype(np.int32), _bias_name(node))
     attrs = {k: v for k, v in node.attrs.items() if k in ("strides", "pads", "dilations", "group")} | {"x_zero": x.zero}
@@ -60,6 +60,12 @@ def _layer(rw, node: Node) -> bool:
         attrs |= {"r_scale": float(np.float32(residual.scale / out.scale)), "r_zero": residual.zero}
     rw.put(last, Node(op, inputs, [out.value], attrs, node.name, node.scope))
     return True
+
+
+def _stays_float(rw, node: Node, why: str) -> None:
+    note, notes = f"layer '{layer_name(node)}' stays float: {why}", rw.graph.meta.setdefault("notes", [])
+    if note not in notes:
+        notes.append(note)
 
 
 def _bias_name(node: Node) -> str:
@@ -167,7 +173,7 @@ def _move(rw, node: Node) -> bool:
     x = rw.source(inputs[0])
     if x is None and node.op in ("reshape", "squeeze", "unsqueeze", "flatten", "transpose"):
         return _move_codes(rw, node)
-    if x is None or any(v is not None and v.data is None for v in inputs[1:]):
+    if x is None or node.op != "gather" and any(v is not None and v.data is None for v in inputs[1:]):
         return False
     if node.op == "pad" and node.attrs.get("mode", "constant") == "constant":
         real = float(np.asarray(inputs[2].data).reshape(-1)[0]) if len(inputs) > 2 and inputs[2] is not None else 0.0
