@@ -17,6 +17,7 @@ PASSES = {
     "structure.share": "structure.share:Share",
     "structure.fold": "structure.fold:Fold",
     "prune.weights": "prune.weights:Weights",
+    "prune.blocks": "prune.blocks:Blocks",
     "prune.channels": "prune.channels:Channels",
     "quantize.ptq": "quantize.ptq:PTQ",
     "quantize.codebook": "quantize.codebook:Codebook",
