@@ -23,7 +23,7 @@ from .importance import Ask, Name, Part, check, find
 class Channels(Pass):
     """ratio       share of the channels to remove from every group (0..1); 0.5 when macs is not given either
     macs           instead: go on, over all groups, until this share of the multiply-accumulates is left (0..1)
-    importance     l1, l2, bn_gamma, fpgm, wanda, taylor, movement (these three need data) or random
+    importance     l1, l2, bn_gamma, fpgm, wanda, apoz, taylor, fisher, movement (these five need data) or random
     round_to       keep multiples of this many channels in layers at least 4 times as wide (1: any number)
     max_ratio      with macs: no group loses more than this share
     min_channels   no layer gets narrower than this

@@ -62,7 +62,7 @@ class Masked(Pass):
     macs: float | None = None
     bytes: float | None = None
     latency: float | None = None
-    scope: Literal["global", "layer", "row"] = "global"
+    scope: Literal["global", "layer", "row", "erk"] = "global"
     importance: Name = "l2"
     samples: int = 128
     update: bool | None = None
@@ -217,12 +217,21 @@ class Masked(Pass):
         return np.split(np.nan_to_num(ask.score(self.importance)), np.cumsum([t.count for t in targets])[:-1])
 
     def _choose(self, targets: list[Target], scores: list[np.ndarray], goal: float, progress: float) -> Masks:
-        keep = {t.name: self._keep_in(t, s, (goal if t.share is None else t.share) * progress)
-                for t, s in zip(targets, scores) if t.share is not None or self.scope != "global"}
+        shares = self._shares(targets, goal)
+        keep = {t.name: self._keep_in(t, s, share * progress) for t, s, share in zip(targets, scores, shares)
+                if share is not None}
         free = [(t, s) for t, s in zip(targets, scores) if t.name not in keep]
         if free:
             keep |= dict(zip((t.name for t, _ in free), self._global(free, goal * progress)))
         return {t.name: keep[t.name][t.units] for t in targets}
+
+    def _shares(self, targets: list[Target], goal: float) -> list[float | None]:
+        """The sparsity of each layer; None where one threshold decides."""
+        if self.scope != "erk":
+            return [t.share if t.share is not None else None if self.scope == "global" else goal for t in targets]
+        free = [t for t in targets if t.share is None]
+        found = dict(zip(free, erk([t.value.data.shape for t in free], goal, self.max_sparsity)))
+        return [found.get(t, t.share) for t in targets]
 
     def _keep_in(self, target: Target, score: np.ndarray, share: float) -> np.ndarray:
         if self.scope != "row":
@@ -348,6 +357,19 @@ def keep_largest(score: np.ndarray, share: float) -> np.ndarray:
     keep = np.ones(score.size, bool)
     keep[np.argsort(score, kind="stable")[:round(share * score.size)]] = False
     return keep
+
+
+def erk(shapes: list[tuple[int, ...]], goal: float, most: float) -> list[float]:
+    """The sparsity of each layer, `goal` over all: as many weights stay as outputs, inputs and the kernel's sides together ask
+    for, times a number that all share (Erdos-Renyi-Kernel, RigL, arXiv 1911.11134). At least 1 - most stays, at most all."""
+    size = np.array([math.prod(s) for s in shapes], float)
+    ask = np.array([sum(s) for s in shapes], float)
+    low, high = 0.0, float((size / ask).max()) if shapes else 0.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        stays = np.clip(middle * ask, (1 - most) * size, size)
+        low, high = (low, middle) if stays.sum() > (1 - goal) * size.sum() else (middle, high)
+    return list(1 - np.clip(high * ask, (1 - most) * size, size) / size)
 
 
 def sparsity(arrays: list[np.ndarray]) -> float:

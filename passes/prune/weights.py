@@ -20,9 +20,10 @@ class Weights(Masked):
     """sparsity   share of weights that are zero at the end, over all chosen layers (0..1); 0.5 when no budget is given either
     params, macs, bytes, latency   instead: prune until this share of the model's nonzero parameters, of the
                   multiply-accumulates with them, of the file's bytes or of the measured time is left (0..1)
-    scope         global: one threshold for all layers; layer: the same share in each; row: in each output of each
-    importance    l1 or l2 (both: magnitude), lamp (for scope global), wanda, obs, taylor, movement (these four need data),
-                  or random
+    scope         global: one threshold for all layers; layer: the same share in each; row: in each output of each;
+                  erk: narrow layers keep more (Erdos-Renyi-Kernel)
+    importance    l1 or l2 (both: magnitude), lamp (for scope global), wanda, obs, taylor, fisher, movement (these five
+                  need data), or random
     samples       how many samples those that look at data look at
     update        the weights that stay make up for those that go, on calibration data (without it: with obs only)
     schedule      with epochs: cubic or linear growth of the sparsity, once (all at the start), or iterative (rounds of

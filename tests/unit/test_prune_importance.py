@@ -74,6 +74,33 @@ def test_taylor_is_the_change_of_the_loss():
     assert np.allclose(score("taylor", graph), want, rtol=1e-4)
 
 
+def test_fisher_is_weight_and_gradient_of_single_samples_squared():
+    graph = layer(2, 5)
+    value = graph.nodes[0].inputs[1]
+    ctx = context(graph)
+    want = np.zeros(10)
+    for b, labels in ctx.data.batches("train", 1, ctx.seed, 64):
+        w = torch.from_numpy(value.data).clone().requires_grad_()
+        torch.nn.functional.cross_entropy(b["x"] @ w.T, labels).backward()
+        want += (w * w.grad).detach().double().numpy().ravel() ** 2
+    assert np.allclose(score("fisher", graph), want, rtol=1e-4)
+    rows_ = np.repeat([0, 1], 5).reshape(2, 5)
+    assert np.allclose(score("fisher", graph, "blocks", rows_), want.reshape(2, 5).sum(1), rtol=1e-4)
+
+
+def test_apoz_counts_zeros_behind_the_relu():
+    """Channels that hardly ever fire go first, whatever the size of their weights."""
+    from mcc.passes.ops.run import run
+    graph = blocks()
+    hidden = next(n.outputs[0] for n in graph.nodes if n.name == "r2")
+    fired = run(Graph(graph.inputs, [hidden], graph.nodes), {"x": torch.from_numpy(inputs_of(graph)).float()})
+    fires = (fired[hidden.name] > 0).float().mean(0).numpy()
+    out = find("prune.channels")(ratio=0.25, importance="apoz", layers="fc1", round_to=1).run(graph, context(graph))
+    before, after = (next(v.data for v in g.constants() if v.name == "fc1.bias") for g in (graph, out))
+    stays = np.isin(before, after)
+    assert stays.sum() == 18 and fires[~stays].max() <= fires[stays].min() and fires.max() > fires.min()
+
+
 def test_movement_counts_away_from_zero():
     """Minus the sum of gradient times weight along the steps of training, masked weights too."""
     graph = layer(2, 5)
@@ -153,4 +180,5 @@ def test_each_importance_says_what_it_ranks():
     for name in IMPORTANCES:
         if importance(name).needs:
             with pytest.raises(Exception, match=f"importance: {name}.* needs .*data; add `data:`"):
-                find("prune.weights")(importance=name).run(cnn(), ctx)
+                kind = "weights" if "weights" in importance(name).takes else "channels"
+                find(f"prune.{kind}")(importance=name).run(cnn(), ctx)

@@ -262,6 +262,22 @@ def test_regrowth_takes_the_largest_gradients():
     assert size[dropped].max() <= size[before & after].min()
 
 
+def test_erk_keeps_more_of_narrow_layers():
+    from mcc.passes.prune.masked import erk
+    shapes = [(64, 3, 3, 3), (64, 64, 3, 3), (10, 64)]
+    size = np.array([np.prod(s) for s in shapes])
+    kept = 1 - np.array(erk(shapes, 0.97, 0.995))
+    assert kept @ size == pytest.approx(0.03 * size.sum()) and kept[2] / kept[1] == pytest.approx((74 / 640) / (134 / 36864))
+    full = 1 - np.array(erk([(4, 2), (200, 200)], 0.5, 0.99))
+    assert full[0] == 1 and full @ [8, 40000] == pytest.approx(0.5 * 40008), "none has more than all its weights"
+    assert 1 - np.array(erk([(4, 2), (2000, 2000)], 0.9895, 0.99))[1] == pytest.approx(0.0105, abs=1e-5)
+    graph = cnn()
+    out = find("prune.weights")(sparsity=0.7, scope="erk").run(graph, context(graph))
+    left = {k: np.count_nonzero(w) / w.size for k, w in weights(out).items()}
+    want = 1 - np.array(erk([w.shape for w in weights(graph).values()], 0.7, 0.99))
+    assert list(left.values()) == pytest.approx(list(want), abs=0.02) and left["fc2.weight"] > left["fc1.weight"]
+
+
 # --- budgets ----------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("kind", ["params", "macs", "bytes"])

@@ -30,10 +30,12 @@ IMPORTANCES = {
     "random": "norms:Random",
     "wanda": "calibrated:Wanda",
     "obs": "calibrated:OBS",
+    "apoz": "calibrated:ZeroShare",
     "taylor": "gradients:Taylor",
+    "fisher": "gradients:Fisher",
     "movement": "gradients:Movement",
 }
-Name = Literal["l1", "l2", "lamp", "bn_gamma", "fpgm", "random", "wanda", "obs", "taylor", "movement"]
+Name = Literal["l1", "l2", "lamp", "bn_gamma", "fpgm", "random", "wanda", "obs", "apoz", "taylor", "fisher", "movement"]
 Granularity = Literal["weights", "blocks", "channels", "heads", "layers"]
 EVERY: tuple[str, ...] = get_args(Granularity)
 

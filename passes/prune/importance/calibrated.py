@@ -2,13 +2,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from ...errors import UserError
-from ...graph import Node, Value
+from ...graph import Graph, Node, Value
 from ...moments import matrix, moments, unmatrix
-from . import Ask, ByWeight, needs_data
+from . import Ask, ByWeight, Importance, needs_data
+from .norms import L2
 
 RIDGE = 0.01  # of the mean of the second moment's diagonal
 
@@ -52,6 +54,43 @@ class OBS(_Calibrated):
             inverse = np.diagonal(np.linalg.inv(ridged(h)), axis1=1, axis2=2)
             return w ** 2 / np.maximum(inverse, 1e-300)[:, None] / energy
         return self._by_layer(ask, "obs", False, score)
+
+
+class ZeroShare(Importance):
+    """How often the channel is not zero behind its ReLU (APoZ, the average percentage of zeros: Hu et al., arXiv 1607.03250);
+    channels without such an activation rank by l2."""
+
+    takes = ("channels",)
+    needs = "calibration"
+    kinds = ("out", "depthwise")
+    CARRY = ("batch_norm", "add", "identity", "dropout")
+    ZERO = ("relu", "clip", "thresholded_relu", "hard_swish", "hard_sigmoid")
+
+    def score(self, ask: Ask) -> np.ndarray:
+        from ...quantize.observe import watch
+
+        needs_data("apoz", ask.ctx, ask.who)
+        behind = {p: v for p in ask.parts if p.kind in self.kinds and (v := self._activation(ask.graph, p.node))}
+        live: dict[Value, np.ndarray] = {}
+
+        def see(v, t):
+            axis = 1 if any(p.node.op.startswith("conv") for p, other in behind.items() if other is v) else t.ndim - 1
+            live[v] = live.get(v, 0) + (t != 0).float().mean([i for i in range(t.ndim) if i != axis]).double().numpy() * len(t)
+        batches = (inputs for inputs, _ in ask.ctx.data.batches("calibration", 16, None, ask.samples))
+        watch(ask.graph, batches, see, set(behind.values()), lambda n: ask.ctx.progress(n, ask.samples, "zeros of channels"))
+        own = replace(ask, parts=list(behind)).over_parts(self.kinds, lambda p: live[behind[p]])
+        return np.where(np.isnan(own), L2().score(ask), own)
+
+    def _activation(self, graph: Graph, node: Node | None) -> Value | None:
+        """The output of the first op behind the layer that makes zeros."""
+        users = graph.users()
+        while node is not None and len(readers := users[node.outputs[0]]) == 1:
+            node = readers[0]
+            if node.op in self.ZERO:
+                return node.outputs[0]
+            if node.op not in self.CARRY:
+                return None
+        return None
 
 
 def ridged(moment: np.ndarray) -> np.ndarray:

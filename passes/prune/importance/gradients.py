@@ -16,14 +16,21 @@ class Taylor(LossChange):
     needs = "training"
 
     def rounds(self, ask: Ask) -> Iterator[dict[Value, np.ndarray]]:
+        return self.products(ask, "taylor", ask.samples)
+
+    def after(self, x: np.ndarray) -> np.ndarray:
+        return x ** 2
+
+    def products(self, ask: Ask, name: str, batch: int) -> Iterator[dict[Value, np.ndarray]]:
+        """Weight times gradient of the loss, for every batch of the training data."""
         import torch
 
         from ...train import Training, task_loss
 
-        needs_data("taylor", ask.ctx, ask.who)
+        needs_data(name, ask.ctx, ask.who)
         values = sorted({p.value for p in ask.parts if p.kind in self.kinds}, key=lambda v: v.name)
         module, names, loss_fn = ask.graph.module().eval(), [v.name for v in values], task_loss(ask.ctx)
-        batch = min(Training.of(ask.ctx).batch, ask.samples)
+        batch = min(Training.of(ask.ctx).batch, batch)
         for inputs, labels in ask.ctx.data.batches("train", batch, ask.ctx.seed, ask.samples):
             outputs, weights = module(inputs, want=names)
             loss = loss_fn(list(outputs) if isinstance(outputs, tuple) else [outputs], labels, inputs)
@@ -31,8 +38,17 @@ class Taylor(LossChange):
             yield {v: np.zeros(v.data.shape) if g is None else (weights[n] * g).detach().numpy()
                    for v, n, g in zip(values, names, grads)}
 
+
+class Fisher(Taylor):
+    """Change of the loss by a diagonal Hessian (LeCun et al. 1990), for which the squared gradients of single samples stand, the
+    empirical Fisher information (Theis et al., arXiv 1801.05787): sum of weight^2 * gradient^2."""
+
+    def rounds(self, ask: Ask) -> Iterator[dict[Value, np.ndarray]]:
+        for products in self.products(ask, "fisher", 1):
+            yield {v: x.astype(np.float64) ** 2 for v, x in products.items()}
+
     def after(self, x: np.ndarray) -> np.ndarray:
-        return x ** 2
+        return x
 
 
 class Movement(LossChange):
