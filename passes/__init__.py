@@ -18,6 +18,7 @@ PASSES = {
     "structure.fold": "structure.fold:Fold",
     "prune.weights": "prune.weights:Weights",
     "prune.blocks": "prune.blocks:Blocks",
+    "prune.layers": "prune.layers:Layers",
     "prune.channels": "prune.channels:Channels",
     "quantize.ptq": "quantize.ptq:PTQ",
     "quantize.codebook": "quantize.codebook:Codebook",

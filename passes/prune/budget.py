@@ -17,13 +17,13 @@ BUDGETS = ("params", "macs", "bytes", "latency")
 SLACK = 1.02  # a result this far above its budget has not kept it
 
 
-def check(options, other: str) -> None:
-    """ValueError unless at most one of BUDGETS and `other` is given; all are shares."""
-    given = [k for k in (other, *BUDGETS) if getattr(options, k) is not None]
+def check(options, share: str, number: str = "") -> None:
+    """ValueError unless at most one of BUDGETS and the pass's own ways is given: a share, and a number of units."""
+    given = [k for k in (number, share, *BUDGETS) if k and getattr(options, k) is not None]
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} are different ways to say how much; give one of them")
     for k in given:
-        if not 0 < getattr(options, k) < 1:
+        if k != number and not 0 < getattr(options, k) < 1:
             raise ValueError(f"{k} must be between 0 and 1, got {getattr(options, k)}")
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from mcc.passes import find
+from mcc.passes.distill.encoder import encoder_example
 from mcc.passes.graph import Graph, Node, Value, constant
 from mcc.passes.moments import matrix, moments, rows, unmatrix
 from mcc.passes.prune.importance import EVERY, IMPORTANCES, Ask, Part
@@ -155,21 +156,21 @@ def test_rows_are_what_the_weight_multiplies():
 
 
 @pytest.mark.parametrize("name", IMPORTANCES)
-@pytest.mark.parametrize("granularity", ["weights", "blocks", "channels"])
+@pytest.mark.parametrize("granularity", ["weights", "blocks", "channels", "layers"])
 def test_every_importance_with_every_granularity(name, granularity):
     cls = find(f"prune.{granularity}")
     if granularity not in importance(name).takes:
         with pytest.raises(ValueError, match=rf"importance: {name} ranks .*, not {granularity}; use .*l2"):
             cls(importance=name).check()
         return
-    graph = cnn() if granularity != "channels" else blocks()
-    options = {"ratio": 0.5} if granularity == "channels" else {"sparsity": 0.5, "skip": ["dw"]}
+    graph = {"channels": blocks(), "layers": encoder_example(6)}.get(granularity) or cnn()
+    options = {"channels": {"ratio": 0.5}, "layers": {"count": 2}}.get(granularity) or {"sparsity": 0.5, "skip": ["dw"]}
     action = cls(importance=name, **options)
     action.check()
     out = action.run(graph, context(graph))
     assert torch.isfinite(outputs(out)).all() and not torch.equal(outputs(out), outputs(graph))
     other = cls(importance="random", **options).run(graph, context(graph))
-    if name != "random":
+    if name != "random" and granularity != "layers":
         assert not torch.equal(outputs(out), outputs(other)), "the importance decides"
 
 
@@ -180,5 +181,5 @@ def test_each_importance_says_what_it_ranks():
     for name in IMPORTANCES:
         if importance(name).needs:
             with pytest.raises(Exception, match=f"importance: {name}.* needs .*data; add `data:`"):
-                kind = "weights" if "weights" in importance(name).takes else "channels"
-                find(f"prune.{kind}")(importance=name).run(cnn(), ctx)
+                kind = next(k for k in ("weights", "channels", "layers") if k in importance(name).takes)
+                find(f"prune.{kind}")(importance=name).run(encoder_example() if kind == "layers" else cnn(), ctx)

@@ -31,11 +31,13 @@ IMPORTANCES = {
     "wanda": "calibrated:Wanda",
     "obs": "calibrated:OBS",
     "apoz": "calibrated:ZeroShare",
+    "influence": "calibrated:Influence",
     "taylor": "gradients:Taylor",
     "fisher": "gradients:Fisher",
     "movement": "gradients:Movement",
 }
-Name = Literal["l1", "l2", "lamp", "bn_gamma", "fpgm", "random", "wanda", "obs", "apoz", "taylor", "fisher", "movement"]
+Name = Literal["l1", "l2", "lamp", "bn_gamma", "fpgm", "random", "wanda", "obs", "apoz", "influence", "taylor", "fisher",
+               "movement"]
 Granularity = Literal["weights", "blocks", "channels", "heads", "layers"]
 EVERY: tuple[str, ...] = get_args(Granularity)
 
@@ -60,6 +62,7 @@ class Ask:
                different scale are then comparable. Sums that measure the loss itself are never made relative.
     samples    how many samples those that look at data look at
     memory     what an importance learns while a pass trains (movement)
+    ends       the values before and after each unit, where units are layers
     """
 
     graph: Graph
@@ -70,6 +73,7 @@ class Ask:
     relative: bool = False
     samples: int = 128
     memory: dict = field(default_factory=dict)
+    ends: list[tuple[Value, Value]] = field(default_factory=list)
 
     @property
     def who(self) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from ...graph import Graph, Node, Value
 from ...moments import matrix, moments, unmatrix
 from . import Ask, ByWeight, Importance, needs_data
 from .norms import L2
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RIDGE = 0.01  # of the mean of the second moment's diagonal
 
@@ -91,6 +95,37 @@ class ZeroShare(Importance):
             if node.op not in self.CARRY:
                 return None
         return None
+
+
+class Influence(Importance):
+    """How far a layer turns what goes through it: 1 - cosine of its input and output, the mean over places (block influence, Men
+    et al., arXiv 2403.03853)."""
+
+    takes = ("layers",)
+    needs = "calibration"
+
+    def score(self, ask: Ask) -> np.ndarray:
+        import torch.nn.functional as F
+
+        from ...quantize.observe import watch
+
+        needs_data("influence", ask.ctx, ask.who)
+        held: dict[Value, Tensor] = {}
+        total, count = np.zeros(ask.count), 0
+        last = {after: [i for i, (_, a) in enumerate(ask.ends) if a is after] for _, after in ask.ends}
+        befores = {b for b, _ in ask.ends}
+
+        def see(v, t):
+            nonlocal count
+            axis = 1 if t.ndim == 4 else -1
+            for i in last.get(v, ()):
+                total[i] += float((1 - F.cosine_similarity(held[ask.ends[i][0]], t, axis)).mean()) * len(t)
+                count += len(t) * (i == 0)
+            if v in befores:
+                held[v] = t
+        batches = (inputs for inputs, _ in ask.ctx.data.batches("calibration", 16, None, ask.samples))
+        watch(ask.graph, batches, see, befores | set(last), lambda n: ask.ctx.progress(n, ask.samples, "influence of layers"))
+        return total / max(count, 1)
 
 
 def ridged(moment: np.ndarray) -> np.ndarray:
