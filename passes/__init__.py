@@ -17,6 +17,8 @@ PASSES = {
     "structure.share": "structure.share:Share",
     "structure.fold": "structure.fold:Fold",
     "prune.weights": "prune.weights:Weights",
+    "prune.blocks": "prune.blocks:Blocks",
+    "prune.layers": "prune.layers:Layers",
     "prune.channels": "prune.channels:Channels",
     "quantize.ptq": "quantize.ptq:PTQ",
     "quantize.codebook": "quantize.codebook:Codebook",

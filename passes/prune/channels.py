@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import gcd
-from typing import Literal
 
 import numpy as np
 
@@ -17,27 +16,27 @@ from ..cost import guess_bind, macs, params
 from ..errors import UserError
 from ..graph import Graph, Node, Value, constant
 from ..groups import Dependencies, Group, analyse
-from .importance import importance
+from .importance import Ask, Name, Part, check, find
 
 
 @dataclass(frozen=True)
 class Channels(Pass):
     """ratio       share of the channels to remove from every group (0..1); 0.5 when macs is not given either
     macs           instead: go on, over all groups, until this share of the multiply-accumulates is left (0..1)
-    importance     l1, l2, bn, taylor (needs data) or random
+    importance     l1, l2, bn_gamma, fpgm, wanda, apoz, taylor, fisher, movement (these five need data) or random
     round_to       keep multiples of this many channels in layers at least 4 times as wide (1: any number)
     max_ratio      with macs: no group loses more than this share
     min_channels   no layer gets narrower than this
     steps          prune in so many rounds
     epochs, lr     training after each round (0: none)
-    samples        how many training samples taylor looks at
+    samples        how many samples those that look at data look at
     layers, keep   patterns of layers whose output channels may be removed, and must not be
     overrides      {pattern: {ratio: r}}: groups with such a layer lose their own share
     """
 
     ratio: float | None = None
     macs: float | None = None
-    importance: Literal["l1", "l2", "bn", "taylor", "random"] = "l2"
+    importance: Name = "l2"
     round_to: int = 8
     max_ratio: float = 0.9
     min_channels: int = 1
@@ -50,6 +49,7 @@ class Channels(Pass):
     overrides: dict[str, dict] = field(default_factory=dict)
 
     def check(self) -> None:
+        check(self.importance, "channels")
         if self.ratio is not None and self.macs is not None:
             raise ValueError("ratio and macs are two ways to say how much; give one of them")
         for name in ("ratio", "macs", "max_ratio"):
@@ -82,7 +82,7 @@ class Channels(Pass):
         for i in range(self.steps):
             ctx.progress(i, self.steps, "prune channels")
             deps = first if i == 0 else analyse(graph, bind)
-            score = importance(deps, self.importance, ctx, self.samples)
+            score = self._score(deps, ctx)
             if goal is None:
                 gone = self._by_ratio(deps, score)
             else:
@@ -107,6 +107,14 @@ class Channels(Pass):
         return [g for g in deps.groups if len(g.classes) > 1 and len(select(g.producers, self.layers)) == len(g.producers)
                 and not select(g.producers, self.keep)]
 
+    def _score(self, deps: Dependencies, ctx: Context) -> np.ndarray:
+        """Of every class; class 0, which must stay, is infinite."""
+        parts = [Part(c.value, c.marks, c.axis, c.kind, c.node) for c in deps.cuts if c.marks.any()]
+        ask = Ask(deps.graph, ctx, parts, deps.size, "channels", relative=True, samples=self.samples)
+        score = np.nan_to_num(ask.score(self.importance), nan=0.0)
+        score[0] = np.inf
+        return score
+
     def _by_ratio(self, deps: Dependencies, score: np.ndarray) -> np.ndarray:
         gone = []
         for group in self._groups(deps):
@@ -124,7 +132,7 @@ class Channels(Pass):
         owner = np.full(deps.size, -1)
         for i, g in enumerate(groups):
             owner[g.classes] = i
-            if self.importance in ("l1", "l2", "bn"):  # relative to the group, so that no group's scale decides
+            if find(self.importance).needs != "training":  # relative to the group, so that no group's scale decides
                 score[g.classes] /= max(score[g.classes].mean(), 1e-30)
         pool = np.flatnonzero(owner >= 0)
         pool = pool[np.argsort(score[pool], kind="stable")]
