@@ -212,27 +212,53 @@ static double now_ms(void) {
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
-/* Workers that sleep take some 50 us to come: from so many multiply-accumulates on they are called before the first node. */
+/* Handing parts of an op to other threads takes 1 us each time and moves its rows to their caches; workers that sleep take some
+ * 50 us to come. Runs of so many multiply-accumulates are worth both. Of smaller ones some are done alone and some shared when
+ * they follow each other, so that the workers stay awake, and then as was faster; those that come one by one are done alone
+ * unless they take so long. */
 #define WORTH_WAKING ((uint64_t)4 << 20)
+#define WORTH_WAKING_MS 0.2
+#define SOON_MS 0.1
+#define TRIALS 8
 
-mcc_status mcc_run(mcc_net *net) {
-    if (!net) return MCC_BAD_ARGUMENT;
+static bool shared(const mcc_net *net, double now) {
+    const mcc_trial *t = &net->trial;
+    if (net->shared->macs >= WORTH_WAKING) return true;
+    if (now - t->ended > SOON_MS) return t->runs && t->best[0] > WORTH_WAKING_MS;
+    return t->runs < 2 * TRIALS ? t->runs >= TRIALS : t->best[1] < 0.95 * t->best[0];
+}
+
+static void run_nodes(mcc_net *net, mcc_exec *exec) {
     const uint32_t nodes = net->shared->nodes;
-    net->exec.alone = 0;
-    if (net->shared->macs >= WORTH_WAKING) mcc_workers_wake(net->exec.workers);
     if (!net->profiling) {
-        for (uint32_t i = 0; i < nodes; i++) net->node[i].op->run(&net->node[i], &net->exec);
-        return MCC_OK;
+        for (uint32_t i = 0; i < nodes; i++) net->node[i].op->run(&net->node[i], exec);
+        return;
     }
     double before = now_ms();
     for (uint32_t i = 0; i < nodes; i++) {
         mcc_mark((long)i);
-        net->node[i].op->run(&net->node[i], &net->exec);
+        net->node[i].op->run(&net->node[i], exec);
         mcc_mark(MCC_MARK_NONE);
         const double after = now_ms();
         net->profile[i].ms = after - before;
         before = after;
     }
+}
+
+mcc_status mcc_run(mcc_net *net) {
+    if (!net) return MCC_BAD_ARGUMENT;
+    if (!net->exec.workers) return run_nodes(net, &net->exec), MCC_OK;
+    mcc_trial *t = &net->trial;
+    const double before = now_ms();
+    const bool together = shared(net, before);
+    mcc_exec alone = net->exec;
+    alone.workers = NULL;
+    if (together) mcc_workers_wake(net->exec.workers);
+    run_nodes(net, together ? &net->exec : &alone);
+    t->ended = now_ms();
+    const double ms = t->ended - before;
+    if (!t->best[together] || ms < t->best[together]) t->best[together] = ms;
+    if (t->runs < 2 * TRIALS && together == (t->runs >= TRIALS)) t->runs++;
     return MCC_OK;
 }
 
@@ -247,7 +273,8 @@ static mcc_status set_threads(mcc_net *net, unsigned threads) {
     }
     mcc_workers_stop(net->exec.workers);
     mcc_aligned_free(net->exec.workspace);
-    net->exec = (mcc_exec){workers, threads, workspace, 0};
+    net->exec = (mcc_exec){workers, threads, workspace};
+    net->trial = (mcc_trial){0};
     return MCC_OK;
 }
 

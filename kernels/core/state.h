@@ -49,7 +49,6 @@ struct mcc_exec {
     mcc_workers *workers; /* NULL with 1 thread */
     unsigned threads;
     void *workspace;
-    size_t alone; /* grains that this run has done alone because the workers sleep */
 };
 
 /* A pool of `threads` - 1 threads beside the caller's; NULL when they cannot be had. */
@@ -103,6 +102,9 @@ typedef struct mcc_shared {
     char isa[128];
 } mcc_shared;
 
+/* What runs of a small net take with one thread and with all, the least; and when the last one ended. In ms. */
+typedef struct mcc_trial { double best[2], ended; unsigned runs; } mcc_trial;
+
 struct mcc_net {
     mcc_shared *shared;
     mcc_pool own;       /* this net's tensors, nodes and ports */
@@ -111,6 +113,7 @@ struct mcc_net {
     mcc_port *input, *output;
     void *arena;
     mcc_exec exec;
+    mcc_trial trial;
     int profiling;
     mcc_node_profile *profile;
 };

@@ -20,7 +20,6 @@
 enum {
     SPINS = 4000,  /* pauses before a thread lets others run: some 0.1 ms */
     YIELDS = 1000, /* and how often, before it sleeps: some 0.5 ms */
-    ALONE = 32,    /* grains of one run that are done alone before sleepers are woken: waking costs as much */
 };
 
 /* What belongs to one thread, away from what others write. */
@@ -156,10 +155,6 @@ void mcc_parallel(mcc_exec *exec, size_t count, size_t grain, mcc_task fn, void 
     }
     if (count / grain >= UINT32_MAX) grain = count / UINT32_MAX * 2 / grain * grain; /* a share has 32-bit ends */
     const size_t grains = count / grain + (count % grain != 0);
-    if (atomic_load_explicit(&w->sleepers, memory_order_relaxed) && (exec->alone += grains) < ALONE) {
-        fn(arg, 0, count, 0);
-        return;
-    }
     const unsigned sharers = grains < w->threads ? (unsigned)grains : w->threads;
     for (unsigned i = sharers; i--;) {
         share *s = &w->share[i];

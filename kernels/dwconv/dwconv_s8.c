@@ -108,7 +108,8 @@ const mcc_dwconv_s8_row *mcc_dwconv_s8_row_pick(const mcc_window *v) {
 /* Channels of the block that begins at channel c of n, and the bytes of that block. */
 static size_t width_at(const mcc_dwconv_s8_row *k, size_t n, size_t c) { return k->half && n - c < k->vc ? k->half : k->vc; }
 static size_t row_block_bytes(const mcc_dwconv_s8_row *k, size_t width) {
-    return width * (8 + (size_t)k->kw * ((k->kh + k->vt - 1u) / k->vt) * 4);
+    const size_t taps = (k->kh + k->vt - 1u) / k->vt * k->vt * (size_t)k->kw;
+    return width * (8 + taps * (k->vt == 2 ? sizeof(int16_t) : 1));
 }
 
 size_t mcc_dwconv_s8_row_bytes(const mcc_dwconv_s8_row *k, size_t n) {
@@ -124,19 +125,19 @@ void mcc_dwconv_s8_row_pack(const mcc_dwconv_s8_row *k, void *out, size_t n, con
     uint8_t *block = out;
     for (size_t first = 0, width; first < n; first += width, block += row_block_bytes(k, width)) {
         width = width_at(k, n, first);
-        const size_t lanes = width / (4u * k->va);
+        const size_t lanes = width / (4u * k->va), start = k->half == k->vc && first && n - first < width ? n - width : first;
         memset(block, 0, row_block_bytes(k, width));
         int32_t *b = (int32_t *)(void *)block;
         float *s = (float *)(void *)(b + width);
         for (size_t at = 0; at < width; at++) {
-            const size_t c = first + at % (4 * lanes) / 4 * 4 * k->va + at / (4 * lanes) * 4 + at % 4;
+            const size_t c = start + at % (4 * lanes) / 4 * 4 * k->va + at / (4 * lanes) * 4 + at % 4;
             if (c >= n) continue;
             int64_t sum = 0;
             for (size_t t = 0; t < taps; t++) {
                 const int8_t v = w[c * taps + t];
                 const size_t ky = t / k->kw, to = ((t % k->kw * groups + ky / vt) * width + at) * vt + ky % vt;
                 sum += v;
-                if (vt == 4) ((int8_t *)(void *)(s + width))[to] = v;
+                if (vt != 2) ((int8_t *)(void *)(s + width))[to] = v;
                 else ((int16_t *)(void *)(s + width))[to] = v;
             }
             b[at] = (int32_t)(uint32_t)((bias ? bias[c] : 0) - sum * (x_zero + k->offset));

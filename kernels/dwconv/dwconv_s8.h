@@ -41,7 +41,7 @@ void mcc_dwconv_s8_pack(const mcc_dwconv_s8_kernel *kernel, void *out, size_t n,
  * with q: y is int8, y[p * channels + c] = requantized acc (gemm.h), residual like y or NULL; without: y is int32 and gets
  * acc. Reads exactly `channels` bytes of each cell, writes exactly pixels * channels. residual may be y.
  * The weights stand in blocks of VC channels (what remains: in blocks of half as many where the kernel says so): int32
- * bias[VC], float scale[VC], then w[kx][ceil(kh / VT)][VC][VT], VT taps of a column together, int8 for VT 4, int16 for VT 2.
+ * bias[VC], float scale[VC], then w[kx][ceil(kh / VT)][VC][VT], VT taps of a column together, int16 for VT 2, else int8.
  * All of a block is in one order of channels: with VC = 4 * VA * lanes, position i * 4 * lanes + l * 4 + e holds channel
  * l * 4 * VA + i * 4 + e, which is how unpacking within 128-bit lanes leaves them. */
 #define MCC_DWCONV_S8_ROW_ARGS \
@@ -51,7 +51,9 @@ typedef void mcc_dwconv_s8_row_fn(MCC_DWCONV_S8_ROW_ARGS);
 typedef struct mcc_dwconv_s8_row {
     const char *name;
     uint32_t isa;
-    uint8_t kh, kw, stride, vc, half, va, vt, offset; /* half: channels of the last blocks, or 0; offset: what it adds to x */
+    /* half: channels of the last blocks; 0: as many as the others; VC: as many, and where there are as many channels the last
+     * ends with them, so that some stand in two blocks */
+    uint8_t kh, kw, stride, vc, half, va, vt, offset; /* offset: what it adds to x */
     mcc_dwconv_s8_row_fn *fn;
 } mcc_dwconv_s8_row;
 

@@ -23,8 +23,6 @@
         u##i = vmlal_s16(u##i, vget_low_s16(wk), x);                    \
         v##i = vmlal_s16(v##i, vget_high_s16(wk), x);                   \
     }
-#define PUT(i) if (i < m) put8(c, i * c_stride, residual, u##i, v##i, scale, n, q);
-
 #define TILE(MR)                                                                               \
     void mcc_gemm_s8_##MR##x8c1_neon(ARGS) {                                                   \
         (void)ahead;                                                                           \
@@ -45,10 +43,15 @@
                 GEMM_ROWS(MR, ONE)                                                             \
             }                                                                                  \
         }                                                                                      \
-        GEMM_ROWS(MR, PUT)                                                                     \
+        TILE_PUT(MR)                                                                           \
     }
 
 TILE(8)
+TILE(7)
+TILE(6)
+TILE(5)
 TILE(4)
+TILE(3)
+TILE(2)
 TILE(1)
 #endif

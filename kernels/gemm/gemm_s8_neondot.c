@@ -13,18 +13,20 @@
 #define LANE_2(i) LANE(i, 2)
 #define LANE_3(i) LANE(i, 3)
 #define STEP(MR, l) { const int8x16_t w0 = vld1q_s8(w + 32 * l), w1 = vld1q_s8(w + 32 * l + 16); GEMM_ROWS(MR, LANE_##l) }
-/* Four k, or the last k & 3 of them: what is past them meets weights of 0. */
-#define FOUR(i)                                                                  \
-    {                                                                            \
-        uint32_t x = 0;                                                          \
-        if (run == 4) memcpy(&x, p##i, 4);                                       \
-        else for (size_t e = 0; e < run; e++) x |= (uint32_t)(uint8_t)p##i[e] << (8 * e); \
-        p##i += run;                                                             \
-        const int8x16_t xx = vreinterpretq_s8_u32(vdupq_n_u32(x));               \
-        u##i = vdotq_s32(u##i, w0, xx);                                          \
-        v##i = vdotq_s32(v##i, w1, xx);                                          \
-    }
-#define PUT(i) if (i < m) put8(c, i * c_stride, residual, u##i, v##i, scale, n, q);
+#define DOT(i, x) u##i = vdotq_s32(u##i, w0, x); v##i = vdotq_s32(v##i, w1, x);
+ALWAYS int8x16_t every(const int8_t *p) { /* four k to all columns */
+    int32_t x;
+    memcpy(&x, p, 4);
+    return vreinterpretq_s8_s32(vdupq_n_s32(x));
+}
+/* The last k & 3: what is past them meets weights of 0. */
+ALWAYS int8x16_t rest(const int8_t *p, size_t count) {
+    uint32_t x = 0;
+    for (size_t e = 0; e < count; e++) x |= (uint32_t)(uint8_t)p[e] << (8 * e);
+    return vreinterpretq_s8_u32(vdupq_n_u32(x));
+}
+#define FOUR(i) { const int8x16_t x = every(p##i); DOT(i, x) p##i += 4; }
+#define LAST(i) { const int8x16_t x = rest(p##i, k - d); DOT(i, x) }
 
 #define TILE(MR)                                                                               \
     FN void mcc_gemm_s8_##MR##x8c4_neondot(ARGS) {                                             \
@@ -40,16 +42,25 @@
                 GEMM_ROWS(MR, LOAD)                                                            \
                 STEP(MR, 0) STEP(MR, 1) STEP(MR, 2) STEP(MR, 3)                                \
             }                                                                                  \
-            for (; d < k; d += 4, w += 32) {                                                   \
-                const size_t run = k - d < 4 ? k - d : 4;                                      \
+            for (; d + 4 <= k; d += 4, w += 32) {                                              \
                 const int8x16_t w0 = vld1q_s8(w), w1 = vld1q_s8(w + 16);                       \
                 GEMM_ROWS(MR, FOUR)                                                            \
             }                                                                                  \
+            if (d < k) {                                                                       \
+                const int8x16_t w0 = vld1q_s8(w), w1 = vld1q_s8(w + 16);                       \
+                GEMM_ROWS(MR, LAST)                                                            \
+                w += 32;                                                                       \
+            }                                                                                  \
         }                                                                                      \
-        GEMM_ROWS(MR, PUT)                                                                     \
+        TILE_PUT(MR)                                                                           \
     }
 
 TILE(8)
+TILE(7)
+TILE(6)
+TILE(5)
 TILE(4)
+TILE(3)
+TILE(2)
 TILE(1)
 #endif

@@ -1,47 +1,53 @@
 /* gemm_s8_neoni8mm.c: int8 gemm on SMMLA: 2 rows x 8 k times 8 k x 2 columns gives 2 x 2. Eight columns of 8 k stand
- * together in the panel, so a load is a pair of columns; a pair of rows is put together from two loads. */
+ * together in the panel, so a load is a pair of columns; a pair of rows is zipped together, 16 k at a time. */
 #if defined(__aarch64__)
 #include "gemm_s8_neon.h"
 
 #define FN MCC_FN(neoni8mm)
 
-FN ALWAYS int8x16_t two(const int8_t *a, const int8_t *b) { return vcombine_s8(vld1_s8(a), vld1_s8(b)); }
-
-FN ALWAYS int8x16_t two_rest(const int8_t *a, const int8_t *b, size_t count) {
-    int8_t t[16] = {0};
-    memcpy(t, a, count);
-    memcpy(t + 8, b, count);
-    return vld1q_s8(t);
+FN ALWAYS int8x16_t first_k(int8x16_t a, int8x16_t b) {
+    return vreinterpretq_s8_s64(vzip1q_s64(vreinterpretq_s64_s8(a), vreinterpretq_s64_s8(b)));
+}
+FN ALWAYS int8x16_t last_k(int8x16_t a, int8x16_t b) {
+    return vreinterpretq_s8_s64(vzip2q_s64(vreinterpretq_s64_s8(a), vreinterpretq_s64_s8(b)));
+}
+/* Rows 2r and 2r + 1 of sums that stand as 2 x 2. */
+FN ALWAYS int32x4_t rows_first(int32x4_t a, int32x4_t b) {
+    return vreinterpretq_s32_s8(first_k(vreinterpretq_s8_s32(a), vreinterpretq_s8_s32(b)));
+}
+FN ALWAYS int32x4_t rows_last(int32x4_t a, int32x4_t b) {
+    return vreinterpretq_s32_s8(last_k(vreinterpretq_s8_s32(a), vreinterpretq_s8_s32(b)));
 }
 
 /* Row pairs 0..3; accumulators a, b, c, d of the column pairs 0..3. */
 #define PAIRS_4(X) X(0, 0, 1) X(1, 2, 3) X(2, 4, 5) X(3, 6, 7)
+#define PAIRS_3(X) X(0, 0, 1) X(1, 2, 3) X(2, 4, 5)
 #define PAIRS_2(X) X(0, 0, 1) X(1, 2, 3)
 #define PAIRS_1(X) X(0, 0, 1)
-#define INIT(r, i, j) int32x4_t a##r = zero, b##r = zero, c##r = zero, d##r = zero;
-#define STEP(r, i, j)                                            \
-    {                                                            \
-        const int8x16_t x = two(rows[i] + at, rows[j] + at);     \
-        DOT(r)                                                   \
-    }
-#define REST(r, i, j)                                            \
-    {                                                            \
-        const int8x16_t x = two_rest(rows[i] + at, rows[j] + at, k - at); \
-        DOT(r)                                                   \
-    }
-#define DOT(r)                        \
+#define TWICE(i) vreinterpretq_s32_s64(vld1q_dup_s64((const int64_t *)(const void *)(bias + i)))
+#define INIT(r, i, j) int32x4_t a##r = bias0, b##r = bias1, c##r = bias2, d##r = bias3;
+#define POINT(r, i, j) const int8_t *p##i = rows[i], *p##j = rows[j];
+#define ROWS(r, i, j)                                                        \
+    const int8x16_t x##i = vld1q_s8(p##i), x##j = vld1q_s8(p##j);            \
+    const int8x16_t y##r = first_k(x##i, x##j), z##r = last_k(x##i, x##j);   \
+    p##i += 16, p##j += 16;
+#define ROWS_8(r, i, j)                                                      \
+    const int8x16_t y##r = vcombine_s8(vld1_s8(p##i), vld1_s8(p##j));        \
+    p##i += 8, p##j += 8;
+#define ROWS_REST(r, i, j) const int8x16_t y##r = vcombine_s8(load8(p##i, k - at), load8(p##j, k - at));
+#define LOAD(at)                                                                    \
+    const int8x16_t w0 = vld1q_s8(w + at), w1 = vld1q_s8(w + at + 16);              \
+    const int8x16_t w2 = vld1q_s8(w + at + 32), w3 = vld1q_s8(w + at + 48);
+#define DOT(r, x)                     \
     a##r = vmmlaq_s32(a##r, x, w0);   \
     b##r = vmmlaq_s32(b##r, x, w1);   \
     c##r = vmmlaq_s32(c##r, x, w2);   \
     d##r = vmmlaq_s32(d##r, x, w3);
-#define LOAD const int8x16_t w0 = vld1q_s8(w), w1 = vld1q_s8(w + 16), w2 = vld1q_s8(w + 32), w3 = vld1q_s8(w + 48);
-#define PUT(r, i, j)                                                                                                  \
-    if (i < m)                                                                                                        \
-        put8(c, i * c_stride, residual, vaddq_s32(vcombine_s32(vget_low_s32(a##r), vget_low_s32(b##r)), bias0),       \
-             vaddq_s32(vcombine_s32(vget_low_s32(c##r), vget_low_s32(d##r)), bias1), scale, n, q);                    \
-    if (j < m)                                                                                                        \
-        put8(c, j * c_stride, residual, vaddq_s32(vcombine_s32(vget_high_s32(a##r), vget_high_s32(b##r)), bias0),     \
-             vaddq_s32(vcombine_s32(vget_high_s32(c##r), vget_high_s32(d##r)), bias1), scale, n, q);
+#define DOT_Y(r, i, j) DOT(r, y##r)
+#define DOT_Z(r, i, j) DOT(r, z##r)
+#define SUMS(r, i, j)                                                                 \
+    const int32x4_t u##i = rows_first(a##r, b##r), v##i = rows_first(c##r, d##r);     \
+    const int32x4_t u##j = rows_last(a##r, b##r), v##j = rows_last(c##r, d##r);
 
 #define TILE(MR, PAIRS)                                                                        \
     FN void mcc_gemm_s8_##MR##x8c8_neoni8mm(ARGS) {                                            \
@@ -49,25 +55,35 @@ FN ALWAYS int8x16_t two_rest(const int8_t *a, const int8_t *b, size_t count) {
         const int32_t *bias = panel;                                                           \
         const float *scale = (const float *)(bias + 8);                                        \
         const int8_t *w = (const int8_t *)(scale + 8);                                         \
-        const int32x4_t zero = vdupq_n_s32(0);                                                 \
+        const int32x4_t bias0 = TWICE(0), bias1 = TWICE(2), bias2 = TWICE(4), bias3 = TWICE(6);\
         PAIRS(INIT)                                                                            \
         for (; taps; taps--, rows += MR) {                                                     \
+            PAIRS(POINT)                                                                       \
             size_t at = 0;                                                                     \
-            for (; at + 8 <= k; at += 8, w += 64) {                                            \
-                LOAD                                                                           \
-                PAIRS(STEP)                                                                    \
+            for (; at + 16 <= k; at += 16, w += 128) {                                         \
+                PAIRS(ROWS)                                                                    \
+                { LOAD(0) PAIRS(DOT_Y) }                                                       \
+                { LOAD(64) PAIRS(DOT_Z) }                                                      \
+            }                                                                                  \
+            if (at + 8 <= k) {                                                                 \
+                PAIRS(ROWS_8)                                                                  \
+                LOAD(0)                                                                        \
+                PAIRS(DOT_Y)                                                                   \
+                at += 8, w += 64;                                                              \
             }                                                                                  \
             if (at < k) {                                                                      \
-                LOAD                                                                           \
-                PAIRS(REST)                                                                    \
+                PAIRS(ROWS_REST)                                                               \
+                LOAD(0)                                                                        \
+                PAIRS(DOT_Y)                                                                   \
                 w += 64;                                                                       \
             }                                                                                  \
         }                                                                                      \
-        const int32x4_t bias0 = vld1q_s32(bias), bias1 = vld1q_s32(bias + 4);                  \
-        PAIRS(PUT)                                                                             \
+        PAIRS(SUMS)                                                                            \
+        TILE_PUT(MR)                                                                           \
     }
 
 TILE(8, PAIRS_4)
+TILE(6, PAIRS_3)
 TILE(4, PAIRS_2)
 TILE(2, PAIRS_1)
 #endif

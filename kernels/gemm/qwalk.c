@@ -77,6 +77,11 @@ void mcc_table_s8(int8_t *y, size_t count, const int8_t *table) {
     mcc_qtable_pick()->fn(count, y, y, table);
 }
 
+static void subtract(int32_t *acc, size_t nr, const int32_t *minus, size_t rows, size_t n) {
+    for (size_t i = 0; i < rows; i++, acc += nr)
+        for (size_t j = 0; j < n; j++) acc[j] = (int32_t)((uint32_t)acc[j] - (uint32_t)minus[j]);
+}
+
 /* A tile whose result is float32, from its sums on the stack. `first`: its first row in the whole product. MCC_Q_CODES makes
  * int8 of it again: the values themselves never leave the cache. */
 static void finish(const mcc_qjob *job, mcc_qfinish_fn *fn, const int32_t *acc, size_t nr, size_t first, size_t rows,
@@ -137,6 +142,16 @@ static void place_tiles(const mcc_qjob *job, const mcc_gemm_set *set, size_t bat
         const size_t some = tile_rows(t, least, over), mr = set->serve[some]->mr;
         job->place(job->arg, batch, row, some, mr, scratch, table, &unused_w, &unused_c);
         table += job->gemm->taps * mr, row += some;
+    }
+}
+
+/* The same for rows that follow each other, `step` bytes apart. */
+static void point_tiles(const mcc_gemm_set *set, const int8_t *x, size_t step, size_t rows, const void **table) {
+    const size_t tiles = tiles_of(set, rows), least = rows / tiles, over = rows % tiles;
+    for (size_t t = 0; t < tiles; t++) {
+        const size_t some = tile_rows(t, least, over), mr = set->serve[some]->mr;
+        for (size_t i = 0; i < mr; i++) table[i] = x + (i < some ? i : some - 1) * step;
+        table += mr, x += some * step;
     }
 }
 
@@ -209,6 +224,7 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
     mcc_qfinish_fn *finish_fn = mcc_qfinish_pick()->finish;
     const mcc_gemm_set *placed = NULL;
     const int8_t *x = NULL;
+    const bool tabled = place || (!lined && rows <= MCC_GEMM_TABLE / 2); /* once for all panels: a tile has at most twice its rows */
     const size_t step = place ? 0 : lined ? line_up(job, batch, row, rows, space, &x) : ready(job, batch, row, rows, space, &x);
     const size_t k = lined ? g->depth : g->k, taps = lined ? 1 : g->taps;
     size_t high = 0;
@@ -217,14 +233,16 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
         const mcc_gemm_set *set = p + 1 < g->panels ? &g->set : &g->last;
         const size_t j = p * g->set.nr, n = g->n - j < set->nr ? g->n - j : set->nr, tiles = tiles_of(set, rows);
         if (lined && high_of(set, rows) != high) mcc_amx_open(high = high_of(set, rows));
-        if (place && set != placed) place_tiles(job, placed = set, batch, row, rows, scratch, table);
+        if (place && set != placed) place_tiles(job, set, batch, row, rows, scratch, table);
+        if (tabled && !place && set != placed) point_tiles(set, x, step, rows, table);
+        placed = set;
         const void **next = table;
         const size_t least = rows / tiles, over = rows % tiles;
         for (size_t t = 0, r = 0, some; t < tiles; t++, r += some) {
             some = tile_rows(t, least, over);
             const mcc_gemm_kernel *kernel = set->serve[some];
             mcc_gemm_s8_fn *fn = (mcc_gemm_s8_fn *)kernel->fn;
-            if (!place)
+            if (!tabled)
                 for (size_t i = 0; i < kernel->mr; i++) table[i] = x + (r + (i < some || lined ? i : some - 1)) * step;
             /* Each of the first tiles asks for a part of the next panel: a line in two steps, of 2 * NR * KR / 64; lined, NR / 16
              * lines of a step's NR. */
@@ -232,7 +250,7 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
             const size_t ahead = p + 1 < end && part < (lined ? 64 : 2 * set->kr) * set->nr ? g->panel + part : 0;
             const size_t at = (row + r) * job->c_stride + batch * g->n + j;
             const int8_t *const *from = (const int8_t *const *)next;
-            if (place) next += g->taps * kernel->mr;
+            if (tabled) next += g->taps * kernel->mr;
             if (job->out == MCC_Q_S8 && !wild) {
                 fn(some, n, k, taps, from, panel, (int8_t *)job->c + at, job->c_stride,
                    job->residual_s8 ? job->residual_s8 + at : NULL, &job->requant, ahead);
@@ -241,7 +259,10 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
             } else {
                 fn(some, n, k, taps, from, panel, acc, set->nr, NULL, NULL, ahead);
                 if (wild) requantize(job, acc, set, panel, some, n, at);
-                else finish(job, finish_fn, acc, set->nr, row + r, some, batch * g->n + j, n, at);
+                else {
+                    if (job->minus) subtract(acc, set->nr, job->minus + batch * g->n + j, some, n);
+                    finish(job, finish_fn, acc, set->nr, row + r, some, batch * g->n + j, n, at);
+                }
             }
         }
     }

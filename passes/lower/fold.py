@@ -10,7 +10,7 @@ from ..ops import OPS, call, dtype_of, unknown
 from .decompose import decompose
 
 MAX_FOLDED = 1 << 27  # elements; a constant larger than this would bloat the file more than it saves time
-KEEP = ("dequantize_linear",)  # an int8 weight stays int8: the integer stage reads the pair
+KEEP = ("dequantize_linear",)  # an int8 weight stays int8: the integer stage reads the pair; an int32 bias need not
 
 
 def bind_dims(graph: Graph, bind: dict[str, int]) -> None:
@@ -48,7 +48,8 @@ def evaluate(graph: Graph, keep=KEEP) -> None:
         if node.op in ("shape", "size") and _static_shape(node.inputs[0]):
             known, args = True, [torch.empty(node.inputs[0].shape, device="meta")]
         else:
-            known = node.op not in keep and all(v is None or v.data is not None for v in node.inputs)
+            known = (node.op not in keep or node.inputs[0].dtype == "int32") and \
+                all(v is None or v.data is not None for v in node.inputs)
             args = [_stand_in(node, i, v, row) if not known else None if v is None else tensor(v)
                     for i, v in enumerate(node.inputs)]
         outs = _call(node, row, args)

@@ -93,6 +93,15 @@ class Rewriter:
         params = scale_zero(node)
         return params and Quantized(node.inputs[0], *params)
 
+    def codes(self, v: Value | None) -> tuple[Value, Value, Value] | None:
+        """(uint8 value, scale, zero point) that v is the dequantization of, when all three are computed."""
+        node = self.makers.get(v)
+        if node is None or node.op != "dequantize_linear" or len(node.inputs) < 3 or node.inputs[2] is None:
+            return None
+        codes, scale, zero = node.inputs
+        computed = all(u.data is None and u.dtype == kind for u, kind in zip(node.inputs, ("uint8", "float32", "uint8")))
+        return (codes, scale, zero) if computed and np.prod(scale.shape) == 1 == np.prod(zero.shape) else None
+
     def weight(self, v: Value):
         """(int8 weight, scale per row or one) of a constant dequantized along axis 0 with zero point 0, else None."""
         node = self.makers.get(v)

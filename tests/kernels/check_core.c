@@ -88,14 +88,13 @@ static void check_threads(void) {
     const char *name = "parallel";
     size_t cases = 0;
     for (unsigned threads = 1; threads <= 5 && !check_failed(); threads++) {
-        mcc_exec exec = {threads > 1 ? mcc_workers_start(threads) : NULL, threads, NULL, 0};
+        mcc_exec exec = {threads > 1 ? mcc_workers_start(threads) : NULL, threads, NULL};
         for (int round = 0; round < 300 && !check_failed(); round++, cases++) {
             marks m = {NULL, (size_t)check_int(1, 9), (size_t)check_int(0, round % 10 ? 40 : 3000), false, threads, 99};
             m.seen = calloc(m.count + 1, 1);
             if (round % 7 == 0) m.slow = (unsigned)check_int(0, (int)threads - 1);
-            if (round % 100 == 50) nanosleep(&(struct timespec){0, 5000000}, NULL); /* workers fall asleep: done alone, then woken */
+            if (round % 100 == 50) nanosleep(&(struct timespec){0, 5000000}, NULL); /* workers fall asleep */
             if (round % 100 == 52) mcc_workers_wake(exec.workers);
-            if (round % 10 == 0) exec.alone = 0;
             mcc_parallel(&exec, m.count, m.grain, mark, &m);
             for (size_t i = 0; i < m.count; i++)
                 EXPECT(name, m.seen[i] == 1, "threads=%u count=%zu grain=%zu: %zu was done %d times", threads, m.count, m.grain, i, m.seen[i]);

@@ -172,9 +172,16 @@ static void check_depthwise_row(const mcc_dwconv_s8_row *k, size_t pixels, size_
     int32_t *raw = style == 2 ? check_alloc_end(count * sizeof *raw) : NULL, *bias = check_alloc(n * sizeof *bias);
     float *scale = check_alloc(n * sizeof *scale);
     check_fill_s8(w, n * taps);
+    const bool symmetric = check_int(0, 3), top = check_int(0, 3) == 0; /* -128 among the weights; the largest products alone */
+    for (size_t i = 0; i < n * taps; i++) {
+        if (symmetric && w[i] == -128) w[i] = 127;
+        if (top) w[i] = w[i] & 1 ? 127 : symmetric ? -127 : -128;
+    }
     check_fill_s32(bias, n, 100000);
     fill_scale(scale, n, taps + 1);
     if (residual) check_fill_s8(residual, count);
+    const int8_t *added = residual;
+    if (residual && check_int(0, 1)) added = memcpy(y, residual, count);
     const int32_t x_zero = check_int(-128, 127);
     memset(fill, x_zero, n);
     void *weights = check_alloc(mcc_dwconv_s8_row_bytes(k, n));
@@ -188,10 +195,11 @@ static void check_depthwise_row(const mcc_dwconv_s8_row *k, size_t pixels, size_
         in.step[ky] = n + 3;
         int8_t *x = check_alloc_end((in.inside - 1) * (n + 3) + n);
         check_fill_s8(x, (in.inside - 1) * (n + 3) + n);
+        if (top) memset(x, -128, (in.inside - 1) * (n + 3) + n);
         in.x[ky] = (char *)x;
     }
     const mcc_requant q = random_requant();
-    k->fn(pixels, n, &in, weights, raw ? (void *)raw : (void *)y, residual, raw ? NULL : &q);
+    k->fn(pixels, n, &in, weights, raw ? (void *)raw : (void *)y, added, raw ? NULL : &q);
     for (size_t i = 0; i < count && !check_failed(); i++) {
         const size_t p = i / n, c = i % n;
         int32_t acc = bias[c];

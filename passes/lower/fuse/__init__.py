@@ -14,6 +14,8 @@ from ...graph import Graph
 
 FUSIONS = (
     "linear",
+    "dynamic_integer",
+    "quantized_linear",
     "linear_bias",
     "conv_bias",
     "pad_conv",
