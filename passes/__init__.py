@@ -21,6 +21,7 @@ PASSES = {
     "prune.layers": "prune.layers:Layers",
     "prune.channels": "prune.channels:Channels",
     "quantize.ptq": "quantize.ptq:PTQ",
+    "quantize.weight_only": "quantize.weight_only:WeightOnly",
     "quantize.codebook": "quantize.codebook:Codebook",
     "distill.logits": "distill.logits:Logits",
     "distill.hidden": "distill.hidden:Hidden",

@@ -12,7 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Graph, Node, Value, constant
-from .fold import evaluate, infer_node
+from ..ops import call
+from .fold import evaluate, infer_node, tensor
 from .islands import ISLANDS
 from .signed import Quantized, check_scales, scale_zero, signed
 
@@ -25,8 +26,31 @@ def integer(graph: Graph) -> None:
     rewriter = Rewriter(graph)
     rewriter.run()
     _fuse_tables(graph)
-    evaluate(graph, keep=())  # constants still behind a dequantize (weight only) become float: no integer op reads them
+    _weight_only(graph)
+    evaluate(graph, keep=())  # other constants still behind a dequantize become float: no integer op reads them
     graph.prune()
+
+
+def _weight_only(graph: Graph) -> None:
+    """The weight of a float layer behind a dequantize becomes its float values with meta "quantized": the file keeps codes
+    and scales (storage.py), from which the engine multiplies."""
+    weights = {n.inputs[1] for n in graph.nodes if n.op in ("linear", "nhwc_conv")}
+    for node in list(graph.nodes):
+        y = node.outputs[0]
+        if node.op != "dequantize_linear" or y not in weights or any(v is not None and v.data is None for v in node.inputs):
+            continue
+        codes, scale, zero = [v.data if v is not None else None for v in [*node.inputs, None][:3]]
+        axis, rank = node.attrs.get("axis", 1) % codes.ndim, codes.ndim
+        along = axis == rank - 1 if node.attrs.get("block_size") else axis == 0 if scale.size > 1 else True
+        if scale.dtype != np.float32 or codes.dtype != np.int8 or not along:
+            continue
+        zero = np.zeros((), np.int8) if zero is None else zero
+        low, high = min(int(codes.min()), int(zero.min())), max(int(codes.max()), int(zero.max()))
+        bits = next(b for b in range(1, 9) if -(1 << b - 1) <= low and high < 1 << b - 1)
+        y.data = call("dequantize_linear", [None if v is None else tensor(v) for v in node.inputs], node.attrs)[0].numpy()
+        y.meta = {"quantized": {"bits": bits, "block": node.attrs.get("block_size", 0), "scale": scale,
+                                "zero": zero.astype(np.int64) + (1 << bits - 1) if zero.any() else None}}
+        graph.nodes.remove(node)
 
 
 class Rewriter:
