@@ -239,7 +239,7 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
     const void **table = place && job->space_each ? space : small;
     const bool wild = is_wild(job);
     mcc_qfinish_fn *finish_fn = mcc_qfinish_pick()->finish;
-    const mcc_gemm_set *placed = NULL;
+    const mcc_gemm_kernel *placed = NULL; /* the set of which the table is */
     const int8_t *x = NULL;
     const bool tabled = place || (!lined && rows <= MCC_GEMM_TABLE / 2); /* once for all panels: a tile has at most twice its rows */
     const size_t step = place ? 0 : lined ? line_up(job, batch, row, rows, space, &x) : ready(job, batch, row, rows, space, &x);
@@ -252,9 +252,9 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
         const size_t j = p * g->set.nr, n = g->n - j < set->nr ? g->n - j : set->nr;
         const cut by = cut_of(set, rows);
         if (lined && high_of(set, rows) != high) mcc_amx_open(high = high_of(set, rows));
-        if (place && set != placed) place_tiles(job, set, batch, row, rows, scratch, table);
-        if (tabled && !place && set != placed) point_tiles(set, x, step, rows, table);
-        placed = set;
+        if (place && set->serve[0] != placed) place_tiles(job, set, batch, row, rows, scratch, table);
+        if (tabled && !place && set->serve[0] != placed) point_tiles(set, x, step, rows, table);
+        placed = set->serve[0];
         const void **next = table;
         for (size_t t = 0, r = 0, some, run; t < by.tiles; t += run, r += some) {
             some = tile_rows(&by, t, r);
