@@ -25,12 +25,10 @@
     }
 #define TILE(MR)                                                                               \
     void mcc_gemm_s8_##MR##x8c1_neon(ARGS) {                                                   \
-        (void)ahead;                                                                           \
-        const int32_t *bias = panel;                                                           \
-        const float *scale = (const float *)(bias + 8);                                        \
-        const int8_t *w = (const int8_t *)(scale + 8);                                         \
+        TILES_BEGIN                                                                            \
+        const int8_t *w = weights;                                                             \
         GEMM_ROWS(MR, INIT)                                                                    \
-        for (; taps; taps--, rows += MR) {                                                     \
+        for (size_t tap = 0; tap < taps; tap++, rows += MR) {                                  \
             GEMM_ROWS(MR, POINT)                                                               \
             size_t d = 0;                                                                      \
             for (; d + 8 <= k; d += 8, w += 64) {                                              \
@@ -43,7 +41,7 @@
                 GEMM_ROWS(MR, ONE)                                                             \
             }                                                                                  \
         }                                                                                      \
-        TILE_PUT(MR)                                                                           \
+        TILES_END(MR)                                                                          \
     }
 
 TILE(8)

@@ -30,12 +30,10 @@ ALWAYS int8x16_t rest(const int8_t *p, size_t count) {
 
 #define TILE(MR)                                                                               \
     FN void mcc_gemm_s8_##MR##x8c4_neondot(ARGS) {                                             \
-        (void)ahead;                                                                           \
-        const int32_t *bias = panel;                                                           \
-        const float *scale = (const float *)(bias + 8);                                        \
-        const int8_t *w = (const int8_t *)(scale + 8);                                         \
+        TILES_BEGIN                                                                            \
+        const int8_t *w = weights;                                                             \
         GEMM_ROWS(MR, INIT)                                                                    \
-        for (; taps; taps--, rows += MR) {                                                     \
+        for (size_t tap = 0; tap < taps; tap++, rows += MR) {                                  \
             GEMM_ROWS(MR, POINT)                                                               \
             size_t d = 0;                                                                      \
             for (; d + 16 <= k; d += 16, w += 128) {                                           \
@@ -52,7 +50,7 @@ ALWAYS int8x16_t rest(const int8_t *p, size_t count) {
                 w += 32;                                                                       \
             }                                                                                  \
         }                                                                                      \
-        TILE_PUT(MR)                                                                           \
+        TILES_END(MR)                                                                          \
     }
 
 TILE(8)

@@ -51,13 +51,11 @@ FN ALWAYS int32x4_t rows_last(int32x4_t a, int32x4_t b) {
 
 #define TILE(MR, PAIRS)                                                                        \
     FN void mcc_gemm_s8_##MR##x8c8_neoni8mm(ARGS) {                                            \
-        (void)ahead;                                                                           \
-        const int32_t *bias = panel;                                                           \
-        const float *scale = (const float *)(bias + 8);                                        \
-        const int8_t *w = (const int8_t *)(scale + 8);                                         \
+        TILES_BEGIN                                                                            \
+        const int8_t *w = weights;                                                             \
         const int32x4_t bias0 = TWICE(0), bias1 = TWICE(2), bias2 = TWICE(4), bias3 = TWICE(6);\
         PAIRS(INIT)                                                                            \
-        for (; taps; taps--, rows += MR) {                                                     \
+        for (size_t tap = 0; tap < taps; tap++, rows += MR) {                                  \
             PAIRS(POINT)                                                                       \
             size_t at = 0;                                                                     \
             for (; at + 16 <= k; at += 16, w += 128) {                                         \
@@ -79,7 +77,7 @@ FN ALWAYS int32x4_t rows_last(int32x4_t a, int32x4_t b) {
             }                                                                                  \
         }                                                                                      \
         PAIRS(SUMS)                                                                            \
-        TILE_PUT(MR)                                                                           \
+        TILES_END(MR)                                                                          \
     }
 
 TILE(8, PAIRS_4)

@@ -8,6 +8,8 @@
 int32_t mcc_gemm_s8_offset(const mcc_gemm_set *set);
 /* Do they want rows at one distance from each other, with k a multiple of 64 and one tap (gemm.h)? */
 bool mcc_gemm_s8_lined(const mcc_gemm_set *set);
+/* Do they make many tiles in one call (gemm.h)? */
+bool mcc_gemm_s8_many(const mcc_gemm_set *set);
 /* The column of a panel at position p < NR. */
 size_t mcc_gemm_s8_column(const mcc_gemm_set *set, size_t p);
 /* The kernels for n columns of `depth` = taps * k: `set` for all panels but the last, `last` for that one; both of one

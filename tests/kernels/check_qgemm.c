@@ -56,6 +56,9 @@ static void pack(const mcc_gemm_kernel *g, uint8_t *panel, size_t bytes, size_t 
     }
 }
 
+/* Row i at tap t among the pointers; tiles follow each other. */
+static size_t row_at(const mcc_gemm_kernel *g, size_t taps, size_t t, size_t i) { return (i / g->mr * taps + t) * g->mr + i % g->mr; }
+
 static void check_s8(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, size_t taps, bool with_residual, bool raw) {
     enum { MARGIN = 5 };
     const mcc_gemm_set set = {.serve = {g}, .mr = g->mr, .nr = g->nr, .kr = g->kr};
@@ -84,10 +87,10 @@ static void check_s8(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, siz
         mcc_amx_open(high);
     }
     for (size_t t = 0; t < taps && !lined; t++)
-        for (size_t i = 0; i < g->mr; i++) {
-            const size_t at = t * g->mr + i;
+        for (size_t i = 0; i < m || i < g->mr; i++) {
+            const size_t at = row_at(g, taps, t, i);
             if (i >= m) {
-                rows[at] = rows[t * g->mr + m - 1];
+                rows[at] = rows[row_at(g, taps, t, m - 1)];
                 continue;
             }
             int8_t *row = check_alloc_end(read), *values = check_alloc(k + 1);
@@ -108,7 +111,7 @@ static void check_s8(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, siz
         for (size_t j = 0; j < stride && i * stride + j < count && !check_failed(); j++) {
             int32_t acc = j < n ? bias[j] : 0;
             for (size_t t = 0; j < n && t < taps; t++)
-                for (size_t d = 0; d < k; d++) acc += seen[t * g->mr + i][d] * w[(j * taps + t) * k + d];
+                for (size_t d = 0; d < k; d++) acc += seen[row_at(g, taps, t, i)][d] * w[(j * taps + t) * k + d];
             const size_t at = i * stride + j;
             const int got = raw ? c32[at] : c8[at];
             const int want = j >= n ? (raw ? 0x55555555 : 85) : raw ? acc : requant(acc, scale[j], residual ? residual + at : NULL, &q);
@@ -122,10 +125,11 @@ static void check_s8(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, siz
 static void check_tiles(const mcc_gemm_kernel *g) {
     static const size_t depths[][2] = {{0, 1}, {1, 1}, {2, 1}, {3, 1}, {4, 1}, {5, 1}, {7, 1}, {8, 1}, {9, 1}, {15, 1}, {16, 1},
                                        {17, 1}, {31, 1}, {67, 1}, {300, 1}, {1, 9}, {3, 3}, {16, 9}, {5, 2}, {19, 4}};
+    const mcc_gemm_set set = {.serve = {g}, .mr = g->mr, .nr = g->nr, .kr = g->kr};
     size_t cases = 0;
-    for (size_t m = 1; m <= g->mr; m++)
+    for (size_t m = 1; m <= (mcc_gemm_s8_many(&set) ? 3u : 1u) * g->mr; m += m < g->mr ? 1 : g->mr)
         for (size_t n = 1; n <= g->nr; n++) {
-            const bool corner = (m == 1 || m == g->mr || m == g->mr - 1u) && (n == 1 || n == g->nr || n == g->nr / 2u + 1);
+            const bool corner = (m == 1 || m >= g->mr - 1u) && (n == 1 || n == g->nr || n == g->nr / 2u + 1);
             for (size_t d = 0; d < sizeof depths / sizeof *depths; d++) {
                 if (!corner && d != (m * 5 + n) % (sizeof depths / sizeof *depths)) continue;
                 for (int style = 0; style < 3 && !check_failed(); style++, cases++)
