@@ -244,7 +244,7 @@ class _Walk:
         for node in self.graph.nodes:
             self.node = node
             if all(v is None or v.data is not None or not self.marked(v) for v in node.inputs) and node.op not in (
-                    "conv", "conv_transpose", "linear", "matmul", "gather", "lstm", "gru", "rnn"):
+                    "conv", "conv_transpose", "linear", "matmul", "gather", "expand", "lstm", "gru", "rnn"):
                 rule = None
             else:
                 rule = RULES.get(node.op, _unknown)

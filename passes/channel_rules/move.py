@@ -127,6 +127,7 @@ def _target(walk, shape, axis: int):
 
 
 def _reshape_edit(node: Node, y, axis: int, maker, index: int, at: int):
+    """The number at `at` becomes the length of an axis of y."""
     def edit(graph, nodes, values, classes, lengths):
         new, count = nodes[maker or node], lengths(y, axis)
         data = np.array(new.inputs[index].data, copy=True)
@@ -170,20 +171,26 @@ def _one_axis(walk, marks: np.ndarray, wanted: int | None = None) -> int:
 
 
 def expand(walk, node: Node) -> None:
+    """A parameter that is expanded (a class token, over the batch) has channels along its last axis: they go with what they
+    meet."""
     x, y = node.inputs[0], node.outputs[0]
+    if x.data is not None:
+        if x.data.dtype.kind != "f" or not x.data.ndim or x.shape[-1] == 1:
+            return None
+        line = walk.new(x.shape[-1])
+        walk.cut(x, x.data.ndim - 1, line, node)
+        walk.on_axis(x, x.data.ndim - 1, line)
     shift = len(walk.shapes[y]) - len(walk.shapes[x])
+    told = numbers(walk, node.inputs[1])
     for m in walk.marked(x):
-        shape = node.inputs[1]
-        if shape.data is None:
-            return stay(walk, node, "its shape is computed")
+        at = m + shift - (len(walk.shapes[y]) - walk.shapes[node.inputs[1]][0])
         walk.on_axis(y, m + shift, walk.full(x, m))
-        at = m + shift - (len(walk.shapes[y]) - shape.data.size)
-        if at >= 0 and shape.data[at] != 1:
-            def edit(graph, nodes, values, classes, lengths, m=m + shift, at=at):
-                data = np.array(nodes[node].inputs[1].data, copy=True)
-                data[at] = lengths(y, m)
-                new_constant(graph, nodes[node], 1, data)
-            walk.edits.append(edit)
+        if at < 0 or told is not None and told[at] == 1:  # as long as it is
+            continue
+        target = _target(walk, node.inputs[1], at)
+        if target is None:
+            return stay(walk, node, "its shape is computed")
+        walk.edits.append(_reshape_edit(node, y, m + shift, *target))
 
 
 def tile(walk, node: Node) -> None:

@@ -169,6 +169,15 @@ def fused_attention(flat: bool = False, kv: int = 3):
     return n.graph(n.op("linear", y, n.weight(4, 24), n.weight(4), name="out"))
 
 
+def class_token():
+    """A parameter over the batch, before the places of an image."""
+    n = Net("N", 3, 4, 4)
+    y = n.op("transpose", n.op("reshape", n.conv(n.x, 3, 8, name="patch"), n.ints(-1, 8, 16)), perm=[0, 2, 1])
+    shape = n.op("concat", n.op("slice", n.op("shape", y), n.ints(0), n.ints(1)), n.ints(1, 8), axis=0)
+    y = n.op("add", n.op("concat", n.op("expand", n.weight(1, 1, 8), shape), y, axis=1), n.weight(1, 17, 8))
+    return n.graph(n.op("linear", y, n.weight(4, 8), n.weight(4), name="head"))
+
+
 def recurrent(op="lstm", gates=4):
     """Two layers, the first in both directions; states that are given and constant."""
     n = Net(7, "N", 6)
@@ -205,7 +214,7 @@ def shared():
 ATTENTION = {"attention-written": transformer_mlp, "attention-fused": fused_attention,
              "attention-flat": partial(fused_attention, True), "attention-grouped": partial(fused_attention, True, 1)}
 NETS = {f.__name__: f for f in (chain, residual, inverted_with_gate, fire_and_dense, shuffle, flatten, grouped, pieces,
-                                picked_and_summed, shared)} | ATTENTION
+                                picked_and_summed, class_token, shared)} | ATTENTION
 NETS |= {f"{name} by heads": f for name, f in ATTENTION.items()}
 NETS |= {op: partial(recurrent, op, gates) for op, gates in (("lstm", 4), ("gru", 3), ("rnn", 1))}
 

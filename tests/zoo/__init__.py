@@ -117,7 +117,7 @@ ZOO: dict[str, Architecture] = {
     "convnext": Architecture(attention.convnext),
     "convnext_v2": Architecture(partial(attention.convnext, True)),
     "convmixer": Architecture(attention.convmixer),
-    "mlp_mixer": Architecture(partial(Mixer, "mixer"), left=0.5),
+    "mlp_mixer": Architecture(partial(Mixer, "mixer"), left=0.6),
     "resmlp": Architecture(partial(Mixer, "resmlp"), left=0.65),
     "gmlp": Architecture(partial(Mixer, "gmlp"), left=0.65),
     "poolformer": Architecture(attention.poolformer),
