@@ -229,20 +229,33 @@ def _cost(kind: str, deps: Dependencies, ctx: Context, bind: dict, who: str) -> 
 
 
 class _Cost:
-    """Multiply-accumulates as a function of what is removed: every layer's shrink with the cuts of its weight."""
+    """Multiply-accumulates as a function of what is removed: every layer's shrink with the cuts of its weights (a recurrent
+    layer has two), those of attention with the channels of what it reads and gives."""
 
     def __init__(self, deps: Dependencies, bind: dict):
         self.macs = macs(deps.graph, guess_bind(deps.graph, bind))
-        self.cuts: dict[Node, list[np.ndarray]] = {}
+        self.cuts: dict[Node, dict[Value, list[np.ndarray]]] = {}
         for cut in deps.cuts:
-            if cut.kind in ("out", "in", "depthwise") and cut.marks.any():
-                self.cuts.setdefault(cut.node, []).append(cut.marks)
+            if cut.kind in ("out", "in", "depthwise"):
+                self.cuts.setdefault(cut.node, {}).setdefault(cut.value, []).append(cut.marks)
+        for n in self.macs:
+            x, y = n.inputs[0], n.outputs[0]
+            if n.op == "attention":  # queries by keys, then what is attended to
+                self.cuts[n] = {x: [deps.marks[x]], y: [deps.marks[y]]}
+            elif n not in self.cuts:
+                self.cuts[n] = {y: [deps.marks[x], deps.marks[y]]}
+        self.sizes = {n: {v: float(np.prod(deps.shapes[v])) for v in weights} for n, weights in self.cuts.items()}
         self.size = deps.size
 
     def after(self, classes: np.ndarray) -> float:
         stays = np.ones(self.size, bool)
         stays[classes] = False
-        return sum(m * float(np.prod([stays[marks].mean() for marks in self.cuts.get(n, ())])) for n, m in self.macs.items())
+        total = 0.0
+        for n, m in self.macs.items():
+            sizes = self.sizes[n]
+            left = sum(size * float(np.prod([stays[marks].mean() for marks in self.cuts[n][v]])) for v, size in sizes.items())
+            total += m * left / sum(sizes.values())
+        return total
 
 
 def _widths(graph: Graph) -> dict[str, int]:
