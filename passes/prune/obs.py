@@ -29,7 +29,9 @@ def update(graph: Graph, targets: list, masks: dict[str, np.ndarray], ctx: Conte
     for i, target in enumerate(targets):
         node = place[target.name]
         ctx.progress(i, len(targets), f"{who}: update {layer_name(node)}")
-        h = moments(graph, [node], ctx, samples, f"{who}: update")[node]
+        above = Graph(graph.inputs, [node.inputs[0]], list(graph.nodes))  # what is not above the layer need not run
+        above.prune()
+        h = moments(above, [node], ctx, samples, f"{who}: update")[node]
         keep = masks[target.name]
         w, keep, units, cells = (_by_tap(node, matrix(node, a)) for a in (
             node.inputs[1].data, keep, np.broadcast_to(target.units, keep.shape), target.row[target.units]))

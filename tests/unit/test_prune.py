@@ -85,7 +85,21 @@ def test_channels_by_ratio_and_by_macs():
         assert target * 0.6 < total_macs(out) / total_macs(graph) <= target
 
 
-@pytest.mark.parametrize("importance", ["l1", "l2", "bn_gamma", "fpgm", "wanda", "taylor", "random"])
+def test_channels_by_other_budgets():
+    from mcc.passes.prune.budget import cost
+    graph = cnn()
+    ctx = context(graph)
+    for kind in ("params", "bytes"):
+        out = find("prune.channels")(**{kind: 0.6}, round_to=1).run(graph, ctx)
+        assert 0.45 < cost(kind, out, ctx, "t") / cost(kind, graph, ctx, "t") <= 0.6
+    ctx.measure = lambda g: {"bytes": 1, "latency_ms": 1.0 + sum(v.data.size for v in g.constants())}
+    out = find("prune.channels")(latency=0.5, round_to=1).run(graph, ctx)
+    assert 0.35 < ctx.measure(out)["latency_ms"] / ctx.measure(graph)["latency_ms"] <= 0.5
+    find("prune.channels")(params=0.05, min_channels=12).run(graph, ctx)
+    assert "more than the 5.0% asked for: the groups are at max_ratio, rounded, or as narrow as" in ctx.notes["warning"]
+
+
+@pytest.mark.parametrize("importance", ["l1", "l2", "bn_gamma", "fpgm", "wanda", "taylor", "fisher", "random"])
 def test_channels_that_do_nothing_go_first(importance):
     graph = cnn()
     dead = [3, 7, 8, 12]
