@@ -87,6 +87,21 @@ ALWAYS void put8(void *c, size_t at, const int8_t *residual, int32x4_t lo, int32
     store8((int8_t *)c + at, residual ? requant8_add(&f, lo, hi, s0, s1, load8(residual + at, n)) : requant8(&f, lo, hi, s0, s1), n);
 }
 
+ALWAYS int8x16_t every(const int8_t *p) { /* four k to all columns */
+    int32_t x;
+    memcpy(&x, p, 4);
+    return vreinterpretq_s8_s32(vdupq_n_s32(x));
+}
+/* A row is loaded when its turn comes: earlier, as gcc would, rows crowd out sums. */
+#define IN_TURN(p) __asm__ volatile("" : "+r"(p) : : "memory");
+
+/* The last k & 3: what is past them meets weights of 0. */
+ALWAYS int8x16_t rest(const int8_t *p, size_t count) {
+    uint32_t x = 0;
+    for (size_t e = 0; e < count; e++) x |= (uint32_t)(uint8_t)p[e] << (8 * e);
+    return vreinterpretq_s8_u32(vdupq_n_u32(x));
+}
+
 /* A part of a tile whose sums stand in rows of 8. */
 static __attribute__((noinline, unused)) void put_part(const int32_t *sums, size_t m, size_t n, const float *scale, void *c,
                                                        size_t c_stride, const int8_t *residual, const mcc_requant *q) {
@@ -97,11 +112,11 @@ static __attribute__((noinline, unused)) void put_part(const int32_t *sums, size
 #define TILES_BEGIN                                                          \
     const int32_t *bias = panel;                                             \
     const float *scale = (const float *)(bias + 8);                          \
-    const int8_t *weights = (const int8_t *)(scale + 8);                     \
     const finish f = q ? finish_of(q) : (finish){0};                         \
     int8_t *out = c;                                                         \
     (void)ahead;                                                             \
-    for (;;) {
+    for (;;) {                                                               \
+        const int8_t *weights = (const int8_t *)(scale + 8);
 
 #define TILE_CODES(i) coded8(vmulq_f32(vcvtq_f32_s32(u##i), s0), vmulq_f32(vcvtq_f32_s32(v##i), s1))
 #define TILE_PAIR(i, j)                                                      \

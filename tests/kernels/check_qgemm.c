@@ -32,6 +32,17 @@ static void fill_scale(float *scale, size_t n, size_t depth) {
     for (size_t j = 0; j < n; j++) scale[j] = (float)check_int(1, 1000) / (float)(1000 * (20 + depth * (size_t)check_int(1, 60)));
 }
 
+/* With -128 among them or without, and sometimes the largest alone: then true, and x should be -128. */
+static bool fill_weights(int8_t *w, size_t count) {
+    const bool symmetric = check_int(0, 3), top = check_int(0, 3) == 0;
+    check_fill_s8(w, count);
+    for (size_t i = 0; i < count; i++) {
+        if (symmetric && w[i] == -128) w[i] = 127;
+        if (top) w[i] = w[i] & 1 ? 127 : symmetric ? -127 : -128;
+    }
+    return top;
+}
+
 /* --- gemm ------------------------------------------------------------------------------------------------------- */
 
 /* The panel of gemm.h, written out plainly. */
@@ -68,7 +79,7 @@ static void check_s8(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, siz
     int8_t *w = check_alloc(n * depth + 1);
     int32_t *bias = check_alloc(n * sizeof *bias);
     float *scale = check_alloc(n * sizeof *scale);
-    check_fill_s8(w, n * depth);
+    const bool top = fill_weights(w, n * depth);
     check_fill_s32(bias, n, 100000);
     fill_scale(scale, n, depth + 1);
     const size_t bytes = g->nr * (8 + taps * ((k + g->kr - 1) / g->kr) * g->kr);
@@ -95,6 +106,7 @@ static void check_s8(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, siz
             }
             int8_t *row = check_alloc_end(read), *values = check_alloc(k + 1);
             check_fill_s8(row, read);
+            if (top) memset(row, (uint8_t)(offset - 128), read);
             for (size_t d = 0; d < k; d++) values[d] = (int8_t)(uint8_t)((uint8_t)row[d] - offset);
             rows[at] = row, seen[at] = values;
         }
@@ -175,12 +187,7 @@ static void check_depthwise_row(const mcc_dwconv_s8_row *k, size_t pixels, size_
     int8_t *w = check_alloc(n * taps), *residual = style == 1 ? check_alloc_end(count) : NULL, *y = check_alloc_end(count), *fill = check_alloc_end(n);
     int32_t *raw = style == 2 ? check_alloc_end(count * sizeof *raw) : NULL, *bias = check_alloc(n * sizeof *bias);
     float *scale = check_alloc(n * sizeof *scale);
-    check_fill_s8(w, n * taps);
-    const bool symmetric = check_int(0, 3), top = check_int(0, 3) == 0; /* -128 among the weights; the largest products alone */
-    for (size_t i = 0; i < n * taps; i++) {
-        if (symmetric && w[i] == -128) w[i] = 127;
-        if (top) w[i] = w[i] & 1 ? 127 : symmetric ? -127 : -128;
-    }
+    const bool top = fill_weights(w, n * taps);
     check_fill_s32(bias, n, 100000);
     fill_scale(scale, n, taps + 1);
     if (residual) check_fill_s8(residual, count);
