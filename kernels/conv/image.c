@@ -30,13 +30,19 @@ size_t mcc_image_weight(const mcc_image *g, size_t at) {
 
 /* A window wholly inside of the image. `chunk` bytes are copied for each run, what is too much is written over by the
  * next one. */
-static inline __attribute__((always_inline)) char *inside(const mcc_image *g, const char *at, size_t plane, size_t line,
-                                                          size_t chunk, char *to) {
+static inline __attribute__((always_inline)) void runs(const mcc_image *g, const char *at, size_t plane, size_t line,
+                                                       size_t kh, size_t chunk, char *to) {
     for (size_t p = 0; p < g->planes; p++, at += plane) {
         const char *from = at;
-        for (size_t ky = 0; ky < g->window.kh; ky++, from += line, to += g->run) memcpy(to, from, chunk);
+        for (size_t ky = 0; ky < kh; ky++, from += line, to += g->run) memcpy(to, from, chunk);
     }
-    return to;
+}
+
+/* The usual window has three rows: no loop over them. */
+static inline __attribute__((always_inline)) void inside(const mcc_image *g, const char *at, size_t plane, size_t line,
+                                                         size_t chunk, char *to) {
+    if (g->window.kh == 3) runs(g, at, plane, line, 3, chunk, to);
+    else runs(g, at, plane, line, g->window.kh, chunk, to);
 }
 
 /* Any window: each run is what is inside, between pads. */
