@@ -120,6 +120,7 @@ typedef struct walk {
     size_t tiles, panels, span, spans; /* span: panels per block */
     size_t groups;                     /* tiles are walked in so many parts, one after the other */
     size_t asks;                       /* how often a kernel asks ahead per panel */
+    size_t high, rest;                 /* of even tiles: rows of each, and how many rows more there are */
 } walk;
 
 static size_t min(size_t a, size_t b) { return a < b ? a : b; }
@@ -130,8 +131,8 @@ static size_t step(size_t bytes, size_t asks) { return asks ? (bytes + asks - 1)
 /* How tile `tile` of a product with even or with full tiles is cut. */
 static size_t row_of(const walk *k, size_t tile) {
     const mcc_gemm_f32_job *job = k->job;
-    return job->gemm->set.even ? job->m / k->tiles * tile + job->m % k->tiles * tile / k->tiles
-                               : min(tile * job->gemm->set.mr, job->m);
+    if (!job->gemm->set.even) return min(tile * job->gemm->set.mr, job->m);
+    return k->high * tile + (k->rest ? k->rest * tile / k->tiles : 0);
 }
 
 /* What the next tile of `rows` rows (0: there is none) will touch, while all panels pass by: its output, and the larger of
@@ -209,6 +210,7 @@ void mcc_gemm_f32_run(mcc_exec *exec, const mcc_gemm_f32_job *job) {
     if (!job->batch || !job->m || !g->n) return;
     walk k = {.job = job, .asks = g->taps * (g->k / MCC_GEMM_AHEAD_K)};
     k.tiles = (job->m + g->set.mr - 1) / g->set.mr;
+    k.high = job->m / k.tiles, k.rest = job->m % k.tiles;
     k.panels = (g->n + g->set.nr - 1) / g->set.nr;
     const size_t panel_bytes = g->panel * sizeof(float), threads = mcc_threads(exec);
     k.span = (k.tiles < MANY_TILES ? FEW_BYTES : MANY_BYTES) / panel_bytes;
