@@ -138,6 +138,8 @@ bool mcc_same_shape(const mcc_tensor *a, const mcc_tensor *b);
 typedef void (*mcc_task)(void *arg, size_t begin, size_t end, unsigned thread);
 void mcc_parallel(mcc_exec *exec, size_t count, size_t grain, mcc_task fn, void *arg);
 unsigned mcc_threads(const mcc_exec *exec);
+/* True in every second run: what reads weights once may begin at the end that the last run left in the cache. */
+bool mcc_turned(const mcc_exec *exec);
 
 /* The same for work that calls runners: on each thread fn gets an exec that is that thread alone, whose workspace is its
  * part of the node's workspace_each. */

@@ -126,6 +126,11 @@ typedef struct mcc_gemm_f32_job {
 } mcc_gemm_f32_job;
 void mcc_gemm_f32_run(mcc_exec *exec, const mcc_gemm_f32_job *job);
 
+/* The job.arg of mcc_gemm_place_matrix: x is rows of k; c's rows are `pitch` elements apart. */
+typedef struct mcc_gemm_matrix { const float *x; size_t k, pitch; } mcc_gemm_matrix;
+void mcc_gemm_place_matrix(const void *arg, size_t batch, size_t row, size_t rows, size_t mr, void *scratch, const void **table,
+                           size_t *w, size_t *c);
+
 /* --- weights that are not dense ------------------------------------------------------------------------------------ */
 
 /* A layer that multiplies by a constant weight, checked, before a kernel is chosen. */

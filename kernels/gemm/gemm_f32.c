@@ -121,6 +121,7 @@ typedef struct walk {
     size_t groups;                     /* tiles are walked in so many parts, one after the other */
     size_t asks;                       /* how often a kernel asks ahead per panel */
     size_t high, rest;                 /* of even tiles: rows of each, and how many rows more there are */
+    bool back;                         /* the spans of a single row are walked from the last to the first */
 } walk;
 
 static size_t min(size_t a, size_t b) { return a < b ? a : b; }
@@ -164,7 +165,7 @@ static void units(void *arg, size_t begin, size_t end, unsigned thread) {
     mcc_gemm_ahead ahead = {.read = (const char *)job->w, .write = (const char *)job->w};
     for (size_t u = begin; u < end; u++) {
         const size_t row = row_of(k, tile), rows = row_of(k, tile + 1) - row;
-        const size_t first = span * k->span, panels = min(k->panels - first, k->span);
+        const size_t first = (k->back ? begin + end - 1 - u : span) * k->span, panels = min(k->panels - first, k->span);
         const size_t column = first * set->nr, columns = min(g->n - column, panels * set->nr);
         const mcc_gemm_kernel *kernel = set->serve[rows];
         size_t w = 0, c = 0;
@@ -176,7 +177,7 @@ static void units(void *arg, size_t begin, size_t end, unsigned thread) {
         const size_t asks = panels * k->asks, passes = min(to - tile, end - u); /* over these panels, by this thread */
         if (k->spans > 1) {
             if (u == begin || tile == from) {
-                const size_t next = span + 1 < k->spans && passes < end - u ? min(k->panels - first - panels, k->span) : 0;
+                const size_t next = !k->back && span + 1 < k->spans && passes < end - u ? min(k->panels - first - panels, k->span) : 0;
                 ahead.read = (const char *)(panel + (next ? panels * g->panel : 0));
                 ahead.read_step = step(next * g->panel * sizeof(float), passes * asks);
             }
@@ -224,6 +225,9 @@ void mcc_gemm_f32_run(mcc_exec *exec, const mcc_gemm_f32_job *job) {
     /* With many rows each thread takes some of them for all columns: layers before and after, cut by rows as well, find
      * what they read in its cache. Every thread reads all weights then, which counts when they are more than the rows. */
     k.groups = k.tiles >= 2 * threads && g->taps * g->k <= 4 * job->m ? threads : 1;
+    /* Weights that are read once a run, and are a little more than a cache: walked in turn from both ends, most are still there
+     * (1.2 times as fast up to 1.6 times the second-level cache). Always from one end, the oldest would go just before its use. */
+    k.back = job->batch == 1 && job->m == 1 && mcc_turned(exec);
     const size_t work = k.span * panel_bytes * min(job->m, g->set.mr);
     mcc_parallel(exec, job->batch * k.spans * k.tiles, work < GRAIN_WORK ? GRAIN_WORK / work : 1, units, &k);
 }

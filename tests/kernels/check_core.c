@@ -88,7 +88,7 @@ static void check_threads(void) {
     const char *name = "parallel";
     size_t cases = 0;
     for (unsigned threads = 1; threads <= 5 && !check_failed(); threads++) {
-        mcc_exec exec = {threads > 1 ? mcc_workers_start(threads) : NULL, threads, NULL};
+        mcc_exec exec = {threads > 1 ? mcc_workers_start(threads) : NULL, threads, NULL, false};
         for (int round = 0; round < 300 && !check_failed(); round++, cases++) {
             marks m = {NULL, (size_t)check_int(1, 9), (size_t)check_int(0, round % 10 ? 40 : 3000), false, threads, 99};
             m.seen = calloc(m.count + 1, 1);
