@@ -180,10 +180,11 @@ static void strip_panels(void *arg, size_t begin, size_t end, unsigned thread) {
 
 /* --- many rows --------------------------------------------------------------------------------------------------------- */
 
-/* Panels are expanded by blocks that stay in the second-level cache, all threads together; then all rows pass by them. */
+/* Panels are expanded by blocks that stay in the second-level cache, all threads together; then all rows pass by them, in the
+ * walk of dense weights. */
 #define BLOCK_BYTES ((size_t)256 << 10)
 
-typedef struct block { const job *j; size_t first, panels, groups; } block; /* groups: parts of a tile's panels */
+typedef struct block { const job *j; size_t first; } block;
 
 static size_t panel_floats(const state *s) { return s->set.nr * (s->depth + 1); }
 static size_t block_panels(const state *s) {
@@ -205,42 +206,30 @@ static void expand_panels(void *arg, size_t begin, size_t end, unsigned thread) 
     }
 }
 
-static void tiles(void *arg, size_t begin, size_t end, unsigned thread) {
-    const block *k = arg;
-    const job *j = k->j;
+static void place(const void *arg, size_t batch, size_t row, size_t rows, size_t mr, void *scratch, const void **table, size_t *w,
+                  size_t *c) {
+    const job *j = arg;
     const state *s = j->s;
-    const size_t nr = s->set.nr, mr = s->set.mr, taps = s->sliding ? s->runs.taps : 1, run = s->sliding ? s->runs.k : s->depth;
-    (void)thread;
-    for (size_t u = begin; u < end; u++) {
-        const size_t row = u / k->groups * mr, rows = s->m - row < mr ? s->m - row : mr, part = u % k->groups;
-        const mcc_gemm_kernel *g = s->set.serve[rows];
-        _Alignas(64) char scratch[MCC_WINDOW_SCRATCH];
-        const void *of[MCC_GEMM_TABLE];
-        if (s->sliding) {
-            mcc_window_rows(&s->window, &s->runs, j->x, sizeof(float), 0, row, rows, g->mr, s->fill, scratch, of);
-        } else {
-            for (size_t i = 0; i < g->mr; i++) of[i] = j->x + (row + (i < rows ? i : rows - 1)) * s->depth;
-        }
-        for (size_t i = k->panels * part / k->groups; i < k->panels * (part + 1) / k->groups; i++) {
-            const size_t column = (k->first + i) * nr, n = s->n - column < nr ? s->n - column : nr;
-            float *y = j->y + row * s->n + column;
-            const mcc_gemm_ahead ahead = {.read = (const char *)y, .write = (const char *)y};
-            ((mcc_gemm_f32_fn *)g->fn)(rows, n, run, taps, (const float *const *)of, j->space + i * panel_floats(s), y, s->n,
-                                       j->residual ? j->residual + row * s->n + column : NULL, s->post.lo, s->post.hi, &ahead);
-            mcc_epilogue_after(&s->post, y, rows, n, s->n);
-        }
-    }
+    (void)batch, (void)w;
+    *c = row * s->n;
+    if (s->sliding) mcc_window_rows(&s->window, &s->runs, j->x, sizeof(float), 0, row, rows, mr, s->fill, scratch, table);
+    for (size_t i = 0; !s->sliding && i < mr; i++) table[i] = j->x + (row + (i < rows ? i : rows - 1)) * s->depth;
 }
 
 static void run_blocks(const job *j, mcc_exec *exec) {
     const state *s = j->s;
-    const size_t count = (s->m + s->set.mr - 1) / s->set.mr, work = s->set.mr * s->set.nr * (s->depth + 1);
+    mcc_gemm_f32 g = {.set = s->set, .k = s->sliding ? s->runs.k : s->depth, .taps = s->sliding ? s->runs.taps : 1,
+                      .panel = panel_floats(s), .w = j->space, .post = s->post};
+    g.set.last_nr = g.set.nr; /* all panels are of one width here */
     for (size_t first = 0; first < s->panels; first += block_panels(s)) {
-        const size_t left = s->panels - first, panels = left < block_panels(s) ? left : block_panels(s);
-        /* With few rows, threads share a tile's panels. */
-        block k = {j, first, panels, count < 4 * mcc_threads(exec) ? panels : 1};
+        const size_t left = s->panels - first, panels = left < block_panels(s) ? left : block_panels(s), column = first * s->set.nr;
+        block k = {j, first};
         mcc_parallel(exec, panels, 1 + 16384 / panel_floats(s), expand_panels, &k);
-        mcc_parallel(exec, count * k.groups, 1 + 65536 / (work * (panels / k.groups)), tiles, &k);
+        g.n = s->n - column < panels * s->set.nr ? s->n - column : panels * s->set.nr;
+        const mcc_gemm_f32_job product = {.gemm = &g, .batch = 1, .m = s->m, .w = g.w, .c = j->y + column, .c_stride = s->n,
+                                          .residual = j->residual ? j->residual + column : NULL, .place = place, .arg = j,
+                                          .adjacent = !s->sliding};
+        mcc_gemm_f32_run(exec, &product);
     }
 }
 
