@@ -1,6 +1,7 @@
 /* lut.c: layers whose weight is kept as codes, of a palette or quantized: how it is kept, and the walk. */
 #include "lut.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "../core/element.h"
@@ -46,6 +47,7 @@ typedef struct state {
     mcc_epilogue post;
     unsigned bits;
     size_t m, n, depth, block, blocks, panels, panel_bytes, panels_per_book;
+    size_t chunk;                     /* rows of a panel that a strip expands at once */
     const uint8_t *codes;             /* panels */
     const float *books, *bias;        /* books: NULL for int8; bias padded to whole panels */
     const float *scale, *zero;        /* [panels][blocks][nr], or NULL */
@@ -58,8 +60,16 @@ typedef struct state {
 typedef struct job {
     const state *s;
     const float *x, *residual;
-    float *y, *space;
+    float *y, *space, *each; /* workspace, and that of each thread */
 } job;
+
+enum { VECTORS, STRIPS, BLOCKS }; /* by the number of rows */
+
+#define VECTOR_ROWS 2 /* with more, a panel expanded once costs less than its weights looked up for each row */
+#define STRIP_ROWS 96 /* with more, x does not stay near, and passes by several panels at once */
+static int walk_of(const state *s) {
+    return s->sliding || s->m > STRIP_ROWS ? BLOCKS : s->m <= VECTOR_ROWS ? VECTORS : STRIPS;
+}
 
 static mcc_lut_panel panel_of(const state *s, size_t p) {
     const size_t nr = s->set.nr, scales = p * s->blocks * nr;
@@ -69,8 +79,6 @@ static mcc_lut_panel panel_of(const state *s, size_t p) {
 }
 
 /* --- few rows: one after the other, weights in registers ------------------------------------------------------------- */
-
-#define FEW_ROWS 3 /* from more on, expanding a panel once costs less than looking its weights up for each row */
 
 /* The workspace of one row: the sums of x over blocks, and tables. */
 static size_t sums_floats(const state *s) { return s->zero ? (s->blocks + 15) / 16 * 16 : 0; }
@@ -114,12 +122,69 @@ static void run_vectors(const job *j, mcc_exec *exec) {
     }
 }
 
+/* --- some rows: a chunk of a panel is expanded into the first-level cache, where all rows pass by it -------------------- */
+
+#define CHUNK_BYTES ((size_t)16 << 10)
+
+/* As many rows of a panel as fit, whole words and blocks. */
+static size_t chunk_of(const state *s) {
+    const size_t whole = s->blocks > 1 ? s->block : mcc_lut_per(s->bits), fit = CHUNK_BYTES / sizeof(float) / s->set.nr;
+    const size_t chunk = fit < whole ? whole : fit / whole * whole;
+    return chunk < s->depth ? chunk : s->depth;
+}
+
+/* Rows [q, q + depth) of a panel. */
+static mcc_lut_panel chunk_at(const mcc_lut_panel *whole, size_t q, size_t depth) {
+    mcc_lut_panel p = *whole;
+    const size_t blocks = q / p.block * p.nr;
+    p.depth = depth;
+    p.codes += mcc_lut_bytes(p.bits, q, p.nr, p.block);
+    if (p.scale) p.scale += blocks;
+    if (p.zero) p.zero += blocks;
+    return p;
+}
+
+static void strip_panels(void *arg, size_t begin, size_t end, unsigned thread) {
+    const job *j = arg;
+    const state *s = j->s;
+    const size_t nr = s->set.nr, tiles = (s->m + s->set.mr - 1) / s->set.mr;
+    const size_t height = s->set.even ? (s->m + tiles - 1) / tiles : s->set.mr;
+    float *space = j->each + thread * nr * (s->chunk + 1);
+    for (size_t p = begin; p < end; p++) {
+        const size_t column = p * nr, n = s->n - column < nr ? s->n - column : nr;
+        const mcc_lut_panel whole = panel_of(s, p);
+        float *y = j->y + column;
+        for (size_t q = 0; q < s->depth; q += s->chunk) {
+            const size_t run = s->depth - q < s->chunk ? s->depth - q : s->chunk;
+            const bool first = q == 0, last = q + run == s->depth; /* later ones add to the sums in y */
+            const mcc_lut_panel codes = chunk_at(&whole, q, run);
+            memset(space, 0, nr * sizeof *space);
+            if (first) memcpy(space, s->bias + column, nr * sizeof *space);
+            s->kernel->expand(&codes, space + nr);
+            /* The codes of the next chunk are asked for while this one is multiplied. */
+            const size_t bytes = mcc_lut_bytes(s->bits, run, nr, codes.block);
+            const size_t asks = (run + MCC_GEMM_AHEAD_K - 1) / MCC_GEMM_AHEAD_K, step = bytes / (asks * tiles);
+            mcc_gemm_ahead ahead = {.read = (const char *)codes.codes + bytes, .write = (const char *)y, .read_step = step};
+            for (size_t row = 0; row < s->m; row += height, ahead.read += asks * step) {
+                const size_t rows = s->m - row < height ? s->m - row : height;
+                const mcc_gemm_kernel *g = s->set.serve[rows];
+                const float *of[MCC_GEMM_MAX_MR], *more = first ? j->residual ? j->residual + column : NULL : y;
+                for (size_t i = 0; i < g->mr; i++) of[i] = j->x + (row + (i < rows ? i : rows - 1)) * s->depth + q;
+                ((mcc_gemm_f32_fn *)g->fn)(rows, n, run, 1, of, space, y + row * s->n, s->n, more ? more + row * s->n : NULL,
+                                           last ? s->post.lo : -INFINITY, last ? s->post.hi : INFINITY, &ahead);
+            }
+        }
+        mcc_epilogue_after(&s->post, y, s->m, n, s->n);
+    }
+}
+
 /* --- many rows --------------------------------------------------------------------------------------------------------- */
 
-/* Panels are expanded by blocks that stay in the second-level cache, all threads together; then all rows pass by them. */
+/* Panels are expanded by blocks that stay in the second-level cache, all threads together; then all rows pass by them, in the
+ * walk of dense weights. */
 #define BLOCK_BYTES ((size_t)256 << 10)
 
-typedef struct block { const job *j; size_t first, panels, groups; } block; /* groups: parts of a tile's panels */
+typedef struct block { const job *j; size_t first; } block;
 
 static size_t panel_floats(const state *s) { return s->set.nr * (s->depth + 1); }
 static size_t block_panels(const state *s) {
@@ -141,53 +206,43 @@ static void expand_panels(void *arg, size_t begin, size_t end, unsigned thread) 
     }
 }
 
-static void tiles(void *arg, size_t begin, size_t end, unsigned thread) {
-    const block *k = arg;
-    const job *j = k->j;
+static void place(const void *arg, size_t batch, size_t row, size_t rows, size_t mr, void *scratch, const void **table, size_t *w,
+                  size_t *c) {
+    const job *j = arg;
     const state *s = j->s;
-    const size_t nr = s->set.nr, mr = s->set.mr, taps = s->sliding ? s->runs.taps : 1, run = s->sliding ? s->runs.k : s->depth;
-    (void)thread;
-    for (size_t u = begin; u < end; u++) {
-        const size_t row = u / k->groups * mr, rows = s->m - row < mr ? s->m - row : mr, part = u % k->groups;
-        const mcc_gemm_kernel *g = s->set.serve[rows];
-        _Alignas(64) char scratch[MCC_WINDOW_SCRATCH];
-        const void *of[MCC_GEMM_TABLE];
-        if (s->sliding) {
-            mcc_window_rows(&s->window, &s->runs, j->x, sizeof(float), 0, row, rows, g->mr, s->fill, scratch, of);
-        } else {
-            for (size_t i = 0; i < g->mr; i++) of[i] = j->x + (row + (i < rows ? i : rows - 1)) * s->depth;
-        }
-        for (size_t i = k->panels * part / k->groups; i < k->panels * (part + 1) / k->groups; i++) {
-            const size_t column = (k->first + i) * nr, n = s->n - column < nr ? s->n - column : nr;
-            float *y = j->y + row * s->n + column;
-            const mcc_gemm_ahead ahead = {.read = (const char *)y, .write = (const char *)y};
-            ((mcc_gemm_f32_fn *)g->fn)(rows, n, run, taps, (const float *const *)of, j->space + i * panel_floats(s), y, s->n,
-                                       j->residual ? j->residual + row * s->n + column : NULL, s->post.lo, s->post.hi, &ahead);
-            mcc_epilogue_after(&s->post, y, rows, n, s->n);
-        }
-    }
+    (void)batch, (void)w;
+    *c = row * s->n;
+    if (s->sliding) mcc_window_rows(&s->window, &s->runs, j->x, sizeof(float), 0, row, rows, mr, s->fill, scratch, table);
+    for (size_t i = 0; !s->sliding && i < mr; i++) table[i] = j->x + (row + (i < rows ? i : rows - 1)) * s->depth;
 }
 
 static void run_blocks(const job *j, mcc_exec *exec) {
     const state *s = j->s;
-    const size_t count = (s->m + s->set.mr - 1) / s->set.mr, work = s->set.mr * s->set.nr * (s->depth + 1);
+    mcc_gemm_f32 g = {.set = s->set, .k = s->sliding ? s->runs.k : s->depth, .taps = s->sliding ? s->runs.taps : 1,
+                      .panel = panel_floats(s), .w = j->space, .post = s->post};
+    g.set.last_nr = g.set.nr; /* all panels are of one width here */
     for (size_t first = 0; first < s->panels; first += block_panels(s)) {
-        const size_t left = s->panels - first, panels = left < block_panels(s) ? left : block_panels(s);
-        /* With few rows, threads share a tile's panels. */
-        block k = {j, first, panels, count < 4 * mcc_threads(exec) ? panels : 1};
+        const size_t left = s->panels - first, panels = left < block_panels(s) ? left : block_panels(s), column = first * s->set.nr;
+        block k = {j, first};
         mcc_parallel(exec, panels, 1 + 16384 / panel_floats(s), expand_panels, &k);
-        mcc_parallel(exec, count * k.groups, 1 + 65536 / (work * (panels / k.groups)), tiles, &k);
+        g.n = s->n - column < panels * s->set.nr ? s->n - column : panels * s->set.nr;
+        const mcc_gemm_f32_job product = {.gemm = &g, .batch = 1, .m = s->m, .w = g.w, .c = j->y + column, .c_stride = s->n,
+                                          .residual = j->residual ? j->residual + column : NULL, .place = place, .arg = j,
+                                          .adjacent = !s->sliding};
+        mcc_gemm_f32_run(exec, &product);
     }
 }
-
-static bool few_rows(const state *s) { return s->m <= FEW_ROWS && !s->sliding; }
 
 static void run(const mcc_node *node, mcc_exec *exec) {
     const state *s = node->state;
     const mcc_tensor *residual = mcc_in(node, 3);
-    const job j = {s, node->in[0]->data, residual ? residual->data : NULL, node->out[0]->data, mcc_workspace(exec)};
-    if (few_rows(s)) run_vectors(&j, exec);
-    else run_blocks(&j, exec);
+    job j = {s, node->in[0]->data, residual ? residual->data : NULL, node->out[0]->data, mcc_workspace(exec),
+             mcc_workspace_each(node, exec)};
+    switch (walk_of(s)) {
+    case VECTORS: run_vectors(&j, exec); break;
+    case STRIPS: mcc_parallel(exec, s->panels, 1 + 65536 / (s->m * s->set.nr * (s->depth + 1)), strip_panels, &j); break;
+    default: run_blocks(&j, exec);
+    }
 }
 
 /* --- packing ------------------------------------------------------------------------------------------------------------- */
@@ -249,7 +304,7 @@ static mcc_status pack(mcc_net *net, mcc_node *node, const mcc_layer *layer, con
     s->panels_per_book = c->groups > 1 ? layer->n / c->groups / nr : s->panels;
     if (layer->k > SIZE_MAX / 4096 / s->panels) return MCC_NO_MEMORY;
     s->panel_bytes = mcc_lut_bytes(s->bits, layer->k, nr, s->block);
-    s->tabled = s->kernel->tabled && s->bits <= 2 && c->groups == 1 && few_rows(s);
+    s->tabled = s->kernel->tabled && s->bits <= 2 && c->groups == 1 && walk_of(s) == VECTORS;
     uint8_t *codes = mcc_net_alloc(net, s->panels * s->panel_bytes + MCC_LUT_SLACK);
     float *scale = c->scale ? mcc_net_alloc(net, s->panels * s->blocks * nr * sizeof *scale) : NULL;
     float *zero = c->zero ? mcc_net_alloc(net, s->panels * s->blocks * nr * sizeof *zero) : NULL;
@@ -266,7 +321,12 @@ static mcc_status pack(mcc_net *net, mcc_node *node, const mcc_layer *layer, con
     if (scale) pack_scales(s, c, c->scale, 0, scale);
     if (zero) pack_scales(s, c, c->zero, (float)(1u << (c->bits - 1)), zero);
     s->codes = codes, s->scale = scale, s->zero = zero, s->bias = bias, s->fill = fill;
-    node->workspace = (few_rows(s) ? row_floats(s) : block_panels(s) * panel_floats(s)) * sizeof(float);
+    s->chunk = chunk_of(s);
+    switch (walk_of(s)) {
+    case VECTORS: node->workspace = row_floats(s) * sizeof(float); break;
+    case STRIPS: node->workspace_each = nr * (s->chunk + 1) * sizeof(float); break;
+    default: node->workspace = block_panels(s) * panel_floats(s) * sizeof(float);
+    }
     node->state = s;
     node->kernel = s->kernel->name;
     node->macs = (uint64_t)layer->m * layer->n * layer->k;

@@ -50,6 +50,7 @@ def check(graph: Graph, path, kernel: str) -> int:
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 5, 8])
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("kind, shape, rows", [("linear", (64, 37), 1), ("linear", (50, 100), 1), ("linear", (64, 33), 5),
+                                               ("linear", (70, 601), 20), ("linear", (40, 64), 100),
                                                ("conv", (64, 5, 3, 3), 1), ("conv", (64, 12, 1, 1), 2)])
 def test_codebook(kind, shape, rows, bits, groups, tmp_path):
     if shape[0] % groups or shape[0] // groups % 32:
@@ -106,8 +107,8 @@ def test_decoded_int8_weights_go_when_they_are_packed():
     (4, "group", True), (4, "group", False), (8, "channel", True), (8, "group", False), (4, "tensor", True), (2, "group", False),
     (3, "group", False), (5, "channel", True)])
 @pytest.mark.parametrize("kind, shape, rows", [
-    ("linear", (48, 100), 1), ("linear", (40, 64), 3), ("linear", (40, 72), 9), ("conv", (32, 64, 1, 1), 2),
-    ("conv", (24, 32, 3, 3), 1), ("conv", (24, 5, 3, 3), 1)])
+    ("linear", (48, 100), 1), ("linear", (40, 64), 3), ("linear", (40, 72), 9), ("linear", (96, 608), 20),
+    ("linear", (64, 520), 2), ("conv", (32, 64, 1, 1), 2), ("conv", (24, 32, 3, 3), 1), ("conv", (24, 5, 3, 3), 1)])
 def test_weight_only(kind, shape, rows, bits, per, symmetric, tmp_path):
     """Integer weights under float activations: packed in the file and in memory, restored in the kernels."""
     graph = layer(kind, np.random.default_rng(bits).standard_normal(shape), rows, bits)
