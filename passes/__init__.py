@@ -19,6 +19,7 @@ PASSES = {
     "prune.weights": "prune.weights:Weights",
     "prune.channels": "prune.channels:Channels",
     "quantize.ptq": "quantize.ptq:PTQ",
+    "quantize.qat": "quantize.qat:QAT",
     "quantize.codebook": "quantize.codebook:Codebook",
     "distill.logits": "distill.logits:Logits",
     "distill.hidden": "distill.hidden:Hidden",

@@ -128,9 +128,10 @@ class PTQ(Pass):
 
 
 def quantize_graph(graph: Graph, batches: Iterable[dict] | None = None, options: PTQ | None = None,
-                   ctx: Context | None = None) -> Graph:
+                   ctx: Context | None = None, masters: dict[str, tuple[np.ndarray, int]] | None = None) -> Graph:
     """`graph` as a QDQ graph. batches: dicts of inputs to calibrate on; None: dynamic (each layer's input is quantized
-    while running). The engine's contract is in passes/lower/integer.py."""
+    while running). masters: takes the float weight and the bits of each int8 constant by name, for those who train on.
+    The engine's contract is in passes/lower/integer.py."""
     options = options or PTQ()
     ctx = ctx or Context(graph)
     if batches is None and options.activations == "static":
@@ -152,7 +153,8 @@ def quantize_graph(graph: Graph, batches: Iterable[dict] | None = None, options:
         shapes = {v: s for v, (s, _) in infer(graph, guess_bind(graph, _sizes(graph, batches[0]), batch=2)).items()}
         places = find_places(graph, shapes, floats)
         ranges, means = calibrate(graph, batches, places, options, ctx)
-    errors = _quantize_weights(graph, modes, options, means, _least_scales(modes, places, ranges))
+    masters = {} if masters is None else masters
+    errors = _quantize_weights(graph, modes, options, means, _least_scales(modes, places, ranges), masters)
     insert(graph, places, ranges)
     graph.prune()
     ctx.note(layers=errors, int8_nodes=len(places.nodes),
@@ -210,7 +212,7 @@ def _least_scales(modes: dict[Node, str], places: Places, ranges: dict[Value, tu
 
 
 def _quantize_weights(graph: Graph, modes: dict[Node, str], options: PTQ, means: dict[Value, np.ndarray],
-                      least: dict[Value, np.ndarray]) -> list[dict]:
+                      least: dict[Value, np.ndarray], masters: dict[str, tuple[np.ndarray, int]]) -> list[dict]:
     """Every layer's weight behind a dequantize_linear; biases corrected; embeddings as int8 rows."""
     done: dict[Value, Value] = {}
     report = []
@@ -224,7 +226,10 @@ def _quantize_weights(graph: Graph, modes: dict[Node, str], options: PTQ, means:
             # One scale keeps equal weights equal, so the palette survives.
             by_row = how["granularity"] == "channel" and not (book and book.get("groups", 1) == 1)
             codes, scale = quantize_weight(w.data, how["weight_scales"], by_row, least.get(w, 0.0), how["weight_bits"])
-            done[w] = _behind(graph, node, codes, scale, how["weight_bits"])
+            q = _behind(graph, node, codes, scale, how["weight_bits"])
+            done[w] = q.outputs[0]
+            if not (book and by_row is False):  # a palette is trained by who made it
+                masters[q.inputs[0].name] = w.data, how["weight_bits"]
             difference = to_float(codes, scale) - w.data
             report.append({"layer": layer_name(node), "error": round(float(
                 np.linalg.norm(difference) / max(float(np.linalg.norm(w.data)), 1e-30)), 5), "activations": mode})
@@ -241,9 +246,9 @@ def _quantize_weights(graph: Graph, modes: dict[Node, str], options: PTQ, means:
     return report
 
 
-def _behind(graph: Graph, node: Node, codes: np.ndarray, scale: np.ndarray, bits: int) -> Value:
-    """The codes as a constant with a dequantize_linear before `node`; returns what that makes. Up to 16 levels are stored
-    as a palette."""
+def _behind(graph: Graph, node: Node, codes: np.ndarray, scale: np.ndarray, bits: int) -> Node:
+    """The codes as a constant with a dequantize_linear before `node`, which is returned. Up to 16 levels are stored as a
+    palette."""
     w = node.inputs[1]
     meta = {k: v for k, v in w.meta.items() if k != "codebook" or scale.ndim == 0}
     if bits <= 4 and "codebook" not in meta:
@@ -253,7 +258,7 @@ def _behind(graph: Graph, node: Node, codes: np.ndarray, scale: np.ndarray, bits
     made = Value(graph.fresh(w.name + ".float"), "float32", w.shape)
     back = Node("dequantize_linear", [q, s], [made], {"axis": 0} if scale.ndim else {}, node.name + ".weight")
     graph.nodes.insert(graph.nodes.index(node), back)
-    return made
+    return back
 
 
 def _correct(graph: Graph, node: Node, difference: np.ndarray, mean: np.ndarray) -> None:
