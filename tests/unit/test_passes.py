@@ -68,6 +68,7 @@ WRONG = {
     "quantize.ptq": [({"percentile": 20}, "percentile"), ({"samples": 0}, "samples"),
                      ({"overrides": {"fc": {"activations": "int4"}}}, "activations"),
                      ({"overrides": {"fc": {"bits": 4}}}, "bits"), ({"weight_bits": 9}, "weight_bits"), ({"decay": 0}, "decay"),
+                     ({"smooth": 1.0}, "smooth"), ({"round_steps": 0}, "round_steps"),
                      ({"overrides": {"fc": {"weight_bits": 1}}}, "weight_bits")],
     "quantize.qat": [({"epochs": -1}, "epochs"), ({"freeze": 2}, "freeze"), ({"activations": "dynamic"}, "static"),
                      ({"temperature": 0}, "temperature"), ({"weight_bits": 1}, "weight_bits")],
