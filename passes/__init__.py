@@ -22,6 +22,7 @@ PASSES = {
     "prune.channels": "prune.channels:Channels",
     "quantize.ptq": "quantize.ptq:PTQ",
     "quantize.weight_only": "quantize.weight_only:WeightOnly",
+    "quantize.qat": "quantize.qat:QAT",
     "quantize.codebook": "quantize.codebook:Codebook",
     "distill.logits": "distill.logits:Logits",
     "distill.hidden": "distill.hidden:Hidden",

@@ -117,8 +117,11 @@ class GraphModule(nn.Module):
         env.update(self._numbers)
         for v in (*self._places, *self._books):
             env[v] = self._tensor(v)
-        self._plans[want].execute(env, self._special)
+        self._execute(self._plans[want], env)
         return env
+
+    def _execute(self, plan: Plan, env: dict[Value, torch.Tensor]) -> None:
+        plan.execute(env, self._special)
 
     def _nearest(self, name: str) -> str:
         near = get_close_matches(name, self._by_name, n=1)

@@ -41,7 +41,7 @@ def fold_batch_norm(graph: Graph) -> int:
     folded = 0
     for norm in [n for n in graph.nodes if n.op == "batch_norm"]:
         layer = graph.makers().get(norm.inputs[0])
-        if layer is None or layer.op not in ("conv", "linear", "conv_transpose") or not _foldable(graph, layer, norm):
+        if layer is None or layer.op not in ("conv", "linear", "conv_transpose") or not foldable(graph, layer, norm):
             continue
         scale, shift, mean, var = (v.data.astype(np.float64) for v in norm.inputs[1:5])
         factor = scale / np.sqrt(var + norm.attrs.get("epsilon", 1e-5))
@@ -62,7 +62,7 @@ def fold_batch_norm(graph: Graph) -> int:
     return folded
 
 
-def _foldable(graph: Graph, layer: Node, norm: Node) -> bool:
+def foldable(graph: Graph, layer: Node, norm: Node) -> bool:
     y = layer.outputs[0]
     constant_all = all(v is not None and v.data is not None for v in [*norm.inputs[1:5], layer.inputs[1], *layer.inputs[2:3]]
                        if v is not None)

@@ -24,7 +24,8 @@ from .activations import calibrate, insert
 from .observe import grid
 from .places import LAYERS, Places, find_places
 from .prepare import equalize, prepare
-from .weights import collapses, quantize_weight, row_errors, to_float
+from .smooth import smooth
+from .weights import choose_scale, collapses, quantize_weight, row_errors, to_codes, to_float
 
 # What `overrides` may say of single layers, and the values it takes (bits: a range).
 LAYERWISE: dict[str, Any] = {"activations": ("static", "dynamic", "none"), "weight_scales": ("mse", "max"),
@@ -41,10 +42,13 @@ class PTQ(Pass):
     samples, batch   calibration samples, and how many run at once
     weight_bits   2 to 8
     weight_scales mse (least squared error) or max
+    rounding      nearest; gptq, adaround, brecq: what `rounding.py` says, with calibration data, also for dynamic activations
+    round_steps   steps of adaround for each layer, of brecq for each block
     granularity   a scale per output channel, or one per tensor (what some NPUs want)
     equalize      cross-layer equalisation: on, off, or auto: where it brings the weights' error down
     relu6         equalisation through clips at a bound: keep (never), relu (makes relus of them), or auto: relu where a
                   layer would else collapse
+    smooth        above 0: SmoothQuant's alpha, outliers behind layer norms are moved into weights (arXiv 2211.10438)
     correct_bias  take out of the biases what rounding the weights adds to a layer's mean output
     embeddings    int8 rows for embedding tables too (gather of a float table)
     layers, skip  patterns of layers to quantize, and to leave float
@@ -61,9 +65,12 @@ class PTQ(Pass):
     batch: int = 16
     weight_bits: int = 8
     weight_scales: Literal["mse", "max"] = "mse"
+    rounding: Literal["nearest", "gptq", "adaround", "brecq"] = "nearest"
+    round_steps: int = 1000
     granularity: Literal["channel", "tensor"] = "channel"
     equalize: Literal["auto", "on", "off"] = "auto"
     relu6: Literal["auto", "keep", "relu"] = "auto"
+    smooth: float = 0.0
     correct_bias: bool = True
     embeddings: bool = True
     layers: str | list[str] = "*"
@@ -74,11 +81,13 @@ class PTQ(Pass):
     def check(self) -> None:
         if not 50 < self.percentile <= 100:
             raise ValueError(f"percentile must be above 50 and at most 100, got {self.percentile}")
+        if not 0 <= self.smooth < 1:
+            raise ValueError(f"smooth must be at least 0 and below 1, got {self.smooth}")
         if not 0 < self.decay <= 1:
             raise ValueError(f"decay must be above 0 and at most 1, got {self.decay}")
         if self.weight_bits not in LAYERWISE["weight_bits"]:
             raise ValueError(f"weight_bits must be 2 to 8, got {self.weight_bits}")
-        for name in ("samples", "batch"):
+        for name in ("samples", "batch", "round_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for pattern, options in self.overrides.items():
@@ -102,7 +111,8 @@ class PTQ(Pass):
         return [n for n in select(nodes, self.layers) if not select([n], self.skip)]
 
     def run(self, graph: Graph, ctx: Context) -> Graph:
-        return quantize_graph(graph, self.batches(graph, ctx) if self.activations == "static" else None, self, ctx)
+        needed = self.activations == "static" or self.rounding != "nearest"
+        return quantize_graph(graph, self.batches(graph, ctx) if needed else None, self, ctx)
 
     def batches(self, graph: Graph, ctx: Context) -> list[dict]:
         """What static scales are chosen on."""
@@ -110,7 +120,8 @@ class PTQ(Pass):
             from .synthetic import synthetic
             return synthetic(graph, self.samples, self.batch, ctx)
         if ctx.data is None:
-            raise UserError("quantize.ptq: activations: static needs calibration data; add `data:` to the recipe, or use "
+            what = "activations: static" if self.activations == "static" else f"rounding: {self.rounding}"
+            raise UserError(f"quantize.ptq: {what} needs calibration data; add `data:` to the recipe, or use "
                             "calibration: synthetic, or activations: dynamic")
         return [inputs for inputs, _ in ctx.data.batches("calibration", self.batch, None, self.samples)]
 
@@ -128,9 +139,10 @@ class PTQ(Pass):
 
 
 def quantize_graph(graph: Graph, batches: Iterable[dict] | None = None, options: PTQ | None = None,
-                   ctx: Context | None = None) -> Graph:
+                   ctx: Context | None = None, masters: dict[str, tuple[np.ndarray, int]] | None = None) -> Graph:
     """`graph` as a QDQ graph. batches: dicts of inputs to calibrate on; None: dynamic (each layer's input is quantized
-    while running). The engine's contract is in passes/lower/integer.py."""
+    while running). masters: takes the float weight and the bits of each int8 constant by name, for those who train on.
+    The engine's contract is in passes/lower/integer.py."""
     options = options or PTQ()
     ctx = ctx or Context(graph)
     if batches is None and options.activations == "static":
@@ -147,12 +159,19 @@ def quantize_graph(graph: Graph, batches: Iterable[dict] | None = None, options:
         if not batches:
             raise UserError("quantize.ptq: the calibration data is empty")
         facts |= _equalize(graph, options)
+        if options.smooth:
+            facts["smoothed"] = smooth(graph, batches, options.smooth)
         modes = _modes(graph, options)
         floats = {n for n in graph.nodes if n.op in LAYERS and modes.get(n) != "static" or n.op in options.float_ops}
         shapes = {v: s for v, (s, _) in infer(graph, guess_bind(graph, _sizes(graph, batches[0]), batch=2)).items()}
         places = find_places(graph, shapes, floats)
         ranges, means = calibrate(graph, batches, places, options, ctx)
-    errors = _quantize_weights(graph, modes, options, means, _least_scales(modes, places, ranges))
+    masters = {} if masters is None else masters
+    if options.rounding != "nearest" and not batches:
+        raise UserError(f"quantize.ptq: rounding: {options.rounding} needs calibration data")
+    least = _least_scales(modes, places, ranges)
+    moved = _round(graph, modes, options, least, batches, ctx) if options.rounding != "nearest" and batches else {}
+    errors = _quantize_weights(graph, modes, options, means, least, masters, moved)
     insert(graph, places, ranges)
     graph.prune()
     ctx.note(layers=errors, int8_nodes=len(places.nodes),
@@ -210,7 +229,8 @@ def _least_scales(modes: dict[Node, str], places: Places, ranges: dict[Value, tu
 
 
 def _quantize_weights(graph: Graph, modes: dict[Node, str], options: PTQ, means: dict[Value, np.ndarray],
-                      least: dict[Value, np.ndarray]) -> list[dict]:
+                      least: dict[Value, np.ndarray], masters: dict[str, tuple[np.ndarray, int]],
+                      moved: dict[Value, np.ndarray]) -> list[dict]:
     """Every layer's weight behind a dequantize_linear; biases corrected; embeddings as int8 rows."""
     done: dict[Value, Value] = {}
     report = []
@@ -220,11 +240,13 @@ def _quantize_weights(graph: Graph, modes: dict[Node, str], options: PTQ, means:
             continue
         w = node.inputs[1]
         if w not in done:
-            how, book = options.of(node), w.meta.get("codebook")
-            # One scale keeps equal weights equal, so the palette survives.
-            by_row = how["granularity"] == "channel" and not (book and book.get("groups", 1) == 1)
-            codes, scale = quantize_weight(w.data, how["weight_scales"], by_row, least.get(w, 0.0), how["weight_bits"])
-            done[w] = _behind(graph, node, codes, scale, how["weight_bits"])
+            how, by_row = options.of(node), _by_row(node, options)
+            scale = choose_scale(w.data, how["weight_scales"], by_row, least.get(w, 0.0), how["weight_bits"])
+            codes = to_codes(moved.get(w, w.data), scale, how["weight_bits"])
+            q = _behind(graph, node, codes, scale, how["weight_bits"])
+            done[w] = q.outputs[0]
+            if not _one_palette(w):  # a palette is trained by who made it
+                masters[q.inputs[0].name] = w.data, how["weight_bits"]
             difference = to_float(codes, scale) - w.data
             report.append({"layer": layer_name(node), "error": round(float(
                 np.linalg.norm(difference) / max(float(np.linalg.norm(w.data)), 1e-30)), 5), "activations": mode})
@@ -241,9 +263,31 @@ def _quantize_weights(graph: Graph, modes: dict[Node, str], options: PTQ, means:
     return report
 
 
-def _behind(graph: Graph, node: Node, codes: np.ndarray, scale: np.ndarray, bits: int) -> Value:
-    """The codes as a constant with a dequantize_linear before `node`; returns what that makes. Up to 16 levels are stored
-    as a palette."""
+def _one_palette(w: Value) -> bool:
+    return bool(w.meta.get("codebook")) and w.meta["codebook"].get("groups", 1) == 1
+
+
+def _by_row(node: Node, options: PTQ) -> bool:
+    """Whether a layer gets a scale per row. One scale keeps equal weights equal, so a palette survives."""
+    return options.of(node)["granularity"] == "channel" and not _one_palette(node.inputs[1])
+
+
+def _round(graph: Graph, modes: dict[Node, str], options: PTQ, least: dict[Value, np.ndarray], batches: list[dict],
+           ctx: Context) -> dict[Value, np.ndarray]:
+    """The weights, moved to where they are to be rounded; not those of palettes, which would be torn."""
+    from .rounding import Grid, round_weights
+    grids: dict[Node, Grid] = {}
+    for node in modes:
+        if node.op in LAYERS and not _one_palette(w := node.inputs[1]) and w not in {n.inputs[1] for n in grids}:
+            how = options.of(node)
+            scale = choose_scale(w.data, how["weight_scales"], _by_row(node, options), least.get(w, 0.0), how["weight_bits"])
+            grids[node] = Grid(scale, how["weight_bits"])
+    return round_weights(graph, grids, batches, options.rounding, options.round_steps, ctx)
+
+
+def _behind(graph: Graph, node: Node, codes: np.ndarray, scale: np.ndarray, bits: int) -> Node:
+    """The codes as a constant with a dequantize_linear before `node`, which is returned. Up to 16 levels are stored as a
+    palette."""
     w = node.inputs[1]
     meta = {k: v for k, v in w.meta.items() if k != "codebook" or scale.ndim == 0}
     if bits <= 4 and "codebook" not in meta:
@@ -253,7 +297,7 @@ def _behind(graph: Graph, node: Node, codes: np.ndarray, scale: np.ndarray, bits
     made = Value(graph.fresh(w.name + ".float"), "float32", w.shape)
     back = Node("dequantize_linear", [q, s], [made], {"axis": 0} if scale.ndim else {}, node.name + ".weight")
     graph.nodes.insert(graph.nodes.index(node), back)
-    return made
+    return back
 
 
 def _correct(graph: Graph, node: Node, difference: np.ndarray, mean: np.ndarray) -> None:

@@ -49,8 +49,8 @@ def to_float(codes: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return codes.astype(np.float32) * along_rows(scale, codes)
 
 
-def along_rows(scale: np.ndarray, data: np.ndarray) -> np.ndarray:
-    """A scale per row, or one for all, shaped to broadcast with `data`."""
+def along_rows(scale, data):
+    """A scale per row, or one for all, shaped to broadcast with `data` (arrays or tensors)."""
     return scale.reshape(-1, *[1] * (data.ndim - 1)) if scale.ndim else scale
 
 

@@ -15,6 +15,7 @@ from int8_nets import random_dynamic_graph, random_int8_graph
 from mcc.kernels import Session
 from mcc.passes.lower import lower
 from mcc.passes.ops.run import run
+from mcc.passes.quantize.simulate import Simulation
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = range(24)
@@ -61,6 +62,18 @@ def test_dynamic_x86(seed, tmp_path):
         for threads in (1, 2):
             got = next(iter(Session(str(path), threads=threads, isa=isa).run({"x": feed}).values()))
             assert got.tobytes() == want.tobytes(), f"isa {isa}, {threads} threads"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_is_trained_is_what_runs(seed, tmp_path):
+    """The simulation that quantize.qat trains in gives the engine's bytes, in training and out of it."""
+    graph, _, path, feed, want = case(seed, tmp_path)
+    module = Simulation(graph, {}, {}, learn=False)
+    for training in (True, False):
+        with torch.no_grad():
+            assert module.train(training)({"x": torch.from_numpy(feed)}).numpy().tobytes() == want.tobytes()
+    got = next(iter(Session(str(path)).run({"x": feed}).values()))
+    assert got.tobytes() == want.tobytes()
 
 
 def test_every_integer_op_is_drawn(tmp_path):

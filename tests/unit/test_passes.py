@@ -74,9 +74,12 @@ WRONG = {
     "quantize.ptq": [({"percentile": 20}, "percentile"), ({"samples": 0}, "samples"),
                      ({"overrides": {"fc": {"activations": "int4"}}}, "activations"),
                      ({"overrides": {"fc": {"bits": 4}}}, "bits"), ({"weight_bits": 9}, "weight_bits"), ({"decay": 0}, "decay"),
+                     ({"smooth": 1.0}, "smooth"), ({"round_steps": 0}, "round_steps"),
                      ({"overrides": {"fc": {"weight_bits": 1}}}, "weight_bits")],
     "quantize.weight_only": [({"bits": 1}, "bits"), ({"group": 12}, "group"), ({"embeddings": 9}, "embeddings"),
                              ({"overrides": {"fc": {"per": "row"}}}, "per"), ({"overrides": {"fc": {"bit": 4}}}, "bit")],
+    "quantize.qat": [({"epochs": -1}, "epochs"), ({"freeze": 2}, "freeze"), ({"activations": "dynamic"}, "static"),
+                     ({"temperature": 0}, "temperature"), ({"weight_bits": 1}, "weight_bits")],
     "quantize.codebook": [({"bits": 9}, "bits"), ({"bits": 4, "clusters": 8}, "bits and clusters"), ({"clusters": 0}, "clusters"),
                           ({"samples": 0}, "samples"),
                           ({"overrides": {"fc*": {"clusers": 4}}}, "clusers"), ({"groups": 0}, "groups")],
@@ -116,7 +119,8 @@ def test_all_pairs(first, second):
     try:
         out = find(second)(**SETTINGS.get(second, {})).run(middle, ctx)
     except UserError as e:
-        assert first == "quantize.ptq" and not second.startswith("distill.") or not find(second)().matches(middle), e
+        integers = first in ("quantize.ptq", "quantize.qat")
+        assert integers and not second.startswith("distill.") or not find(second)().matches(middle), e
         return
     assert outputs(out).shape == outputs(graph).shape and torch.isfinite(outputs(out)).all()
     zeros = {v.name: v.data == 0 for v in middle.constants() if v.meta.get("sparse")}
