@@ -19,6 +19,7 @@ PASSES = {
     "prune.weights": "prune.weights:Weights",
     "prune.blocks": "prune.blocks:Blocks",
     "prune.layers": "prune.layers:Layers",
+    "prune.heads": "prune.heads:Heads",
     "prune.channels": "prune.channels:Channels",
     "quantize.ptq": "quantize.ptq:PTQ",
     "quantize.weight_only": "quantize.weight_only:WeightOnly",

@@ -67,6 +67,8 @@ WRONG = {
                       ({"regrow": 0.3, "schedule": "iterative"}, "regrow"), ({"macs": 1.5}, "macs")],
     "prune.blocks": [({"pattern": "2:4", "sparsity": 0.5}, "sparsity"), ({"pattern": "2:4", "regrow": 0.3}, "regrow"),
                      ({"importance": "fpgm"}, "blocks"), ({"bytes": 0.5, "sparsity": 0.5}, "sparsity and bytes")],
+    "prune.heads": [({"ratio": 0.5, "bytes": 0.5}, "ratio and bytes"), ({"min_heads": 0}, "min_heads"),
+                    ({"importance": "bn_gamma"}, "heads"), ({"overrides": {"a": {"macs": 0.5}}}, "overrides")],
     "prune.layers": [({"count": 2, "ratio": 0.5}, "count and ratio"), ({"count": 0}, "count"), ({"macs": 2.0}, "macs"),
                      ({"importance": "fpgm"}, "layers"), ({"steps": 0}, "steps")],
     "prune.channels": [({"ratio": 0.5, "macs": 0.5}, "ratio and macs"), ({"ratio": 0.0}, "ratio"), ({"round_to": 0}, "round_to"),

@@ -156,15 +156,16 @@ def test_rows_are_what_the_weight_multiplies():
 
 
 @pytest.mark.parametrize("name", IMPORTANCES)
-@pytest.mark.parametrize("granularity", ["weights", "blocks", "channels", "layers"])
+@pytest.mark.parametrize("granularity", ["weights", "blocks", "channels", "heads", "layers"])
 def test_every_importance_with_every_granularity(name, granularity):
     cls = find(f"prune.{granularity}")
     if granularity not in importance(name).takes:
         with pytest.raises(ValueError, match=rf"importance: {name} ranks .*, not {granularity}; use .*l2"):
             cls(importance=name).check()
         return
-    graph = {"channels": blocks(), "layers": encoder_example(6)}.get(granularity) or cnn()
-    options = {"channels": {"ratio": 0.5}, "layers": {"count": 2}}.get(granularity) or {"sparsity": 0.5, "skip": ["dw"]}
+    graph, options = {"channels": (blocks(), {"ratio": 0.5}), "layers": (encoder_example(6), {"count": 2}),
+                      "heads": (encoder_example(2, width=32, heads=8), {"ratio": 0.5})}.get(
+                          granularity, (cnn(), {"sparsity": 0.5, "skip": ["dw"]}))
     action = cls(importance=name, **options)
     action.check()
     out = action.run(graph, context(graph))
