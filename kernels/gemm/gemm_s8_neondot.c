@@ -7,6 +7,7 @@
 #define POINT(i) const int8_t *p##i = rows[i];
 #define INIT(i) int32x4_t u##i = vld1q_s32(bias), v##i = vld1q_s32(bias + 4);
 #define LOAD(i) const int8x16_t x##i = vld1q_s8(p##i); p##i += 16;
+#define LOAD_8(i) const int8x16_t x##i = vcombine_s8(vld1_s8(p##i), vdup_n_s8(0)); p##i += 8;
 #define LANE(i, l) u##i = vdotq_laneq_s32(u##i, w0, x##i, l); v##i = vdotq_laneq_s32(v##i, w1, x##i, l);
 #define LANE_0(i) LANE(i, 0)
 #define LANE_1(i) LANE(i, 1)
@@ -15,7 +16,7 @@
 #define STEP(MR, l) { const int8x16_t w0 = vld1q_s8(weights + 32 * l), w1 = vld1q_s8(weights + 32 * l + 16); GEMM_ROWS(MR, LANE_##l) }
 #define DOT(i, x) u##i = vdotq_s32(u##i, w0, x); v##i = vdotq_s32(v##i, w1, x);
 #define FOUR(i) { const int8x16_t x = every(p##i); DOT(i, x) p##i += 4; }
-#define LAST(i) { const int8x16_t x = rest(p##i, k - d); DOT(i, x) }
+#define LAST(i) { const int8x16_t x = rest(p##i, k & 3); DOT(i, x) }
 
 #define TILE(MR)                                                                               \
     FN void mcc_gemm_s8_##MR##x8c4_neondot(ARGS) {                                             \
@@ -23,16 +24,21 @@
         GEMM_ROWS(MR, INIT)                                                                    \
         for (size_t tap = 0; tap < taps; tap++, rows += MR) {                                  \
             GEMM_ROWS(MR, POINT)                                                               \
-            size_t d = 0;                                                                      \
-            for (; d + 16 <= k; d += 16, weights += 128) {                                     \
+            for (size_t left = k / 16; left; left--, weights += 128) {                         \
                 GEMM_ROWS(MR, LOAD)                                                            \
                 STEP(MR, 0) STEP(MR, 1) STEP(MR, 2) STEP(MR, 3)                                \
             }                                                                                  \
-            for (; d + 4 <= k; d += 4, weights += 32) {                                        \
+            if (k & 8) {                                                                       \
+                GEMM_ROWS(MR, LOAD_8)                                                          \
+                STEP(MR, 0) STEP(MR, 1)                                                        \
+                weights += 64;                                                                 \
+            }                                                                                  \
+            if (k & 4) {                                                                       \
                 const int8x16_t w0 = vld1q_s8(weights), w1 = vld1q_s8(weights + 16);           \
                 GEMM_ROWS(MR, FOUR)                                                            \
+                weights += 32;                                                                 \
             }                                                                                  \
-            if (d < k) {                                                                       \
+            if (k & 3) {                                                                       \
                 const int8x16_t w0 = vld1q_s8(weights), w1 = vld1q_s8(weights + 16);           \
                 GEMM_ROWS(MR, LAST)                                                            \
                 weights += 32;                                                                 \
