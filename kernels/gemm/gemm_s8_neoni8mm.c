@@ -36,6 +36,7 @@ FN ALWAYS int32x4_t rows_last(int32x4_t a, int32x4_t b) {
 #define SIXTEEN(r, i, j)                                                                            \
     {                                                                                               \
         IN_TURN(p##i)                                                                               \
+        IN_TURN(p##j)                                                                               \
         const int8x16_t x = vld1q_s8(p##i), z = vld1q_s8(p##j), y = first_k(x, z), l = last_k(x, z); \
         p##i += 16, p##j += 16;                                                                     \
         DOT(r, y, w)                                                                                \
