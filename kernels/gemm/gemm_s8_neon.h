@@ -17,7 +17,8 @@
  * would do to such values anyway. */
 typedef struct finish {
     int16x8_t zero;
-    int8x8_t lo, hi, r_zero;
+    int8x16_t lo, hi;
+    int8x8_t r_zero;
     float32x4_t r_scale;
 } finish;
 
@@ -25,7 +26,7 @@ ALWAYS finish finish_of(const mcc_requant *q) {
     const int32x2_t bounds = vqadd_s32(vcvtn_s32_f32(vld1_f32(&q->lo)), vdup_n_s32(q->zero)); /* lo, hi */
     const int16x4_t narrow = vqmovn_s32(vcombine_s32(bounds, bounds));
     const int8x8_t b = vqmovn_s16(vcombine_s16(narrow, narrow));
-    return (finish){vdupq_n_s16((int16_t)q->zero), vdup_lane_s8(b, 0), vdup_lane_s8(b, 1), vdup_n_s8((int8_t)q->r_zero),
+    return (finish){vdupq_n_s16((int16_t)q->zero), vdupq_lane_s8(b, 0), vdupq_lane_s8(b, 1), vdup_n_s8((int8_t)q->r_zero),
                     vdupq_n_f32(q->r_scale)};
 }
 
@@ -35,12 +36,12 @@ ALWAYS int16x8_t coded8(float32x4_t lo, float32x4_t hi) {
 }
 
 ALWAYS int8x8_t narrow8(const finish *f, float32x4_t lo, float32x4_t hi) {
-    return vmin_s8(vmax_s8(vqmovn_s16(vqaddq_s16(coded8(lo, hi), f->zero)), f->lo), f->hi);
+    return vmin_s8(vmax_s8(vqmovn_s16(vqaddq_s16(coded8(lo, hi), f->zero)), vget_low_s8(f->lo)), vget_low_s8(f->hi));
 }
 
 ALWAYS int8x16_t narrow16(const finish *f, int16x8_t lo, int16x8_t hi) {
     const int8x16_t y = vqmovn_high_s16(vqmovn_s16(vqaddq_s16(lo, f->zero)), vqaddq_s16(hi, f->zero));
-    return vminq_s8(vmaxq_s8(y, vcombine_s8(f->lo, f->lo)), vcombine_s8(f->hi, f->hi));
+    return vminq_s8(vmaxq_s8(y, f->lo), f->hi);
 }
 
 ALWAYS int8x8_t requant8(const finish *f, int32x4_t lo, int32x4_t hi, float32x4_t s0, float32x4_t s1) {
