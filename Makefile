@@ -180,14 +180,16 @@ lint: setup
 	@if command -v $(CC_arm64) >/dev/null; then $(call strict,lint-arm64,$(CC_arm64)); else echo "skip $(CC_arm64): not found"; fi
 strict = $(MAKE) --no-print-directory -j$(jobs) out=build/$(1) CC=$(2) WERROR=-Werror lib mcc-run build/$(1)/mcc-check
 
-DEPS = gcc g++ libc6-dev make cmake openssh-client openssh-server python3-dev python3-venv gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+DEPS = gcc g++ libc6-dev make cmake openssh-client openssh-server python3-dev python3-venv gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user \
+       llvm-22 mmdebstrap arch-test
 deps:
 	@if ! command -v apt-get >/dev/null; then \
 	   for tool in cc make $(PYTHON) $(CC_arm64) $(QEMU); do command -v $$tool >/dev/null || echo "missing: $$tool"; done; \
 	   echo "install what is missing with your package manager (Debian's names: $(DEPS))"; exit 0; fi; \
 	 missing=$$(for p in $(DEPS); do dpkg -s $$p 2>/dev/null | grep -q '^Status: .* installed' || echo $$p; done); \
 	 if [ -z "$$missing" ]; then echo "all system packages are there"; \
-	 elif [ "$$(id -u)" = 0 ]; then apt-get update -q && apt-get install -y --no-install-recommends $$missing; \
+	 elif [ "$$(id -u)" = 0 ]; then apt-get update -q && apt-get install -y --no-install-recommends \
+	        $$(for p in $$missing; do if apt-cache show $$p >/dev/null 2>&1; then echo $$p; else echo "no $$p in the repositories of this system" >&2; fi; done); \
 	 else echo "missing; as root: apt-get install -y --no-install-recommends" $$missing; fi
 
 clean:

@@ -18,6 +18,7 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import arm64_python
@@ -89,19 +90,24 @@ def measure(options, found: dict) -> None:
         else:
             print(f"{runtime}: build/{convert.RUNS[runtime]} is not there to make its models; left out", file=sys.stderr)
     found["compiler"] = build.compiler("arm64").version
-    wanted = [row for core in cores for name in names for precision in options.precisions.split(",") for runtime in runtimes
-              for row in rows(name, runtime, precision, core)]
-    convert.stop()
 
-    def job(row: dict) -> dict:
+    lock = Lock()
+
+    def job(row: dict) -> None:
         before = found["rows"].get(row["id"])
-        return before if before and before["key"] == row["key"] and not options.fresh else one(row)
-    with ThreadPoolExecutor(options.jobs) as pool:
-        for row in pool.map(job, wanted):
-            if found["rows"].get(row["id"]) is not row:
+        if not (before and before["key"] == row["key"] and not options.fresh):
+            row = one(row)
+            with lock:
                 print(arm64_results.progress(row), file=sys.stderr, flush=True)
-            found["rows"][row["id"]] = row
-            save(options.json, found)
+                found["rows"][row["id"]] = row
+                save(options.json, found)
+    cells = ((core, name, precision) for core in cores for name in names for precision in options.precisions.split(","))
+    with ThreadPoolExecutor(options.jobs) as pool:  # the models of later cells are made while earlier ones are counted
+        jobs = [pool.submit(job, row) for core, name, precision in cells for runtime in runtimes
+                for row in rows(name, runtime, precision, core)]
+        convert.stop()
+        for made in jobs:
+            made.result()
 
 
 def rows(name: str, runtime: str, precision: str, core: str) -> list[dict]:

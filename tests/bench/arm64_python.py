@@ -66,7 +66,7 @@ def python(core: str) -> tuple[str, list[str]]:
         subprocess.run(["cp", "-al", FOLDER / "root", part], check=True)
         _show(target, part)
         os.replace(part, root)
-    environment = {"PYTHONPATH": FOLDER / "site", "PYTHONHASHSEED": 0, "OMP_NUM_THREADS": 1, "PYTHONDONTWRITEBYTECODE": 1}
+    environment = {"PYTHONPATH": FOLDER / "site", "PYTHONHASHSEED": 0, "OMP_NUM_THREADS": 1}
     return target.qemu, ["-L", str(root), *(w for k, v in environment.items() for w in ("-E", f"{k}={v}")),
                          str(root / "usr" / "bin" / f"python{VERSION}"), "-S"]
 
