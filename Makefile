@@ -1,5 +1,5 @@
 # Targets: setup test demo check arm64 check-arm64 gate-arm64 record-arm64 check-asan check-ubsan check-tsan check-sanitizers
-#          fuzz-open ext lib mcc-run lint bench deps clean
+#          fuzz-open ext lib mcc-run lint bench bench-arm64 deps clean
 #
 #   make check                                   the C kernel checker, seed from the clock; make check seed=7 family=gemm
 #   make lib CC=... CFLAGS=... out=build/phone   the engine for another machine
@@ -35,7 +35,7 @@ check_obj = $(check_src:%.c=$(out)/obj/%.o)
 compile = mkdir -p $(@D) && $(CC) $(FLAGS) $(1) -MMD -MP -MT $@ -MF $@.$$$$.d -c $< -o $@.$$$$ && mv -f $@.$$$$.d $(@:.o=.d) && mv -f $@.$$$$ $@
 
 .PHONY: default setup test demo check arm64 check-arm64 gate-arm64 record-arm64 check-asan check-ubsan check-tsan check-sanitizers \
-        fuzz-open ext lib mcc-run lint bench deps clean FORCE
+        fuzz-open ext lib mcc-run lint bench bench-arm64 deps clean FORCE
 default: lib mcc-run
 
 # --- the engine ------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ check: $(out)/mcc-check
 # --- the Python extension --------------------------------------------------------------------------
 
 ext: kernels/_core.abi3.so
-ifneq ($(filter ext setup test demo bench lint,$(MAKECMDGOALS)),)
+ifneq ($(filter ext setup test demo bench bench-arm64 lint,$(MAKECMDGOALS)),)
 py_include = $(shell $(py) -c 'import sysconfig; print(sysconfig.get_path("include"))')
 endif
 $(out)/obj/kernels/_core.o: kernels/_core.c $(out)/flags
@@ -165,6 +165,11 @@ $(PEERS:%=%/.installed): build/%/.installed: tests/bench/%.txt
 bench: setup $(PEERS:%=%/.installed)
 	@$(MAKE) --no-print-directory -j$(jobs) mcc-run
 	$(py) tests/bench/compare.py $(BENCH_FLAGS)
+
+# The same by counted instructions under emulation, for arm64: its peers run in an arm64 Python that build/arm64-python/ gets.
+#   make bench-arm64 BENCH_FLAGS="--networks mobilenet_v2 --precisions int8 --cores arm64-cortex-a76"
+bench-arm64: setup build/peers/.installed build/peers-litert/.installed
+	OMP_NUM_THREADS=1 $(py) tests/bench/arm64_compare.py $(BENCH_FLAGS)
 
 lint: setup
 	$(py) -m ruff check cli passes kernels tests setup.py

@@ -97,7 +97,6 @@ typedef struct mcc_shared {
     uint64_t macs; /* of one run */
     const char *note;
     size_t note_bytes;
-    mcc_palette *palette; /* per tensor; made when bits > 0 */
     mcc_decoded *decoded; /* per tensor */
     size_t decoded_bytes;
     char isa[128];

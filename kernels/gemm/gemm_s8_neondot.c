@@ -12,47 +12,33 @@
 #define LANE_1(i) LANE(i, 1)
 #define LANE_2(i) LANE(i, 2)
 #define LANE_3(i) LANE(i, 3)
-#define STEP(MR, l) { const int8x16_t w0 = vld1q_s8(w + 32 * l), w1 = vld1q_s8(w + 32 * l + 16); GEMM_ROWS(MR, LANE_##l) }
+#define STEP(MR, l) { const int8x16_t w0 = vld1q_s8(weights + 32 * l), w1 = vld1q_s8(weights + 32 * l + 16); GEMM_ROWS(MR, LANE_##l) }
 #define DOT(i, x) u##i = vdotq_s32(u##i, w0, x); v##i = vdotq_s32(v##i, w1, x);
-ALWAYS int8x16_t every(const int8_t *p) { /* four k to all columns */
-    int32_t x;
-    memcpy(&x, p, 4);
-    return vreinterpretq_s8_s32(vdupq_n_s32(x));
-}
-/* The last k & 3: what is past them meets weights of 0. */
-ALWAYS int8x16_t rest(const int8_t *p, size_t count) {
-    uint32_t x = 0;
-    for (size_t e = 0; e < count; e++) x |= (uint32_t)(uint8_t)p[e] << (8 * e);
-    return vreinterpretq_s8_u32(vdupq_n_u32(x));
-}
 #define FOUR(i) { const int8x16_t x = every(p##i); DOT(i, x) p##i += 4; }
 #define LAST(i) { const int8x16_t x = rest(p##i, k - d); DOT(i, x) }
 
 #define TILE(MR)                                                                               \
     FN void mcc_gemm_s8_##MR##x8c4_neondot(ARGS) {                                             \
-        (void)ahead;                                                                           \
-        const int32_t *bias = panel;                                                           \
-        const float *scale = (const float *)(bias + 8);                                        \
-        const int8_t *w = (const int8_t *)(scale + 8);                                         \
+        TILES_BEGIN                                                                            \
         GEMM_ROWS(MR, INIT)                                                                    \
-        for (; taps; taps--, rows += MR) {                                                     \
+        for (size_t tap = 0; tap < taps; tap++, rows += MR) {                                  \
             GEMM_ROWS(MR, POINT)                                                               \
             size_t d = 0;                                                                      \
-            for (; d + 16 <= k; d += 16, w += 128) {                                           \
+            for (; d + 16 <= k; d += 16, weights += 128) {                                     \
                 GEMM_ROWS(MR, LOAD)                                                            \
                 STEP(MR, 0) STEP(MR, 1) STEP(MR, 2) STEP(MR, 3)                                \
             }                                                                                  \
-            for (; d + 4 <= k; d += 4, w += 32) {                                              \
-                const int8x16_t w0 = vld1q_s8(w), w1 = vld1q_s8(w + 16);                       \
+            for (; d + 4 <= k; d += 4, weights += 32) {                                        \
+                const int8x16_t w0 = vld1q_s8(weights), w1 = vld1q_s8(weights + 16);           \
                 GEMM_ROWS(MR, FOUR)                                                            \
             }                                                                                  \
             if (d < k) {                                                                       \
-                const int8x16_t w0 = vld1q_s8(w), w1 = vld1q_s8(w + 16);                       \
+                const int8x16_t w0 = vld1q_s8(weights), w1 = vld1q_s8(weights + 16);           \
                 GEMM_ROWS(MR, LAST)                                                            \
-                w += 32;                                                                       \
+                weights += 32;                                                                 \
             }                                                                                  \
         }                                                                                      \
-        TILE_PUT(MR)                                                                           \
+        TILES_END(MR)                                                                          \
     }
 
 TILE(8)

@@ -36,8 +36,8 @@ FN ALWAYS int32x4_t rows_last(int32x4_t a, int32x4_t b) {
     p##i += 8, p##j += 8;
 #define ROWS_REST(r, i, j) const int8x16_t y##r = vcombine_s8(load8(p##i, k - at), load8(p##j, k - at));
 #define LOAD(at)                                                                    \
-    const int8x16_t w0 = vld1q_s8(w + at), w1 = vld1q_s8(w + at + 16);              \
-    const int8x16_t w2 = vld1q_s8(w + at + 32), w3 = vld1q_s8(w + at + 48);
+    const int8x16_t w0 = vld1q_s8(weights + at), w1 = vld1q_s8(weights + at + 16);  \
+    const int8x16_t w2 = vld1q_s8(weights + at + 32), w3 = vld1q_s8(weights + at + 48);
 #define DOT(r, x)                     \
     a##r = vmmlaq_s32(a##r, x, w0);   \
     b##r = vmmlaq_s32(b##r, x, w1);   \
@@ -51,16 +51,13 @@ FN ALWAYS int32x4_t rows_last(int32x4_t a, int32x4_t b) {
 
 #define TILE(MR, PAIRS)                                                                        \
     FN void mcc_gemm_s8_##MR##x8c8_neoni8mm(ARGS) {                                            \
-        (void)ahead;                                                                           \
-        const int32_t *bias = panel;                                                           \
-        const float *scale = (const float *)(bias + 8);                                        \
-        const int8_t *w = (const int8_t *)(scale + 8);                                         \
+        TILES_BEGIN                                                                            \
         const int32x4_t bias0 = TWICE(0), bias1 = TWICE(2), bias2 = TWICE(4), bias3 = TWICE(6);\
         PAIRS(INIT)                                                                            \
-        for (; taps; taps--, rows += MR) {                                                     \
+        for (size_t tap = 0; tap < taps; tap++, rows += MR) {                                  \
             PAIRS(POINT)                                                                       \
             size_t at = 0;                                                                     \
-            for (; at + 16 <= k; at += 16, w += 128) {                                         \
+            for (; at + 16 <= k; at += 16, weights += 128) {                                   \
                 PAIRS(ROWS)                                                                    \
                 { LOAD(0) PAIRS(DOT_Y) }                                                       \
                 { LOAD(64) PAIRS(DOT_Z) }                                                      \
@@ -69,17 +66,17 @@ FN ALWAYS int32x4_t rows_last(int32x4_t a, int32x4_t b) {
                 PAIRS(ROWS_8)                                                                  \
                 LOAD(0)                                                                        \
                 PAIRS(DOT_Y)                                                                   \
-                at += 8, w += 64;                                                              \
+                at += 8, weights += 64;                                                        \
             }                                                                                  \
             if (at < k) {                                                                      \
                 PAIRS(ROWS_REST)                                                               \
                 LOAD(0)                                                                        \
                 PAIRS(DOT_Y)                                                                   \
-                w += 64;                                                                       \
+                weights += 64;                                                                 \
             }                                                                                  \
         }                                                                                      \
         PAIRS(SUMS)                                                                            \
-        TILE_PUT(MR)                                                                           \
+        TILES_END(MR)                                                                          \
     }
 
 TILE(8, PAIRS_4)
