@@ -30,19 +30,12 @@ size_t mcc_image_weight(const mcc_image *g, size_t at) {
 
 /* A window wholly inside of the image, of `lines` lines in each of `planes` planes. `chunk` bytes are copied for each run, what is
  * too much is written over by the next one. Sizes come by value: stores of bytes might change those behind a pointer. */
-static inline __attribute__((always_inline)) void runs(size_t planes, size_t lines, size_t run, const char *at, size_t plane,
-                                                       size_t line, size_t chunk, char *to) {
+static inline __attribute__((always_inline)) void inside(size_t planes, size_t lines, size_t run, const char *at, size_t plane,
+                                                         size_t line, size_t chunk, char *to) {
     for (size_t p = 0; p < planes; p++, at += plane) {
         const char *from = at;
         for (size_t ky = 0; ky < lines; ky++, from += line, to += run) memcpy(to, from, chunk);
     }
-}
-
-/* The usual window has three rows: no loop over them. */
-static inline __attribute__((always_inline)) void inside(size_t planes, size_t lines, size_t run, const char *at, size_t plane,
-                                                         size_t line, size_t chunk, char *to) {
-    if (lines == 3) runs(planes, 3, run, at, plane, line, chunk, to);
-    else runs(planes, lines, run, at, plane, line, chunk, to);
 }
 
 /* Any window: each run is what is inside, between pads. */
