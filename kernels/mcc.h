@@ -91,6 +91,8 @@ typedef struct mcc_facts {
     size_t meta_bytes;
     mcc_packed_state packed;
     size_t packed_bytes; /* of the file, used in place of memory of this process */
+    const char *core;    /* arm64: the core that the caller runs on, "cortex-a76"; "" when it is not known */
+    uint32_t midr;       /* and its identification register; 0 */
 } mcc_facts;
 void mcc_describe(const mcc_net *net, mcc_facts *facts);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "cpu.h"
 #include "isa.h"
 #include "mark.h"
 #include "ops.h"
@@ -352,8 +353,9 @@ size_t mcc_profile(const mcc_net *net, const mcc_node_profile **nodes) {
 
 void mcc_describe(const mcc_net *net, mcc_facts *facts) {
     const mcc_shared *s = net->shared;
+    const uint32_t midr = mcc_midr();
     *facts = (mcc_facts){s->arena_bytes, s->state.bytes + s->decoded_bytes, net->exec.threads, s->isa, s->note, s->note_bytes,
-                         s->packing.state, s->packing.bytes};
+                         s->packing.state, s->packing.bytes, mcc_core_name(midr), midr};
 }
 
 mcc_status mcc_limit_isa(const char *list) {
