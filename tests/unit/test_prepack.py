@@ -182,4 +182,4 @@ def test_changed_packing_has_another_version(words, tmp_path):
     if now[2] == was[2]:
         return
     assert now[:2] != was[:2], "packed weights have changed, and kernels' names have not: raise MCC_PACKING_VERSION (core/state.h)"
-    pytest.fail(f"packed weights have changed, as version or names have: record {json.dumps({words: now})} in {RECORD.name}")
+    pytest.fail(f"packed weights and version or names have changed: record {json.dumps({words: now})} in {RECORD.name}")
