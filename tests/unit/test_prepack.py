@@ -181,5 +181,5 @@ def test_changed_packing_has_another_version(words, tmp_path):
     was, now = json.loads(RECORD.read_text())[words], packing(words, tmp_path)
     if now[2] == was[2]:
         return
-    assert now[:2] != was[:2], "packed weights have changed, and kernels' names have not: raise MCC_PACKING_VERSION (core/state.h)"
+    assert now[:2] != was[:2], "packed weights have changed, and kernels' names have not: raise MCC_PACKING_VERSION"
     pytest.fail(f"packed weights and version or names have changed: record {json.dumps({words: now})} in {RECORD.name}")
