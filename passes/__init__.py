@@ -20,6 +20,7 @@ PASSES = {
     "prune.channels": "prune.channels:Channels",
     "quantize.ptq": "quantize.ptq:PTQ",
     "quantize.qat": "quantize.qat:QAT",
+    "quantize.mixed": "quantize.mixed:Mixed",
     "quantize.codebook": "quantize.codebook:Codebook",
     "distill.logits": "distill.logits:Logits",
     "distill.hidden": "distill.hidden:Hidden",
