@@ -123,9 +123,10 @@ class Dependencies:
         return list(seen.values())
 
 
-def analyse(graph: Graph, bind: dict[str, int] | None = None) -> Dependencies:
-    """The channel classes of a graph. Symbolic dimensions take the sizes in `bind`, else a small guess."""
-    walk = _Walk(graph, guess_bind(graph, bind, batch=2))
+def analyse(graph: Graph, bind: dict[str, int] | None = None, heads: bool = False) -> Dependencies:
+    """The channel classes of a graph. Symbolic dimensions take the sizes in `bind`, else a small guess. heads: in attention
+    whole heads go, not places of every head."""
+    walk = _Walk(graph, guess_bind(graph, bind, batch=2), heads)
     walk.run()
     return walk.result()
 
@@ -144,19 +145,22 @@ def _take(value: Value, keep: np.ndarray, axis: int) -> None:
 class _Walk:
     """One pass over the nodes; RULES (in `channel_rules`) say how each op carries marks."""
 
-    def __init__(self, graph: Graph, bind: dict[str, int]):
-        self.graph = graph
+    def __init__(self, graph: Graph, bind: dict[str, int], heads: bool):
+        from .channel_rules.attention import kept_axes
+        self.graph, self.heads = graph, heads
         self.shapes = {v: shape for v, (shape, _) in infer(graph, bind).items()}
         self.known = known(graph, bind)
         self.makers, self.bind = graph.makers(), bind
         self.parent = [0]
-        self.reasons: dict[int, str] = {}
+        self.locked: dict[int, str] = {}  # roots of channels that must stay, with the reason
         self.marks: dict[Value, np.ndarray] = {}
         self.cuts: list[Cut] = []
         self.shared: dict[tuple[Value, int], np.ndarray] = {}
         self.regions: list[np.ndarray] = []
         self.edits: list[Callable] = []
         self.made: dict[Node, np.ndarray] = {}
+        self.kept_axes = kept_axes(graph, self.shapes, heads)
+        self.node: Node | None = None
 
     # --- classes
 
@@ -175,23 +179,26 @@ class _Walk:
         return i
 
     def unite(self, a: np.ndarray, b: np.ndarray, why: str = "") -> np.ndarray:
-        """Positions of a and b (same shape) change together from now on; the smaller root wins, so 0 stays 0."""
+        """Positions of a and b (same shape) change together from now on; those that meet 0 must stay."""
         pairs = np.unique(np.stack([np.ravel(a), np.ravel(b)]), axis=1)
         for x, y in pairs.T:
-            x, y = self.find(int(x)), self.find(int(y))
-            if x != y:
-                lo, hi = min(x, y), max(x, y)
-                if lo == 0:
-                    self.reasons.setdefault(hi, why or self.reasons.get(0, ""))
-                self.parent[hi] = lo
+            lo, hi = sorted((self.find(int(x)), self.find(int(y))))
+            if lo == hi:
+                continue
+            if lo == 0:
+                self.locked.setdefault(hi, why or f"they meet channels that must stay in {self._here()}")
+                continue
+            self.parent[hi] = lo
+            if hi in self.locked:
+                self.locked.setdefault(lo, self.locked.pop(hi))
         return a
 
     def protect(self, marks: np.ndarray, why: str) -> None:
-        if marks.size:
-            flat = np.unique(marks)
-            for x in flat:
-                self.reasons.setdefault(int(x), why)
-            self.unite(flat, np.zeros_like(flat), why)
+        flat = np.unique(marks)
+        self.unite(flat, np.zeros_like(flat), why)
+
+    def _here(self) -> str:
+        return f"{self.node.op} ('{self.node.name or self.node.outputs[0].name}')"
 
     # --- marks
 
@@ -235,8 +242,9 @@ class _Walk:
         from .channel_rules import RULES
 
         for node in self.graph.nodes:
+            self.node = node
             if all(v is None or v.data is not None or not self.marked(v) for v in node.inputs) and node.op not in (
-                    "conv", "conv_transpose", "linear", "matmul", "gather"):
+                    "conv", "conv_transpose", "linear", "matmul", "gather", "expand", "lstm", "gru", "rnn"):
                 rule = None
             else:
                 rule = RULES.get(node.op, _unknown)
@@ -252,7 +260,8 @@ class _Walk:
             self.protect(self.of(v), f"'{v.name}' is an output of the model")
 
     def result(self) -> Dependencies:
-        root = np.array([self.find(i) for i in range(len(self.parent))], np.int64)
+        found = [self.find(i) for i in range(len(self.parent))]
+        root = np.array([0 if r in self.locked else r for r in found], np.int64)
         for cut in self.cuts:
             cut.marks = root[cut.marks]
         marks = {v: root[m] for v, m in self.marks.items()}
@@ -262,11 +271,7 @@ class _Walk:
             if line.any():
                 lines[line.tobytes()] = line
         regions = [r for r in lines.values() if (r != 0).all()]
-        reasons: dict[int, str] = {}
-        for i, why in self.reasons.items():
-            if root[i] == 0 and why:
-                reasons.setdefault(i, why)
-        groups, skipped = _groups(self.made, root, reasons)
+        groups, skipped = _groups(self.made, root, {i: self.locked[r] for i, r in enumerate(found) if r in self.locked})
         return Dependencies(self.graph, self.cuts, groups, skipped, regions, marks, self.shapes, self.bind, self.edits)
 
 
@@ -274,7 +279,7 @@ def _unknown(walk: _Walk, node: Node) -> None:
     """No rule: the channels that reach this op must stay."""
     for v in node.inputs:
         if v is not None and v.data is None:
-            walk.protect(walk.of(v), f"they reach {node.op} ('{node.name or node.outputs[0].name}')")
+            walk.protect(walk.of(v), f"they reach {walk._here()}")
 
 
 def _groups(made: dict[Node, np.ndarray], root: np.ndarray, reasons: dict[int, str]) -> tuple[list[Group], dict[str, str]]:
@@ -292,8 +297,7 @@ def _groups(made: dict[Node, np.ndarray], root: np.ndarray, reasons: dict[int, s
     for i, node in enumerate(nodes):
         classes = np.unique(root[made[node]])
         if not classes.any():
-            skipped[layer_name(node)] = next((reasons[int(c)] for c in made[node].ravel() if int(c) in reasons),
-                                             "they are tied to channels that must stay")
+            skipped[layer_name(node)] = reasons[int(made[node].ravel()[0])]
         for c in classes[classes != 0]:
             a, b = leader(i), leader(owner.setdefault(int(c), i))
             team[max(a, b)] = min(a, b)

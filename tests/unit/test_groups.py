@@ -1,12 +1,21 @@
-"""Channel groups: removing classes equals making their readers ignore them, through every op that carries channels."""
+"""Channel groups: removing classes equals zeroing them, through every op that carries channels."""
 from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mcc.passes.cost import total_macs
 from mcc.passes.graph import Graph, Node, Value, constant
 from mcc.passes.groups import analyse
 from mcc.passes.ops.run import run
+from mcc.passes.prune.channels import _Cost
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from zoo.zeroed import zeroed
 
 torch.set_num_threads(1)
 
@@ -132,7 +141,7 @@ def pieces():
 
 
 def transformer_mlp():
-    """The hidden layer of a block may shrink; what meets attention by heads may not."""
+    """Attention whose keys are its values, then a block's hidden layer."""
     n = Net("N", 6, 8)
     q = n.op("linear", n.x, n.weight(8, 8), None, name="q")
     heads = n.op("transpose", n.op("reshape", q, n.ints(0, 6, 2, 4)), perm=[0, 2, 1, 3])
@@ -144,6 +153,55 @@ def transformer_mlp():
     return n.graph(y)
 
 
+def fused_attention(flat: bool = False, kv: int = 3):
+    """q, k and v by one layer of 3 heads of 8 places, or by layers of their own with fewer heads of keys; a bias per head."""
+    n = Net("N", 5, 12)
+    x = n.op("linear", n.x, n.weight(24, 12), n.weight(24), name="in")
+    if flat:
+        q, k, v = (n.op("linear", x, n.weight(8 * h, 24), n.weight(8 * h), name=name)
+                   for h, name in ((3, "q"), (kv, "k"), (kv, "v")))
+        y = n.op("attention", q, k, v, n.weight(3, 5, 5), q_num_heads=3, kv_num_heads=kv)
+    else:
+        qkv = n.op("reshape", n.op("linear", x, n.weight(72, 24), n.weight(72), name="qkv"), n.ints(-1, 5, 3, 3, 8))
+        parts = n.op("split", n.op("transpose", qkv, perm=[2, 0, 3, 1, 4]), axis=0, num_outputs=3, outputs=3)
+        y = n.op("attention", *(n.op("squeeze", p, n.ints(0)) for p in parts), n.weight(3, 5, 5))
+        y = n.op("reshape", n.op("transpose", y, perm=[0, 2, 1, 3]), n.ints(-1, 5, 24))
+    return n.graph(n.op("linear", y, n.weight(4, 24), n.weight(4), name="out"))
+
+
+def class_token():
+    """A parameter over the batch, before the places of an image."""
+    n = Net("N", 3, 4, 4)
+    y = n.op("transpose", n.op("reshape", n.conv(n.x, 3, 8, name="patch"), n.ints(-1, 8, 16)), perm=[0, 2, 1])
+    shape = n.op("concat", n.op("slice", n.op("shape", y), n.ints(0), n.ints(1)), n.ints(1, 8), axis=0)
+    y = n.op("add", n.op("concat", n.op("expand", n.weight(1, 1, 8), shape), y, axis=1), n.weight(1, 17, 8))
+    return n.graph(n.op("linear", y, n.weight(4, 8), n.weight(4), name="head"))
+
+
+def recurrent(op="lstm", gates=4):
+    """Two layers, the first in both directions; states that are given and constant."""
+    n = Net(7, "N", 6)
+    x = n.op("linear", n.x, n.weight(8, 6), n.weight(8), name="in")
+    y = n.op(op, x, n.weight(2, gates * 5, 8), n.weight(2, gates * 5, 5), n.weight(2, gates * 10), direction="bidirectional",
+             hidden_size=5, name="first")
+    y = n.op("reshape", n.op("transpose", y, perm=[0, 2, 1, 3]), n.ints(7, -1, 10))
+    state = [None, n.weight(1, 2, 6)] + ([n.weight(1, 2, 6), n.weight(1, 18)] if op == "lstm" else [])
+    y, h = n.op(op, y, n.weight(1, gates * 6, 10), n.weight(1, gates * 6, 6), n.weight(1, gates * 12), *state, hidden_size=6,
+                outputs=2, name="second")
+    y = n.op("add", n.op("squeeze", y, n.ints(1)), n.op("squeeze", h, n.ints(0)))
+    return n.graph(n.op("linear", y, n.weight(3, 6), n.weight(3), name="out"))
+
+
+def picked_and_summed():
+    """Channels in another order, some twice; a gate from the mean over channels."""
+    n = Net("N", 3, 4, 4)
+    y = n.op("tanh", n.conv(n.x, 3, 8, name="a"))
+    y = n.op("gather", y, n.ints(7, 0, -2, 3, 3, 1, 5, 2, 4), axis=1)
+    y = n.op("mul", y, n.op("sigmoid", n.op("reduce_mean", y, n.ints(1), keepdims=1)))
+    y = n.op("div", y, n.op("reduce_l2", y, n.ints(1), keepdims=1))
+    return n.graph(n.conv(y, 9, 4, name="b"))
+
+
 def shared():
     n = Net("N", 3, 4, 4)
     w = n.weight(8, 8, 3, 3)
@@ -153,7 +211,12 @@ def shared():
     return n.graph(n.conv(y, 8, 2, name="head"))
 
 
-NETS = [chain, residual, inverted_with_gate, fire_and_dense, shuffle, flatten, grouped, pieces, transformer_mlp, shared]
+ATTENTION = {"attention-written": transformer_mlp, "attention-fused": fused_attention,
+             "attention-flat": partial(fused_attention, True), "attention-grouped": partial(fused_attention, True, 1)}
+NETS = {f.__name__: f for f in (chain, residual, inverted_with_gate, fire_and_dense, shuffle, flatten, grouped, pieces,
+                                picked_and_summed, class_token, shared)} | ATTENTION
+NETS |= {f"{name} by heads": f for name, f in ATTENTION.items()}
+NETS |= {op: partial(recurrent, op, gates) for op, gates in (("lstm", 4), ("gru", 3), ("rnn", 1))}
 
 
 def feeds(graph):
@@ -161,36 +224,24 @@ def feeds(graph):
     return {v.name: r.standard_normal([2 if d == "N" else d for d in v.shape]).astype(np.float32) for v in graph.inputs}
 
 
-def ignoring(deps, classes):
-    """The graph with zero weights where layers read these channels."""
-    graph = deps.graph.copy()
-    new = dict(zip(deps.graph.values(), graph.values()))
-    for cut in deps.cuts:
-        if cut.kind == "in":
-            data = np.moveaxis(np.array(new[cut.value].data), cut.axis, 0)
-            data[np.isin(cut.marks, classes)] = 0
-            new[cut.value].data = np.moveaxis(data, 0, cut.axis)
-    return graph
-
-
-@pytest.mark.parametrize("net", NETS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("net", NETS)
 @pytest.mark.parametrize("seed", range(4))
-def test_removal_equals_ignoring(net, seed):
-    graph = net()
-    deps, x = analyse(graph), feeds(graph)
+def test_removal_equals_zeroing(net, seed):
+    graph = NETS[net]()
+    deps, x = analyse(graph, heads=net.endswith("by heads")), feeds(graph)
     free = np.concatenate([g.classes for g in deps.groups])
     gone = deps.feasible(np.random.default_rng(seed).permutation(free)[:max(1, int(len(free) * (0.25, 0.5, 0.8, 1.0)[seed]))])
     assert len(gone)
     smaller = deps.remove(gone)
     before = {v.name: v.shape for v in graph.constants()}
     assert any(before.get(v.name, v.shape) != v.shape for v in smaller.constants())
-    for name, y in run(ignoring(deps, gone), x).items():
+    for name, y in zeroed(deps, gone, x).items():
         torch.testing.assert_close(run(smaller, x)[name], y, rtol=1e-4, atol=1e-3)
     analyse(smaller)  # what is left can be looked at again
 
 
-def groups_of(net):
-    return {frozenset(p.name for p in g.producers): len(g.classes) for g in analyse(net()).groups}
+def groups_of(net, heads=False):
+    return {frozenset(p.name for p in g.producers): len(g.classes) for g in analyse(net(), heads=heads).groups}
 
 
 def test_residual_members_move_together():
@@ -212,11 +263,24 @@ def test_grouped_convolution_goes_by_rows():
     assert found[frozenset({"in"})] == 4 and found[frozenset({"grouped"})] == 6
 
 
+def test_attention_by_places_and_by_heads():
+    flat = partial(fused_attention, True)
+    assert groups_of(fused_attention) == {frozenset({"in"}): 24, frozenset({"qkv"}): 8}
+    assert groups_of(flat) == {frozenset({"in"}): 24, frozenset({"q", "k"}): 8, frozenset({"v"}): 8}
+    assert groups_of(fused_attention, True) == {frozenset({"in"}): 24, frozenset({"qkv"}): 3}
+    assert groups_of(flat, True) == {frozenset({"in"}): 24, frozenset({"q", "k", "v"}): 3}
+    assert groups_of(partial(fused_attention, True, 1), True)[frozenset({"q", "k", "v"})] == 1, "one head of keys serves all"
+
+
+def test_hidden_units_of_recurrent_layers():
+    assert groups_of(recurrent) == {frozenset({"in"}): 8, frozenset({"first"}): 5, frozenset({"second"}): 6}
+
+
 def test_what_must_stay_is_said_why():
     deps = analyse(transformer_mlp())
-    assert {g.name for g in deps.groups} == {"up"}
-    assert "matmul" in deps.skipped["q"] and "x" not in deps.skipped and "output" in deps.skipped["down"]
-    assert "meet channels that must stay" in deps.skipped["proj"]
+    assert {g.name for g in deps.groups} == {"q", "up"}
+    assert deps.skipped["down"] == "'v22.0' is an output of the model"
+    assert deps.skipped["proj"] == "they meet channels that must stay in add ('add16')"
 
 
 def test_unknown_op_protects():
@@ -231,3 +295,12 @@ def test_no_tensor_loses_all_channels():
     assert len(deps.feasible(deps.groups[0].classes)) == len(deps.groups[0].classes) - 1
     with pytest.raises(ValueError, match="must stay"):
         deps.remove([0])
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_the_cost_of_a_removal_is_told_before_it_is_done(net):
+    graph, bind = NETS[net](), {"N": 2}
+    deps = analyse(graph, bind, heads=net.endswith("by heads"))
+    free = np.concatenate([g.classes for g in deps.groups])
+    gone = deps.feasible(np.random.default_rng(0).permutation(free)[:len(free) // 2])
+    assert _Cost(deps, bind).after(gone) == pytest.approx(total_macs(deps.remove(gone), bind))

@@ -1,6 +1,8 @@
 """The quantize family: palettes, and integers by calibration."""
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from mcc.passes import find
 from mcc.passes.errors import UserError
 from mcc.passes.graph import Graph, Node, Value, constant
 from mcc.passes.ops.run import run
+from mcc.passes.quantize.curvature import FLOOR, curvature
 
 from networks import RNG, cnn, context, distance, outputs, same_graph, shifted
 
@@ -26,6 +29,47 @@ def test_kmeans_is_a_local_optimum():
     assert len(kmeans(np.array([1.0, 1.0, 2.0]), 8)) == 2
     spread = kmeans(np.concatenate([np.zeros(1000), [100.0]]), 3)  # an empty cluster finds work, or is not there
     assert 2 <= len(spread) <= 3 and spread[-1] == 100
+
+
+def test_weighted_kmeans_counts_values():
+    from mcc.passes.quantize.codebook import kmeans
+
+    values, counts = RNG.standard_normal(200), RNG.integers(1, 6, 200)
+    for init in ("linear", "density"):
+        weighted = kmeans(values, 5, init, counts=counts)
+        np.testing.assert_allclose(weighted, kmeans(np.repeat(values, counts), 5, init), rtol=1e-9)
+    assert not np.allclose(weighted, kmeans(values, 5))
+
+
+@pytest.mark.parametrize("kind", ["hessian", "fisher"])
+def test_codebook_by_importance(kind):
+    """What importance promises: less error where it was measured, of the layer's output or of the loss."""
+    graph = cnn()
+    ctx = context(graph, shifted(graph))
+    plain, by = (find("quantize.codebook")(bits=2, layers="fc1", importance=k).run(graph, ctx) for k in ("none", kind))
+    w, a, b = (next(v.data.astype(np.float64) for v in g.constants() if v.name == "fc1.weight") for g in (graph, plain, by))
+    node = next(n for n in graph.nodes if n.inputs[1:] and n.inputs[1] is not None and n.inputs[1].name == "fc1.weight")
+    counts = curvature(graph, [node], kind, ctx, 256)[node.inputs[1]]
+    assert np.isclose(counts.mean(), 1 + FLOOR) and counts.min() >= FLOOR
+    assert (counts * (b - w) ** 2).sum() < (counts * (a - w) ** 2).sum()
+    assert len(np.unique(b)) <= 4
+    ctx.data = None
+    with pytest.raises(UserError, match="needs data"):
+        find("quantize.codebook")(bits=2, importance=kind).run(graph, ctx)
+
+
+def test_hessian_of_a_grouped_convolution():
+    r = np.random.default_rng(0)
+    x, y = Value("x", "float32", ("N", 4, 5, 5)), Value("y", "float32", ("N", 6, 5, 5))
+    w = constant("w", r.standard_normal((6, 2, 1, 1)).astype(np.float32))
+    graph = Graph([x], [y], [Node("conv", [x, w, None], [y], {"group": 2})])
+    images = r.standard_normal((8, 4, 5, 5)).astype(np.float32) * np.array([1, 2, 3, 4], np.float32)[:, None, None]
+    square = (images.astype(np.float64) ** 2).mean((0, 2, 3))
+    ctx = context(graph)
+    ctx.data = SimpleNamespace(batches=lambda split, batch, seed, limit: [({"x": torch.from_numpy(images)}, None)])
+    got = curvature(graph, graph.nodes, "hessian", ctx, 8)[w]
+    want = np.stack([square[:2]] * 3 + [square[2:]] * 3)
+    np.testing.assert_allclose(got[:, :, 0, 0] - FLOOR, want / want.mean(), rtol=1e-5)
 
 
 def test_codebook_keeps_zeros_and_counts():
