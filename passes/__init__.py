@@ -24,6 +24,7 @@ PASSES = {
     "quantize.ptq": "quantize.ptq:PTQ",
     "quantize.weight_only": "quantize.weight_only:WeightOnly",
     "quantize.qat": "quantize.qat:QAT",
+    "quantize.mixed": "quantize.mixed:Mixed",
     "quantize.codebook": "quantize.codebook:Codebook",
     "distill.logits": "distill.logits:Logits",
     "distill.hidden": "distill.hidden:Hidden",

@@ -82,6 +82,8 @@ WRONG = {
                              ({"overrides": {"fc": {"per": "row"}}}, "per"), ({"overrides": {"fc": {"bit": 4}}}, "bit")],
     "quantize.qat": [({"epochs": -1}, "epochs"), ({"freeze": 2}, "freeze"), ({"activations": "dynamic"}, "static"),
                      ({"temperature": 0}, "temperature"), ({"weight_bits": 1}, "weight_bits")],
+    "quantize.mixed": [({"bytes": 0.2, "error": 0.1}, "bytes and error"), ({"bytes": 0}, "bytes"), ({"error": -1}, "error"),
+                       ({"choices": [9]}, "choices"), ({"look_at": 0}, "look_at")],
     "quantize.codebook": [({"bits": 9}, "bits"), ({"bits": 4, "clusters": 8}, "bits and clusters"), ({"clusters": 0}, "clusters"),
                           ({"samples": 0}, "samples"),
                           ({"overrides": {"fc*": {"clusers": 4}}}, "clusers"), ({"groups": 0}, "groups")],
@@ -121,7 +123,7 @@ def test_all_pairs(first, second):
     try:
         out = find(second)(**SETTINGS.get(second, {})).run(middle, ctx)
     except UserError as e:
-        integers = first in ("quantize.ptq", "quantize.qat")
+        integers = first in ("quantize.ptq", "quantize.qat", "quantize.mixed")
         assert integers and not second.startswith("distill.") or not find(second)().matches(middle), e
         return
     assert outputs(out).shape == outputs(graph).shape and torch.isfinite(outputs(out)).all()
