@@ -71,7 +71,7 @@ WRONG = {
                     ({"importance": "bn_gamma"}, "heads"), ({"overrides": {"a": {"macs": 0.5}}}, "overrides")],
     "prune.layers": [({"count": 2, "ratio": 0.5}, "count and ratio"), ({"count": 0}, "count"), ({"macs": 2.0}, "macs"),
                      ({"importance": "fpgm"}, "layers"), ({"steps": 0}, "steps")],
-    "prune.channels": [({"ratio": 0.5, "macs": 0.5}, "ratio and macs"), ({"ratio": 0.0}, "ratio"), ({"round_to": 0}, "round_to"),
+    "prune.channels": [({"ratio": 0.5, "macs": 0.5}, "ratio and macs"), ({"ratio": 0.0}, "ratio"), ({"multiple": 0}, "multiple"),
                        ({"overrides": {"a": {"ratio": 2}}}, "overrides")],
     "quantize.ptq": [({"percentile": 20}, "percentile"), ({"samples": 0}, "samples"),
                      ({"overrides": {"fc": {"activations": "int4"}}}, "activations"),

@@ -9,6 +9,7 @@ import torch
 from mcc.passes import find
 from mcc.passes.cost import nonzeros, total_macs
 from mcc.passes.errors import UserError
+from mcc.passes.graph import Graph, Node, Value, constant
 
 from networks import cnn, context, distance, outputs
 
@@ -81,7 +82,7 @@ def test_channels_by_ratio_and_by_macs():
     assert widths["fc1.weight"] == (12, 8) and widths["fc2.weight"] == (4, 12) and widths["bn1.running_var"] == (8,)
     assert ctx.notes["macs_after"] == total_macs(out) and "output" in ctx.notes["skipped"]["fc2"]
     for target in (0.8, 0.5, 0.3):
-        out = find("prune.channels")(macs=target, round_to=1).run(graph, context(graph))
+        out = find("prune.channels")(macs=target, multiple=1).run(graph, context(graph))
         assert target * 0.6 < total_macs(out) / total_macs(graph) <= target
 
 
@@ -90,10 +91,10 @@ def test_channels_by_other_budgets():
     graph = cnn()
     ctx = context(graph)
     for kind in ("params", "bytes"):
-        out = find("prune.channels")(**{kind: 0.6}, round_to=1).run(graph, ctx)
+        out = find("prune.channels")(**{kind: 0.6}, multiple=1).run(graph, ctx)
         assert 0.45 < cost(kind, out, ctx, "t") / cost(kind, graph, ctx, "t") <= 0.6
     ctx.measure = lambda g: {"bytes": 1, "latency_ms": 1.0 + sum(v.data.size for v in g.constants())}
-    out = find("prune.channels")(latency=0.5, round_to=1).run(graph, ctx)
+    out = find("prune.channels")(latency=0.5, multiple=1).run(graph, ctx)
     assert 0.35 < ctx.measure(out)["latency_ms"] / ctx.measure(graph)["latency_ms"] <= 0.5
     find("prune.channels")(params=0.05, min_channels=12).run(graph, ctx)
     assert "more than the 5.0% asked for: the groups are at max_ratio, rounded, or as narrow as" in ctx.notes["warning"]
@@ -117,15 +118,37 @@ def test_channels_that_do_nothing_go_first(importance):
         assert distance(outputs(out), outputs(graph)) < 1e-5
 
 
+@pytest.mark.parametrize("options, arch, want", [
+    ({"multiple": 1}, "arm64", [60, 19]),             # 60 % of 100 and of 32, to the nearest
+    ({}, "arm64", [64, 16]),                          # eights: 32 is 4 times as wide
+    ({}, "arm64-cortex-a55", [64, 16]),
+    ({}, "x86-64", [64, 19]),                         # sixteens: 32 is too narrow to be rounded
+    ({"multiple": 10}, "arm64", [60, 19]),
+])
+def test_channels_are_rounded_to_what_the_target_likes(options, arch, want):
+    r = np.random.default_rng(0)
+    x, a, b, y = (Value(n, "float32", ("N", c, 4, 4)) for n, c in (("x", 3), ("a", 100), ("b", 32), ("y", 4)))
+
+    def layer(v, u):
+        weight = r.standard_normal((u.shape[1], v.shape[1], 1, 1)).astype(np.float32)
+        return Node("conv", [v, constant(f"{u.name}.weight", weight), None], [u], {}, u.name)
+    nodes = [layer(x, a), layer(a, b), layer(b, y)]
+    graph = Graph([x], [y], nodes)
+    ctx = context(graph)
+    ctx.target = {"arch": arch}
+    out = find("prune.channels")(ratio=0.4, **options).run(graph, ctx)
+    assert [v.shape[0] for v in out.constants() if v.name in ("a.weight", "b.weight")] == want
+
+
 def test_channels_patterns_rounding_and_steps():
     graph = cnn()
     out = find("prune.channels")(ratio=0.5, keep=["stem"], overrides={"fc1": {"ratio": 0.25}}).run(graph, context(graph))
     widths = {v.name: v.shape for v in out.constants()}
     assert widths["stem.weight"][0] == 16 and widths["fc1.weight"] == (18, 16)
-    out = find("prune.channels")(ratio=0.4, round_to=4).run(graph, context(graph))
+    out = find("prune.channels")(ratio=0.4, multiple=4).run(graph, context(graph))
     assert {v.name: v.shape for v in out.constants()}["stem.weight"][0] in (8, 12)
     assert all(v.shape[0] % 4 == 0 for v in out.constants() if v.name.endswith(".weight") and v.data.ndim > 1)
-    steps = find("prune.channels")(ratio=0.5, steps=3, epochs=1, round_to=1).run(graph, context(graph))
+    steps = find("prune.channels")(ratio=0.5, steps=3, epochs=1, multiple=1).run(graph, context(graph))
     assert {v.name: v.shape for v in steps.constants()}["stem.weight"][0] == pytest.approx(8, abs=1)
     with pytest.raises(UserError, match="output of the model"):
         find("prune.channels")(layers="fc2").run(graph, context(graph))

@@ -96,7 +96,7 @@ def test_apoz_counts_zeros_behind_the_relu():
     hidden = next(n.outputs[0] for n in graph.nodes if n.name == "r2")
     fired = run(Graph(graph.inputs, [hidden], graph.nodes), {"x": torch.from_numpy(inputs_of(graph)).float()})
     fires = (fired[hidden.name] > 0).float().mean(0).numpy()
-    out = find("prune.channels")(ratio=0.25, importance="apoz", layers="fc1", round_to=1).run(graph, context(graph))
+    out = find("prune.channels")(ratio=0.25, importance="apoz", layers="fc1", multiple=1).run(graph, context(graph))
     before, after = (next(v.data for v in g.constants() if v.name == "fc1.bias") for g in (graph, out))
     stays = np.isin(before, after)
     assert stays.sum() == 18 and fires[~stays].max() <= fires[stays].min() and fires.max() > fires.min()

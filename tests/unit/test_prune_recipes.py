@@ -14,7 +14,7 @@ ROWS = [
     "prune.weights: {sparsity: 0.8, schedule: iterative, steps: 2, epochs: 0.5, rewind: 1, importance: movement}",
     "prune.blocks: {pattern: 1x4, sparsity: 0.75, scope: layer, importance: obs, samples: 16}",
     "prune.blocks: {pattern: '1:4', importance: wanda, samples: 16}",
-    "prune.channels: {macs: 0.6, importance: taylor, samples: 16, round_to: 1}",
+    "prune.channels: {macs: 0.6, importance: taylor, samples: 16, multiple: 1}",
     "prune.heads: {ratio: 0.5, importance: wanda, samples: 16}",
     "prune.layers: {count: 1, samples: 16}",
     "prune.layers: {macs: 0.8, what: branches, importance: taylor, samples: 16, epochs: 0.5}",

@@ -74,7 +74,7 @@ def prune(name: str, way: str) -> Pruned:
     with tempfile.TemporaryDirectory() as scratch:
         graph, feeds = graph_of(name, way, Path(scratch))
         ctx = Context(graph)
-        small = Channels(ratio=0.5, round_to=1).run(graph, ctx)
+        small = Channels(ratio=0.5, multiple=1).run(graph, ctx)
         before, want = run(graph, feeds), run(small, feeds)
         for key, y in before.items():
             assert want[key].shape == y.shape, f"output {key} was {list(y.shape)} and is {list(want[key].shape)}"
