@@ -1,5 +1,5 @@
 # Targets: setup test demo check arm64 check-arm64 gate-arm64 record-arm64 check-asan check-ubsan check-tsan check-sanitizers
-#          fuzz-open ext lib mcc-run lint bench deps clean
+#          fuzz-open ext lib mcc-run lint bench bench-arm64 deps clean
 #
 #   make check                                   the C kernel checker, seed from the clock; make check seed=7 family=gemm
 #   make lib CC=... CFLAGS=... out=build/phone   the engine for another machine
@@ -35,7 +35,7 @@ check_obj = $(check_src:%.c=$(out)/obj/%.o)
 compile = mkdir -p $(@D) && $(CC) $(FLAGS) $(1) -MMD -MP -MT $@ -MF $@.$$$$.d -c $< -o $@.$$$$ && mv -f $@.$$$$.d $(@:.o=.d) && mv -f $@.$$$$ $@
 
 .PHONY: default setup test demo check arm64 check-arm64 gate-arm64 record-arm64 check-asan check-ubsan check-tsan check-sanitizers \
-        fuzz-open ext lib mcc-run lint bench deps clean FORCE
+        fuzz-open ext lib mcc-run lint bench bench-arm64 deps clean FORCE
 default: lib mcc-run
 
 # --- the engine ------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ check: $(out)/mcc-check
 # --- the Python extension --------------------------------------------------------------------------
 
 ext: kernels/_core.abi3.so
-ifneq ($(filter ext setup test demo bench lint,$(MAKECMDGOALS)),)
+ifneq ($(filter ext setup test demo bench bench-arm64 lint,$(MAKECMDGOALS)),)
 py_include = $(shell $(py) -c 'import sysconfig; print(sysconfig.get_path("include"))')
 endif
 $(out)/obj/kernels/_core.o: kernels/_core.c $(out)/flags
@@ -166,6 +166,11 @@ bench: setup $(PEERS:%=%/.installed)
 	@$(MAKE) --no-print-directory -j$(jobs) mcc-run
 	$(py) tests/bench/compare.py $(BENCH_FLAGS)
 
+# The same by counted instructions under emulation, for arm64: its peers run in an arm64 Python that build/arm64-python/ gets.
+#   make bench-arm64 BENCH_FLAGS="--networks mobilenet_v2 --precisions int8 --cores arm64-cortex-a76"
+bench-arm64: setup build/peers/.installed build/peers-litert/.installed
+	OMP_NUM_THREADS=1 $(py) tests/bench/arm64_compare.py $(BENCH_FLAGS)
+
 lint: setup
 	$(py) -m ruff check cli passes kernels tests setup.py
 	@mkdir -p build/types/mcc; for d in cli passes kernels; do ln -sfn ../../../$$d build/types/mcc/$$d; done
@@ -175,14 +180,16 @@ lint: setup
 	@if command -v $(CC_arm64) >/dev/null; then $(call strict,lint-arm64,$(CC_arm64)); else echo "skip $(CC_arm64): not found"; fi
 strict = $(MAKE) --no-print-directory -j$(jobs) out=build/$(1) CC=$(2) WERROR=-Werror lib mcc-run build/$(1)/mcc-check
 
-DEPS = gcc g++ libc6-dev make cmake openssh-client openssh-server python3-dev python3-venv gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+DEPS = gcc g++ libc6-dev make cmake openssh-client openssh-server python3-dev python3-venv gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user \
+       llvm-22 mmdebstrap arch-test
 deps:
 	@if ! command -v apt-get >/dev/null; then \
 	   for tool in cc make $(PYTHON) $(CC_arm64) $(QEMU); do command -v $$tool >/dev/null || echo "missing: $$tool"; done; \
 	   echo "install what is missing with your package manager (Debian's names: $(DEPS))"; exit 0; fi; \
 	 missing=$$(for p in $(DEPS); do dpkg -s $$p 2>/dev/null | grep -q '^Status: .* installed' || echo $$p; done); \
 	 if [ -z "$$missing" ]; then echo "all system packages are there"; \
-	 elif [ "$$(id -u)" = 0 ]; then apt-get update -q && apt-get install -y --no-install-recommends $$missing; \
+	 elif [ "$$(id -u)" = 0 ]; then apt-get update -q && apt-get install -y --no-install-recommends \
+	        $$(for p in $$missing; do if apt-cache show $$p >/dev/null 2>&1; then echo $$p; else echo "no $$p in the repositories of this system" >&2; fi; done); \
 	 else echo "missing; as root: apt-get install -y --no-install-recommends" $$missing; fi
 
 clean:

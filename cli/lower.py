@@ -14,7 +14,7 @@ from .files import bind_option, bound, calibration, known
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The .mcc file to write; beside the model by default.")
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16", "int8"]), default="fp32", show_default=True,
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16", "int8", "w8", "w4"]), default="fp32", show_default=True,
               help="How weights are kept and computed with.")
 @click.option("--calibration", "samples", type=click.Path(path_type=Path), metavar="FILE.npz",
               help="For int8: one array per input name, first axis = samples. Without it int8 is dynamic.")
@@ -27,6 +27,7 @@ def command(model, output, precision, samples, prepack, binds, as_json):
     from ..passes import load, lower
     from ..passes.cost import total_macs
     from ..passes.errors import UserError
+    from ..passes.lower.listing import integer_listing
     started = time.monotonic()
     known(model, (".onnx", ".pt2"))
     output = output or model.with_suffix(".mcc")
@@ -53,6 +54,7 @@ def command(model, output, precision, samples, prepack, binds, as_json):
              "calibrated": batches is not None, "bytes": os.path.getsize(output),
              "prepacked_bytes": os.path.getsize(output) - plain_bytes, "nodes": len(lowered.nodes),
              "macs": total_macs(lowered), "notes": lowered.meta.get("notes", []), "seconds": round(time.monotonic() - started, 3),
+             "integers": integer_listing(lowered),
              "inputs": [{"name": v.name, "shape": list(v.shape or ()), "dtype": v.dtype} for v in lowered.inputs],
              "outputs": [{"name": v.name, "shape": list(v.shape or ()), "dtype": v.dtype} for v in lowered.outputs]}
     for text in facts["notes"]:
@@ -63,9 +65,22 @@ def command(model, output, precision, samples, prepack, binds, as_json):
     print(f"{output}: {show.size(facts['bytes'])}, {facts['nodes']} nodes, {show.count(facts['macs'])} MACs, {precision}")
     if prepack:
         print(f"  prepacked for this machine: {show.size(facts['prepacked_bytes'])} of it")
+    _integers(facts["integers"])
     for kind in ("inputs", "outputs"):
         for v in facts[kind]:
             print(f"  {kind[:-1]} {v['name']}: {v['dtype']} {v['shape']}")
+
+
+def _integers(found: dict, limit: int = 20) -> None:
+    """What runs on integers, and what does not and why; alike ones on one line."""
+    if not found:
+        return
+    print(f"  on integers: {found['integer']} nodes" + (f", {len(found['dynamic'])} dynamic" if found["dynamic"] else ""))
+    alike: dict[tuple[str, str], list[str]] = {}
+    for n in found["float"]:
+        alike.setdefault((n["op"], n["why"]), []).append(n["name"])
+    for (op, why), names in list(alike.items())[:limit]:
+        print(f"  in float: {len(names)} {op} ({why}): {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}")
 
 
 def _prepack(path: Path) -> None:

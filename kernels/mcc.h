@@ -40,7 +40,7 @@ typedef enum mcc_type {
 } mcc_type;
 
 /* How the file keeps a constant; core/file.h has the bytes. */
-typedef enum mcc_storage { MCC_RAW = 0, MCC_PALETTE = 1, MCC_BITMASK = 2, MCC_CODED = 3 } mcc_storage;
+typedef enum mcc_storage { MCC_RAW = 0, MCC_PALETTE = 1, MCC_BITMASK = 2, MCC_CODED = 3, MCC_QUANTIZED = 4 } mcc_storage;
 
 typedef struct mcc_net mcc_net;
 
@@ -91,6 +91,8 @@ typedef struct mcc_facts {
     size_t meta_bytes;
     mcc_packed_state packed;
     size_t packed_bytes; /* of the file, used in place of memory of this process */
+    const char *core;    /* arm64: the core that the caller runs on, "cortex-a76"; "" when it is not known */
+    uint32_t midr;       /* and its identification register; 0 */
 } mcc_facts;
 void mcc_describe(const mcc_net *net, mcc_facts *facts);
 

@@ -40,7 +40,7 @@ static const char details[] =
     "  --json             {\"schema\", \"model\", \"isa\", \"threads\", \"latency_ms\": {\"median\", \"p10\", \"p90\", \"min\", \"runs\"} of\n"
     "                     the N runs, or of the first when N is 0, \"cold_start_ms\" from the start of the process to the first\n"
     "                     result, and of that \"open_ms\" and \"first_run_ms\", \"peak_rss_bytes\" (0: unknown),\n"
-    "                     \"arena_bytes\", \"weight_bytes\", \"ops\"}\n"
+    "                     \"arena_bytes\", \"weight_bytes\", \"ops\"; on arm64 the \"core\" by its \"midr\" (\"\": unknown)}\n"
     "Exit codes: 0 done, 2 wrong arguments or files, 4 out of memory.\n";
 
 /* --- .npy ---------------------------------------------------------------------------------------- */
@@ -317,6 +317,7 @@ static void report(const mcc_net *net, const options *o, const times *t) {
     if (!o->json) {
         printf("median %.4f ms (p10 %.4f, p90 %.4f, %zu run%s, %u threads), isa %s\n", median, p10, p90, t->runs,
                t->runs == 1 ? "" : "s", f.threads, f.isa);
+        if (f.midr) printf("core %s (MIDR 0x%08x)\n", *f.core ? f.core : "unknown", f.midr);
         printf("start to first result %.2f ms (open %.2f, first run %.2f)\n", t->cold, t->open, t->first);
         printf("activations %zu bytes, weights made at open %zu bytes, peak resident %zu bytes\n", f.arena_bytes, f.weight_bytes,
                peak);
@@ -329,6 +330,7 @@ static void report(const mcc_net *net, const options *o, const times *t) {
     put_json(o->model);
     printf(",\"isa\":\"%s\",\"threads\":%u,\"latency_ms\":{\"median\":%.6f,\"p10\":%.6f,\"p90\":%.6f,\"min\":%.6f,\"runs\":%zu}",
            f.isa, f.threads, median, p10, p90, t->run[0], t->runs);
+    if (f.midr) printf(",\"core\":\"%s\",\"midr\":\"0x%08x\"", f.core, f.midr);
     printf(",\"cold_start_ms\":%.4f,\"open_ms\":%.4f,\"first_run_ms\":%.4f", t->cold, t->open, t->first);
     printf(",\"peak_rss_bytes\":%zu,\"arena_bytes\":%zu,\"weight_bytes\":%zu", peak, f.arena_bytes, f.weight_bytes);
     if (o->ops) {

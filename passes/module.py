@@ -6,6 +6,7 @@ moves only with its palette, a frozen value does not move.
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from difflib import get_close_matches
 
 import numpy as np
@@ -56,6 +57,7 @@ class GraphModule(nn.Module):
         self._places: dict[Value, tuple[nn.Module, str]] = {}   # where a constant's tensor lives
         self._books: dict[Value, tuple[nn.Module, str]] = {}    # where a codebook's centroids and indices live
         self._masks: dict[Value, str] = {}
+        self._watched: dict[Value, Callable] = {}
         self._numbers: dict[Value, torch.Tensor] = {}
         trained, numbers = _trained(graph), _numbers(graph)
         for v in graph.constants():
@@ -116,8 +118,11 @@ class GraphModule(nn.Module):
         env.update(self._numbers)
         for v in (*self._places, *self._books):
             env[v] = self._tensor(v)
-        self._plans[want].execute(env, self._special)
+        self._execute(self._plans[want], env)
         return env
+
+    def _execute(self, plan: Plan, env: dict[Value, torch.Tensor]) -> None:
+        plan.execute(env, self._special)
 
     def _nearest(self, name: str) -> str:
         near = get_close_matches(name, self._by_name, n=1)
@@ -133,6 +138,9 @@ class GraphModule(nn.Module):
             t = _get(*self._places[v])
         if v in self._masks:
             t = torch.where(self._buffers[self._masks[v]].bool(), t, torch.zeros((), dtype=t.dtype, device=t.device))
+        if v in self._watched and t.requires_grad:
+            t = t.view_as(t)  # a hook on the Parameter itself would stay
+            t.register_hook(lambda g, t=t.detach(): self._watched[v](t, g.detach()))
         return t
 
     def _special(self, node: Node, inputs: list) -> tuple | None:
@@ -157,9 +165,9 @@ class GraphModule(nn.Module):
         """A constant as it is now, as the Value would hold it: masked, looked up, bfloat16 as float32."""
         return self._data(self._constant(name))
 
-    def set_mask(self, name: str, keep) -> None:
+    def set_mask(self, name: str, keep, fresh: bool = False) -> None:
         """From now on `name` is zero where `keep` (array or tensor of its shape) is false: a pruning step. A mask that
-        lets a weight live again finds it at the value it had."""
+        lets a weight live again finds it at the value it had; fresh: at zero."""
         v = self._constant(name)
         keep = torch.as_tensor(np.asarray(keep) if not isinstance(keep, torch.Tensor) else keep)
         if tuple(keep.shape) != v.data.shape:
@@ -168,7 +176,15 @@ class GraphModule(nn.Module):
             self._masks[v] = f"mask {len(self._masks)}"  # no Value's name has this form, and it is not in state_dict
             self._non_persistent_buffers_set.add(self._masks[v])
         owner, key = self._places.get(v) or self._books[v]
-        self._buffers[self._masks[v]] = (keep != 0).to(_get(owner, key).device, torch.uint8)
+        weight, before = _get(owner, key), self._buffers.get(self._masks[v])
+        if fresh and before is not None and v in self._places:
+            with torch.no_grad():
+                weight[(before == 0).to(weight.device)] = 0
+        self._buffers[self._masks[v]] = (keep != 0).to(weight.device, torch.uint8)
+
+    def on_gradient(self, name: str, see: Callable[[torch.Tensor, torch.Tensor], None]) -> None:
+        """see(value, gradient) of a constant in every backward pass, as the graph sees it: masked places have a gradient too."""
+        self._watched[self._constant(name)] = see
 
     def write_back(self) -> Graph:
         """A new Graph with the values as they are now, dtypes kept: masked weights exactly zero, members of a centroid

@@ -23,7 +23,7 @@ def measure(file: Path, target: Target) -> dict:
     regions, said = count.count(command, target.qemu)
     facts = json.loads(said)
     rows, whole = facts["ops"], count.total(regions.values())
-    spent, model, hints = _cycles(regions, whole, target)
+    spent, model, hints = spend(regions, whole, target)
     for i, row in enumerate(rows):
         region = regions.get(i, count.Region())
         row |= {"instructions": region.instructions, "classes": region.classes, "ms": _ms(spent[i], target)}
@@ -36,7 +36,7 @@ def measure(file: Path, target: Target) -> dict:
             "macs": sum(r["macs"] for r in rows), "ops": rows, "vs": {}, "hints": hints}
 
 
-def _cycles(regions: dict[int, count.Region], whole: count.Region, target: Target) -> tuple[dict[int, float], str, list[str]]:
+def spend(regions: dict[int, count.Region], whole: count.Region, target: Target) -> tuple[dict[int, float], str, list[str]]:
     """Cycles by region, those of the whole run under -1; the model's name; hints."""
     core, hints = target.cycles, []
     if core.in_order:

@@ -59,7 +59,8 @@ def measure(target: str, options: Options, file: Path, threads: int, seconds: fl
             "model_bytes": os.path.getsize(file), "macs": sum(n["macs"] for n in ops),
             "ops_share": sum(n["ms"] for n in ops) / latency["median"], "ops": ops, "vs": {},
             "device": {"name": about["name"], "arch": about["arch"], "cores": use if pinned else None, "prefix": prefix or None,
-                       **states, "max_error": error, "agrees": bool(error <= OUTSIDE) if inputs else None}}
+                       "core": found.get("core") or None, "midr": found.get("midr"), **states, "max_error": error,
+                       "agrees": bool(error <= OUTSIDE) if inputs else None}}
 
 
 def cores(text: str) -> list[int] | None:
@@ -198,5 +199,7 @@ def lines(device: dict) -> list[str]:
     agrees = "; outputs not compared" if device["agrees"] is None else "" if device["agrees"] else \
         f"; OUTPUTS DIFFER from this machine's by {device['max_error']:.2g} of their range"
     prefix = f" through `{device['prefix']}`" if device["prefix"] else ""
-    return [f"device     {device['name']} ({device['arch']}){prefix}, {use}, governor {device['governor'] or 'not readable'}"
+    kind = device["core"] or (f"core with MIDR {device['midr']}" if device["midr"] else "")
+    about = ", ".join(filter(None, (device["arch"], kind)))
+    return [f"device     {device['name']} ({about}){prefix}, {use}, governor {device['governor'] or 'not readable'}"
             f"{change('mhz', 'MHz')}{change('celsius', 'C')}{agrees}"]

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SETTLE = 0.03  # seconds between two runtimes' turns: threads that spin after a run have gone to sleep by then
+SETTLE = 0.1  # seconds between two runtimes' turns: threads that spin after a run (LiteRT's: 60 ms) have gone to sleep by then
 
 
 @dataclass(frozen=True)

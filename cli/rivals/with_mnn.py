@@ -25,7 +25,7 @@ class Model:
         self.engine = MNN.Interpreter(file)
         # Weights of 8 bits are only multiplied as such when memory is asked to be low.
         memory = "low" if precision == "int8" else "normal"
-        how = {"backend": "CPU", "numThread": threads, "precision": "normal", "memory": memory}
+        how = {"backend": "CPU", "numThread": threads, "precision": "low" if precision == "fp16" else "normal", "memory": memory}
         self.session = self.engine.createSession(how)
         if self.session is None:
             raise ValueError("MNN cannot make a session")

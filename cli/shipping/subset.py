@@ -60,7 +60,7 @@ def _types(code: str) -> set[str]:
 def _formats(graph) -> set[str]:
     """formats.def's names that serve a weight of the graph. Sparse kernels win from a half of zeros on, if at all."""
     weights = [v for n in graph.nodes for v in n.inputs if v is not None and v.data is not None]
-    found = {"lut"} if any(v.meta.get("storage") == "palette" for v in weights) else set()
+    found = {"lut"} if any(v.meta.get("storage") in ("palette", "quantized") for v in weights) else set()
     floats = [v.data for v in weights if v.dtype == "float32" and v.data.ndim >= 2]
     return found | ({"sparse"} if any(a.size and 2 * (a == 0).sum() >= a.size for a in floats) else set())
 

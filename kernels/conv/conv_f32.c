@@ -120,8 +120,11 @@ mcc_status mcc_prepare_nhwc_conv(mcc_net *net, mcc_node *node) {
     MCC_NEED(tile == -1 || tile == 0 || tile == 2 || tile == 4, "winograd is neither 0, 2 nor 4");
     if (plain && !window.planar) layer.window = NULL;
     bool taken = false;
-    if (!window.planar) MCC_TRY(mcc_layer_formats(net, node, &layer, &taken));
-    if (!taken) MCC_TRY(mcc_winograd_try(net, node, &layer, &taken));
+    /* With images of many pixels codes save no time, and Winograd does; many zeros save more than it. */
+    const bool coded = layer.w->storage == MCC_PALETTE || layer.w->storage == MCC_QUANTIZED;
+    if (coded) MCC_TRY(mcc_winograd_try(net, node, &layer, &taken));
+    if (!taken && !window.planar) MCC_TRY(mcc_layer_formats(net, node, &layer, &taken));
+    if (!taken && !coded) MCC_TRY(mcc_winograd_try(net, node, &layer, &taken));
     if (taken) return MCC_OK;
     if (!layer.window) return mcc_linear_prepare(net, node, &layer);
     if (window.group > 1 && window.group == window.c) return mcc_dwconv_f32_prepare(net, node, &layer);

@@ -28,15 +28,14 @@ size_t mcc_image_weight(const mcc_image *g, size_t at) {
     return g->planes == 1 ? at : at % cells * g->planes + at / cells;
 }
 
-/* A window wholly inside of the image. `chunk` bytes are copied for each run, what is too much is written over by the
- * next one. */
-static inline __attribute__((always_inline)) char *inside(const mcc_image *g, const char *at, size_t plane, size_t line,
-                                                          size_t chunk, char *to) {
-    for (size_t p = 0; p < g->planes; p++, at += plane) {
+/* A window wholly inside of the image, of `lines` lines in each of `planes` planes. `chunk` bytes are copied for each run, what is
+ * too much is written over by the next one. Sizes come by value: stores of bytes might change those behind a pointer. */
+static inline __attribute__((always_inline)) void inside(size_t planes, size_t lines, size_t run, const char *at, size_t plane,
+                                                         size_t line, size_t chunk, char *to) {
+    for (size_t p = 0; p < planes; p++, at += plane) {
         const char *from = at;
-        for (size_t ky = 0; ky < g->window.kh; ky++, from += line, to += g->run) memcpy(to, from, chunk);
+        for (size_t ky = 0; ky < lines; ky++, from += line, to += run) memcpy(to, from, chunk);
     }
-    return to;
 }
 
 /* Any window: each run is what is inside, between pads. */
@@ -67,37 +66,43 @@ void mcc_image_place(const void *arg, size_t group, size_t first, size_t rows, s
                      size_t *w, size_t *c) {
     const mcc_image *g = arg;
     const mcc_window *v = &g->window;
-    const size_t cell = g->unit * g->elem, line = v->w * cell, plane = v->h * line;
+    const size_t cell = g->unit * g->elem, line = v->w * cell, plane = v->h * line, down = line * v->dh;
     const int64_t reach_y = (int64_t)(v->dh * (v->kh - 1)), reach_x = (int64_t)(v->dw * (v->kw - 1));
     const int64_t over = (int64_t)((g->chunk - g->run + cell - 1) / cell); /* cells that a chunk reads past its run */
     const bool dense = v->dw == 1 || v->kw == 1;
-    size_t slot = first % g->slots;
+    const size_t planes = g->planes, lines = v->kh, run = g->run, chunk = g->chunk, slots = g->slots, step = g->step;
+    const size_t ow = v->ow, oh = v->oh, sh = v->sh, sw = v->sw;
+    const int64_t h = (int64_t)v->h, width = (int64_t)v->w, top = v->top, left = v->left;
+    const char *const x = g->x;
+    size_t slot = first % slots;
     size_t ox = first % v->ow, oy = first / v->ow % v->oh, image = first / v->ow / v->oh;
     (void)group, (void)w;
     for (size_t i = 0; i < rows; i++) {
-        char *to = (char *)scratch + slot * g->step;
-        if (++slot == g->slots) slot = 0;
-        const int64_t iy = (int64_t)(oy * v->sh) - v->top, ix = (int64_t)(ox * v->sw) - v->left;
-        const char *base = (const char *)g->x + image * g->planes * plane;
+        char *to = (char *)scratch + slot * step;
+        if (++slot == slots) slot = 0;
+        const int64_t iy = (int64_t)(oy * sh) - top, ix = (int64_t)(ox * sw) - left;
+        const char *base = x + image * planes * plane;
         /* Cells of the plane behind the window's last one: the last plane of all may not be left. */
-        const int64_t behind = ((int64_t)v->h - iy - reach_y) * (int64_t)v->w - ix - reach_x - 1;
-        if (dense && iy >= 0 && iy + reach_y < (int64_t)v->h && ix >= 0 && ix + reach_x < (int64_t)v->w && behind >= over) {
+        const int64_t behind = (h - iy - reach_y) * width - ix - reach_x - 1;
+        if (dense && iy >= 0 && iy + reach_y < h && ix >= 0 && ix + reach_x < width && behind >= over) {
             const char *at = base + (size_t)iy * line + (size_t)ix * cell;
-            switch (g->chunk) {
-            case 4: inside(g, at, plane, line * v->dh, 4, to); break;
-            case 8: inside(g, at, plane, line * v->dh, 8, to); break;
-            case 16: inside(g, at, plane, line * v->dh, 16, to); break;
-            case 32: inside(g, at, plane, line * v->dh, 32, to); break;
-            case 64: inside(g, at, plane, line * v->dh, 64, to); break;
-            default: inside(g, at, plane, line * v->dh, g->chunk, to);
+#define INSIDE(bytes) inside(planes, lines, run, at, plane, down, bytes, to)
+            switch (chunk) {
+            case 4: INSIDE(4); break;
+            case 8: INSIDE(8); break;
+            case 16: INSIDE(16); break;
+            case 32: INSIDE(32); break;
+            case 64: INSIDE(64); break;
+            default: INSIDE(chunk);
             }
+#undef INSIDE
         } else {
             any(g, base, plane, line, iy, ix, to);
         }
         table[i] = to;
-        if (++ox == v->ow) {
+        if (++ox == ow) {
             ox = 0;
-            if (++oy == v->oh) oy = 0, image++;
+            if (++oy == oh) oy = 0, image++;
         }
     }
     for (size_t i = rows; i < mr; i++) table[i] = table[rows - 1];

@@ -16,6 +16,7 @@ typedef struct state {
     mcc_layer_state head;
     mcc_qgemm gemm;
     mcc_qtail tail;
+    mcc_qcodes codes;
     mcc_qimage image;   /* the copy that is read instead of x; no bytes: none is made */
     mcc_conv_rows rows; /* of x, or of the copy */
     bool plain;         /* row i of the product is pixel i of x */
@@ -93,27 +94,29 @@ static mcc_status pack(mcc_net *net, mcc_node *node, state *s, const int32_t *bi
 }
 
 /* What the walk reads through. */
-typedef struct source { mcc_conv_rows rows; mcc_image window; } source;
+typedef struct source { mcc_conv_rows rows; mcc_image window; mcc_qimage image; } source;
+
+static source source_of(const state *s) { return (source){s->rows, s->window, s->image}; }
 
 /* The job, but for its way out. `copy`: workspace for the image. */
 static void job_of(const mcc_node *node, const state *s, const void *x, int8_t *copy, source *from, mcc_exec *exec, mcc_qjob *job) {
-    *from = (source){s->rows, s->window};
     const mcc_window *v = &s->rows.window;
     from->rows.x = from->window.x = s->image.bytes ? copy : x;
-    if (s->image.bytes) mcc_qimage_copy(exec, &s->image, x, copy);
+    if (s->image.bytes) mcc_qimage_copy(exec, &from->image, x, copy);
     *job = (mcc_qjob){.gemm = &s->gemm, .batch = v->group, .m = s->m, .c_stride = node->out[0]->pitch, .x = x, .x_step = v->c, .x_part = v->c / v->group,
                       .place = s->few ? mcc_image_place : s->plain ? NULL : mcc_conv_place,
                       .arg = s->few ? (const void *)&from->window : &from->rows, .tile = s->tile,
                       .space = mcc_workspace_each(node, exec), .space_each = node->workspace_each};
 }
 
+/* `type`: what x must be; the dynamic layers check that themselves. */
 static mcc_status begin(mcc_net *net, mcc_node *node, mcc_type type, state **out) {
     mcc_status status;
     state *s = node->state = mcc_net_alloc(net, sizeof *s);
     if (!s) return MCC_NO_MEMORY;
     MCC_TRY(mcc_window_conv(net, node, &s->rows.window));
     mcc_tensor *x = node->in[0], *weight = node->in[1];
-    MCC_NEED(x->type == type, type == MCC_S8 ? "x is int8, or a float32 image of few channels" : "x is float32");
+    MCC_NEED(x->type == type, "x is int8, or a float32 image of few channels");
     MCC_NEED(!s->rows.window.planar || mcc_image_fits(&s->rows.window), "NCHW is for small windows of few channels");
     MCC_NEED(weight->type == MCC_S8 && weight->constant, "the weight is constant int8");
     if (x->constant && x->count && !mcc_dense(net, x, &status)) return status;
@@ -130,7 +133,7 @@ static mcc_status begin(mcc_net *net, mcc_node *node, mcc_type type, state **out
 static void run_static(const mcc_node *node, mcc_exec *exec) {
     const state *s = node->state;
     if (!s->m) return;
-    source from;
+    source from = source_of(s);
     mcc_qjob job;
     job_of(node, s, node->in[0]->data, mcc_workspace(exec), &from, exec, &job);
     mcc_qtail_job(node, &s->tail, &job);
@@ -182,18 +185,25 @@ void mcc_run_nhwc_qconv(const mcc_node *node, mcc_exec *exec) {
 
 /* --- dynamic ---------------------------------------------------------------------------------------------------- */
 
-/* Workspace: a scale per image, the codes, the copy. */
-static size_t codes_at(const state *s) { return (s->images * sizeof(float) + 63) / 64 * 64; }
-static size_t copy_at(const state *s) { return codes_at(s) + (s->images * s->size + 127) / 64 * 64; } /* with slack behind the codes */
+/* Workspace: a scale per image; `minus`; what pads hold; the codes; the copy. */
+static size_t lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
+static size_t minus_at(const state *s) { return lines(s->images * sizeof(float)); }
+static size_t fill_at(const state *s) { return minus_at(s) + lines(s->codes.n * sizeof(int32_t)); }
+static size_t codes_at(const state *s) { return fill_at(s) + (s->codes.given ? lines(s->rows.runs.k + 4) : 0); }
+static size_t copy_at(const state *s) { return codes_at(s) + lines(s->images * s->size + 64); } /* with slack behind the codes */
 
 mcc_status mcc_prepare_nhwc_dqconv(mcc_net *net, mcc_node *node) {
-    MCC_NEED(mcc_arity(node, 3, 5, 1), "takes x, weight, scale, optional bias and residual, gives one output");
+    MCC_NEED(mcc_arity(node, 3, 7, 1), "takes x, weight, scale, optional bias, residual, x_scale and x_zero, gives one output");
     state *s;
-    MCC_TRY(begin(net, node, MCC_F32, &s));
-    MCC_NEED(node->out[0]->type == MCC_F32, "y is float32");
-    MCC_TRY(mcc_dynamic_read(net, node, s->rows.window.o, &s->tail));
+    MCC_NEED(node->in[0], "x is missing");
+    MCC_TRY(begin(net, node, node->in[0]->type, &s));
+    MCC_TRY(mcc_dynamic_read(net, node, s->rows.window.o, &s->tail, &s->codes));
     if (!s->m) return MCC_OK;
-    return pack(net, node, s, NULL, NULL, 0, copy_at(s));
+    MCC_TRY(pack(net, node, s, NULL, NULL, 0, 0));
+    const size_t front = copy_at(s);
+    if (node->workspace > SIZE_MAX - front) return MCC_NO_MEMORY;
+    node->workspace += front;
+    return MCC_OK;
 }
 
 typedef struct images { mcc_qdynamic_fn *fn; int32_t offset; const float *x; size_t size; float *scale; int8_t *codes; } images;
@@ -204,18 +214,36 @@ static void quantize_images(void *arg, size_t begin, size_t end, unsigned thread
     for (size_t i = begin; i < end; i++) r->scale[i] = r->fn(r->size, r->x + i * r->size, r->codes + i * r->size, r->offset);
 }
 
+/* Pads hold the zero point of this run's codes. `fill`: room for what the rows point to. */
+static void pads(const state *s, int8_t zero, int8_t *fill, source *from) {
+    const int8_t byte = (int8_t)(mcc_gemm_s8_offset(&s->gemm.set) ? zero ^ -128 : zero);
+    from->image.zero = zero;
+    from->window.fill = (uint8_t)byte;
+    memset(fill, (uint8_t)byte, s->rows.runs.k + 4);
+    from->rows.fill = fill;
+}
+
 void mcc_run_nhwc_dqconv(const mcc_node *node, mcc_exec *exec) {
     const state *s = node->state;
     if (!s->m) return;
     uint8_t *space = mcc_workspace(exec);
-    images r = {mcc_qfinish_pick()->dynamic, s->plain ? mcc_gemm_s8_offset(&s->gemm.set) : 0, node->in[0]->data, s->size,
-                (float *)(void *)space, (int8_t *)space + codes_at(s)};
-    mcc_parallel(exec, s->images, 1, quantize_images, &r);
-    source from;
+    float *scale = (float *)(void *)space;
+    int8_t *codes = (int8_t *)space + codes_at(s);
+    const void *x = node->in[0]->data, *read = codes;
+    const int32_t offset = s->plain ? mcc_gemm_s8_offset(&s->gemm.set) : 0;
+    source from = source_of(s);
+    if (!s->codes.given) {
+        images r = {mcc_qfinish_pick()->dynamic, offset, x, s->size, scale, codes};
+        mcc_parallel(exec, s->images, 1, quantize_images, &r);
+    } else {
+        if (offset) read = x; /* what kernels with an offset want is what stands there */
+        else mcc_dynamic_signed(exec, s->images * s->size, x, codes);
+        pads(s, (int8_t)mcc_dynamic_zero(node), (int8_t *)space + fill_at(s), &from);
+    }
     mcc_qjob job;
-    job_of(node, s, r.codes, (int8_t *)space + copy_at(s), &from, exec, &job);
-    job.shifted = r.offset != 0;
-    job.row_scale = r.scale, job.rows_per_scale = s->m / s->images;
-    mcc_dynamic_job(node, &s->tail, &job);
+    job_of(node, s, read, (int8_t *)space + copy_at(s), &from, exec, &job);
+    job.shifted = offset != 0;
+    job.row_scale = scale, job.rows_per_scale = s->m / s->images;
+    mcc_dynamic_job(node, &s->tail, &s->codes, s->m, (int32_t *)(void *)(space + minus_at(s)), &job);
     mcc_qgemm_run(exec, &job);
 }

@@ -25,11 +25,15 @@ _Static_assert(sizeof(head) <= ALIGN, "a head fits before a block");
 
 #if defined(__linux__) && !defined(CHECKED)
 /* Large blocks begin on a large page and ask for such pages: each is had by one fault and zeroed at once, where 512 small
- * ones cost three times as much, which is most of the time that opening a net takes. Untouched pages cost nothing. */
+ * ones cost three times as much, which is most of the time that opening a net takes. Untouched pages cost nothing. Small
+ * pages lie anywhere, so that some of a second-level cache's sets have more lines than they hold and others few: 1.9 MB of
+ * weights stay in one of 2 MB, and are read 1.6 times as fast, when they are one page. So a page may be a quarter empty. */
 #define LARGE_PAGE ((size_t)2 << 20)
+#define NEARLY_LARGE (LARGE_PAGE / 4 * 3)
 
 static char *map_pages(size_t bytes, size_t *mapped) {
-    const size_t size = (bytes + 4095) / 4096 * 4096;
+    const size_t page = bytes % LARGE_PAGE < NEARLY_LARGE ? 4096 : LARGE_PAGE;
+    const size_t size = (bytes + page - 1) / page * page;
     char *all = mmap(NULL, size + LARGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (all == MAP_FAILED) return NULL;
     const size_t before = (LARGE_PAGE - (uintptr_t)all % LARGE_PAGE) % LARGE_PAGE;
@@ -42,7 +46,7 @@ static char *map_pages(size_t bytes, size_t *mapped) {
 
 static void unmap_pages(void *base, size_t mapped) { munmap(base, mapped); }
 #else
-#define LARGE_PAGE (MCC_MAX_BYTES * 2)
+#define NEARLY_LARGE (MCC_MAX_BYTES * 2)
 static char *map_pages(size_t bytes, size_t *mapped) { return (void)bytes, (void)mapped, NULL; }
 static void unmap_pages(void *base, size_t mapped) { (void)base, (void)mapped; }
 #endif
@@ -50,7 +54,7 @@ static void unmap_pages(void *base, size_t mapped) { (void)base, (void)mapped; }
 void *mcc_aligned_alloc(size_t bytes) {
     if (bytes > MCC_MAX_BYTES) return NULL;
     head h = {NULL, 0};
-    if (bytes >= LARGE_PAGE) h.base = map_pages(ALIGN + bytes + SLACK, &h.mapped);
+    if (bytes >= NEARLY_LARGE) h.base = map_pages(ALIGN + bytes + SLACK, &h.mapped);
     /* calloc and not posix_memalign: large zeroed pages come from the system untouched. */
     if (!h.base) h.base = calloc(1, ALIGN + bytes + SLACK + ALIGN);
     if (!h.base) return NULL;

@@ -42,6 +42,11 @@
  *                the mask (one bit per element, packed like indices of 1 bit, or a rANS stream of 0/1),
  *                then the nonzero values in order (unaligned)
  *     3 CODED    a rANS stream of the bytes of the RAW form (8-bit types only)
+ *     4 QUANTIZED (float32 only) u8 bits (1..8), u8 coder, u8 flags (1: zero points, 2: float16 scales), u8 per (0 tensor,
+ *                1 index of axis 0, 2 block), u32 block (elements of the last axis; 0 unless per 2), the scales, float32 or
+ *                float16, in the order of the elements (the last block of a row may be short), with flag 1 as many u8 zero
+ *                points (else all are 1 << (bits - 1)), then the codes, one per element, below 1 << bits, like the
+ *                indices of a palette. A value is (code - zero) * scale, in float32.
  *     A constant that is not RAW expands at most 4096 times plus 64 MiB, so that a small file cannot ask for
  *     much memory: dense bytes / 4096, rounded down, <= blob bytes + 16384.
  *

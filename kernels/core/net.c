@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "cpu.h"
 #include "isa.h"
 #include "mark.h"
 #include "ops.h"
@@ -213,19 +214,38 @@ static double now_ms(void) {
 }
 
 /* Handing parts of an op to other threads takes 1 us each time and moves its rows to their caches; workers that sleep take some
- * 50 us to come. Runs of so many multiply-accumulates are worth both. Of smaller ones some are done alone and some shared when
- * they follow each other, so that the workers stay awake, and then as was faster; those that come one by one are done alone
- * unless they take so long. */
+ * 50 us to come. Runs of so many multiply-accumulates are worth both. Smaller ones that come one by one are done alone unless
+ * they take so long. When they follow each other, so that the workers stay awake, some are shared, some are done alone, and then
+ * as was faster until the round is over; the next is twice as long, for what was true of one moment may have changed. */
 #define WORTH_WAKING ((uint64_t)4 << 20)
 #define WORTH_WAKING_MS 0.2
 #define SOON_MS 0.1
+/* How often of each in a round, first shared ones that only fill the workers' caches. Shared runs count while nobody sleeps: on a
+ * busy machine a worker that was called may take 10 ms to come, and until then the caller does everything, unless it has
+ * not come after so many. */
+#define WARMING 8
 #define TRIALS 8
+#define PATIENCE 1024
+#define FIRST_ROUND 128
+#define LAST_ROUND 8192
+
+static bool soon(const mcc_trial *t, double now) { return now - t->ended <= SOON_MS; }
 
 static bool shared(const mcc_net *net, double now) {
     const mcc_trial *t = &net->trial;
     if (net->shared->macs >= WORTH_WAKING) return true;
-    if (now - t->ended > SOON_MS) return t->runs && t->best[0] > WORTH_WAKING_MS;
-    return t->runs < 2 * TRIALS ? t->runs >= TRIALS : t->best[1] < 0.95 * t->best[0];
+    if (!soon(t, now)) return t->best[0] > WORTH_WAKING_MS;
+    return t->runs < WARMING + 2 * TRIALS ? t->runs < WARMING + TRIALS : t->best[1] < 0.95 * t->best[0];
+}
+
+static void learn(mcc_trial *t, bool together, bool asleep, double before, double after) {
+    const double ms = after - before;
+    const bool follows = soon(t, before), first = follows && t->runs == (together ? WARMING : WARMING + TRIALS);
+    t->ended = after;
+    if (!t->best[together] || ms < t->best[together] || first) t->best[together] = ms;
+    if (!follows || (asleep && t->runs < WARMING + TRIALS && t->waited++ < PATIENCE) || ++t->runs < t->round) return;
+    t->runs = t->waited = 0;
+    t->round = t->round < LAST_ROUND ? 2 * t->round : LAST_ROUND;
 }
 
 static void run_nodes(mcc_net *net, mcc_exec *exec) {
@@ -247,18 +267,15 @@ static void run_nodes(mcc_net *net, mcc_exec *exec) {
 
 mcc_status mcc_run(mcc_net *net) {
     if (!net) return MCC_BAD_ARGUMENT;
+    net->exec.turned = !net->exec.turned;
     if (!net->exec.workers) return run_nodes(net, &net->exec), MCC_OK;
-    mcc_trial *t = &net->trial;
     const double before = now_ms();
     const bool together = shared(net, before);
     mcc_exec alone = net->exec;
     alone.workers = NULL;
     if (together) mcc_workers_wake(net->exec.workers);
     run_nodes(net, together ? &net->exec : &alone);
-    t->ended = now_ms();
-    const double ms = t->ended - before;
-    if (!t->best[together] || ms < t->best[together]) t->best[together] = ms;
-    if (t->runs < 2 * TRIALS && together == (t->runs >= TRIALS)) t->runs++;
+    learn(&net->trial, together, together && mcc_workers_asleep(net->exec.workers), before, now_ms());
     return MCC_OK;
 }
 
@@ -273,8 +290,8 @@ static mcc_status set_threads(mcc_net *net, unsigned threads) {
     }
     mcc_workers_stop(net->exec.workers);
     mcc_aligned_free(net->exec.workspace);
-    net->exec = (mcc_exec){workers, threads, workspace};
-    net->trial = (mcc_trial){0};
+    net->exec = (mcc_exec){workers, threads, workspace, false};
+    net->trial = (mcc_trial){.round = FIRST_ROUND};
     return MCC_OK;
 }
 
@@ -336,8 +353,9 @@ size_t mcc_profile(const mcc_net *net, const mcc_node_profile **nodes) {
 
 void mcc_describe(const mcc_net *net, mcc_facts *facts) {
     const mcc_shared *s = net->shared;
+    const uint32_t midr = mcc_midr();
     *facts = (mcc_facts){s->arena_bytes, s->state.bytes + s->decoded_bytes, net->exec.threads, s->isa, s->note, s->note_bytes,
-                         s->packing.state, s->packing.bytes};
+                         s->packing.state, s->packing.bytes, mcc_core_name(midr), midr};
 }
 
 mcc_status mcc_limit_isa(const char *list) {

@@ -103,17 +103,28 @@ const void *mcc_dense(mcc_net *net, mcc_tensor *constant, mcc_status *status);
  * unless somebody asked for them by mcc_dense. */
 const void *mcc_dense_to_pack(mcc_net *net, mcc_tensor *constant, mcc_status *status);
 
-/* The palette (codebook) view of a constant whose storage is MCC_PALETTE. `index` holds one entry per
- * element, packed little-endian at `bits` (1, 2, 4 or 8 bits: 3 is widened to 4, 5..7 to 8 when decoded),
- * rows (axis 0) not padded. `groups` palettes of 1 << bits values each, of the tensor's type (missing
- * entries are 0), divide axis 0 evenly. Every index is below `entries`, checked. Memory is the net's. */
+/* Views of constants that are kept as small codes, one byte per element here; the caller frees them.
+ *
+ * MCC_PALETTE: element i is entry index[i] of its group's palette: `groups` palettes of `entries` values each, of the tensor's
+ * type, not aligned; they divide axis 0 evenly. Every index is below `entries`, checked; bits are those of the largest. */
 typedef struct mcc_palette {
     unsigned bits;
     size_t groups, entries;
-    const void *values;
-    const uint8_t *index;
+    const uint8_t *values;
+    uint8_t *index;
 } mcc_palette;
-mcc_status mcc_palette_of(mcc_net *net, mcc_tensor *constant, mcc_palette *out);
+mcc_status mcc_palette_of(mcc_tensor *constant, mcc_palette *out);
+void mcc_palette_free(mcc_palette *palette);
+
+/* MCC_QUANTIZED: element (r, c) of rows * columns is (code - zero[b]) * scale[b], b = r * blocks + c / block, in float32. */
+typedef struct mcc_quantized {
+    unsigned bits;
+    size_t rows, columns, block, blocks;
+    float *scale, *zero;
+    uint8_t *code;
+} mcc_quantized;
+mcc_status mcc_quantized_of(mcc_tensor *constant, mcc_quantized *out);
+void mcc_quantized_free(mcc_quantized *quantized);
 
 /* Elements of `type`: size in bytes (0 for a type that does not exist). */
 size_t mcc_type_bytes(mcc_type type);
@@ -127,6 +138,8 @@ bool mcc_same_shape(const mcc_tensor *a, const mcc_tensor *b);
 typedef void (*mcc_task)(void *arg, size_t begin, size_t end, unsigned thread);
 void mcc_parallel(mcc_exec *exec, size_t count, size_t grain, mcc_task fn, void *arg);
 unsigned mcc_threads(const mcc_exec *exec);
+/* True in every second run: what reads weights once may begin at the end that the last run left in the cache. */
+bool mcc_turned(const mcc_exec *exec);
 
 /* The same for work that calls runners: on each thread fn gets an exec that is that thread alone, whose workspace is its
  * part of the node's workspace_each. */

@@ -59,11 +59,28 @@ LOOP(s8_neoni8mm, neoni8mm, int32x4_t, vdupq_n_s32(0x01010101), "w", MMLA32, 64)
 LOOP(f32_c, c, float, 1e-3f, FLOAT_IN, MULTIPLY_ADD, 2)
 LOOP(s8_c, c, uint32_t, 1, "r", MULTIPLY_ADD, 2)
 
+#if defined(__x86_64__)
+/* Four sums of 16 x 16, two of rows and two of weights: each TDPBSSD is 16 x 16 x 64 products, and waits for none before it. */
+MCC_FN(avx512amx) static double s8_avx512amx(void) {
+    static const uint8_t tiles[64] = {[0] = 1, [16] = 64, [18] = 64, [20] = 64, [22] = 64, [24] = 64, [26] = 64, [28] = 64, [30] = 64,
+                                      [48] = 16, [49] = 16, [50] = 16, [51] = 16, [52] = 16, [53] = 16, [54] = 16, [55] = 16};
+    __asm__ volatile("ldtilecfg %0" : : "m"(tiles)); /* 8 tiles of 16 rows of 64 bytes, all zero */
+    for (int n = 0; n < STEPS; n++) {
+        _tile_dpbssd(0, 4, 6);
+        _tile_dpbssd(1, 4, 7);
+        _tile_dpbssd(2, 5, 6);
+        _tile_dpbssd(3, 5, 7);
+    }
+    _tile_release();
+    return (double)STEPS * 4 * 2 * 16 * 16 * 64;
+}
+#endif
+
 /* Best first; the last line of a word needs nothing. */
 static const struct peak { const char *what; uint32_t isa; double (*loop)(void); } table[] = {
 #define PEAK(type, isa) {#type, MCC_ISA_##isa, type##_##isa},
 #if defined(__x86_64__)
-    PEAK(f32, avx512) PEAK(f32, avx2) PEAK(s8, avx512vnni) PEAK(s8, avx2)
+    PEAK(f32, avx512) PEAK(f32, avx2) PEAK(s8, avx512amx) PEAK(s8, avx512vnni) PEAK(s8, avx2)
 #elif defined(__aarch64__)
     PEAK(f32, neon) PEAK(s8, neoni8mm) PEAK(s8, neondot) PEAK(s8, neon)
 #endif

@@ -49,6 +49,7 @@ struct mcc_exec {
     mcc_workers *workers; /* NULL with 1 thread */
     unsigned threads;
     void *workspace;
+    bool turned;          /* mcc_turned */
 };
 
 /* A pool of `threads` - 1 threads beside the caller's; NULL when they cannot be had. */
@@ -56,6 +57,7 @@ mcc_workers *mcc_workers_start(unsigned threads);
 void mcc_workers_stop(mcc_workers *workers); /* NULL is allowed, as it is below */
 /* Has sleeping workers come and spin: a run begins that is worth it. */
 void mcc_workers_wake(mcc_workers *workers);
+bool mcc_workers_asleep(mcc_workers *workers); /* one or more of them */
 unsigned mcc_cores(void);
 
 /* --- the net ----------------------------------------------------------------------------------- */
@@ -97,14 +99,14 @@ typedef struct mcc_shared {
     uint64_t macs; /* of one run */
     const char *note;
     size_t note_bytes;
-    mcc_palette *palette; /* per tensor; made when bits > 0 */
     mcc_decoded *decoded; /* per tensor */
     size_t decoded_bytes;
     char isa[128];
 } mcc_shared;
 
-/* What runs of a small net take with one thread and with all, the least; and when the last one ended. In ms. */
-typedef struct mcc_trial { double best[2], ended; unsigned runs; } mcc_trial;
+/* What runs of a small net take alone and with all threads, the least in ms; when the last one ended; how many of this
+ * round have followed each other, and how many have waited for sleeping workers. */
+typedef struct mcc_trial { double best[2], ended; unsigned runs, round, waited; } mcc_trial;
 
 struct mcc_net {
     mcc_shared *shared;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "coder.h"
+#include "element.h"
 #include "state.h"
 
 size_t mcc_type_bytes(mcc_type type) {
@@ -95,6 +96,71 @@ static mcc_status dense_palette(const mcc_tensor *t, uint8_t *dense) {
     return MCC_OK;
 }
 
+/* --- quantized ---------------------------------------------------------------------------------------------------- */
+
+enum { PER_TENSOR, PER_ROW, PER_BLOCK, QUANTIZED_HEADER = 8, HAS_ZEROS = 1, SHORT_SCALES = 2 };
+
+/* Rows and blocks of the scales, from the header; false when they do not fit the shape. */
+static bool quantized_shape(const mcc_tensor *t, const uint8_t *p, mcc_quantized *q) {
+    const size_t last = t->rank ? t->dim[t->rank - 1] : 1, block = u32(p + 4);
+    if (p[0] < 1 || p[0] > 8 || p[1] > 1 || p[2] > (HAS_ZEROS | SHORT_SCALES) || p[3] > PER_BLOCK) return false;
+    if ((p[3] == PER_BLOCK) != (block != 0) || !t->count || (p[3] == PER_ROW && !t->rank)) return false;
+    q->bits = p[0];
+    q->columns = p[3] == PER_TENSOR ? t->count : p[3] == PER_ROW ? t->count / t->dim[0] : last;
+    q->rows = t->count / q->columns;
+    q->block = p[3] == PER_BLOCK && block < q->columns ? block : q->columns;
+    q->blocks = (q->columns + q->block - 1) / q->block;
+    return true;
+}
+
+mcc_status mcc_quantized_of(mcc_tensor *t, mcc_quantized *out) {
+    const uint8_t *p = t->blob, *const end = p + t->blob_bytes;
+    mcc_quantized q = {0};
+    if (!t->constant || t->storage != MCC_QUANTIZED) return mcc_fail(MCC_BAD_ARGUMENT, "constant '%s' is not quantized", t->name);
+    if (t->type != MCC_F32) return bad(t, "quantized, but not float32");
+    if (t->blob_bytes < QUANTIZED_HEADER || !quantized_shape(t, p, &q)) return bad(t, "quantized header");
+    const size_t scales = q.rows * q.blocks, each = p[2] & SHORT_SCALES ? 2 : 4, zeros = p[2] & HAS_ZEROS ? scales : 0;
+    const uint8_t *at = p + QUANTIZED_HEADER;
+    if ((size_t)(end - at) / (each + !!zeros) < scales) return bad(t, "quantized scales are truncated");
+    if (!(q.scale = malloc(2 * scales * sizeof *q.scale)) || !(q.code = malloc(t->count))) {
+        mcc_quantized_free(&q);
+        return mcc_fail(MCC_NO_MEMORY, "constant '%s'", t->name);
+    }
+    q.zero = q.scale + scales;
+    for (size_t i = 0; i < scales; i++, at += each) {
+        const uint32_t word = each == 4 ? u32(at) : 0;
+        if (each == 2) q.scale[i] = mcc_f32_of_f16((uint16_t)u16(at));
+        else memcpy(&q.scale[i], &word, sizeof word);
+    }
+    bool good = true;
+    for (size_t i = 0; i < scales; i++) {
+        const unsigned zero = zeros ? at[i] : 1u << (q.bits - 1);
+        good = good && zero < 1u << q.bits;
+        q.zero[i] = (float)zero;
+    }
+    at += zeros;
+    if (good && read_symbols(p[1], q.bits, at, (size_t)(end - at), q.code, t->count)) {
+        for (size_t i = 0; good && i < t->count; i++) good = q.code[i] < 1u << q.bits;
+        if (good) return *out = q, MCC_OK;
+    }
+    mcc_quantized_free(&q);
+    return bad(t, "quantized codes are damaged");
+}
+
+void mcc_quantized_free(mcc_quantized *q) { free(q->scale), free(q->code); }
+
+static mcc_status dense_quantized(mcc_tensor *t, float *dense) {
+    mcc_quantized q;
+    MCC_TRY(mcc_quantized_of(t, &q));
+    for (size_t r = 0, i = 0; r < q.rows; r++)
+        for (size_t c = 0; c < q.columns; c++, i++) {
+            const size_t b = r * q.blocks + c / q.block;
+            dense[i] = ((float)q.code[i] - q.zero[b]) * q.scale[b];
+        }
+    mcc_quantized_free(&q);
+    return MCC_OK;
+}
+
 static mcc_status dense_bitmask(const mcc_tensor *t, uint8_t *dense) {
     if (t->blob_bytes < 12) return bad(t, "mask is truncated");
     const uint8_t *p = t->blob;
@@ -129,6 +195,7 @@ const void *mcc_dense_to_pack(mcc_net *net, mcc_tensor *t, mcc_status *status) {
     if (!dense) *status = mcc_fail(MCC_NO_MEMORY, "constant '%s': %zu bytes", t->name, t->bytes);
     else if (t->storage == MCC_PALETTE) *status = dense_palette(t, dense);
     else if (t->storage == MCC_BITMASK) *status = dense_bitmask(t, dense);
+    else if (t->storage == MCC_QUANTIZED) *status = dense_quantized(t, (float *)(void *)dense);
     else *status = dense_coded(t, dense);
     if (*status != MCC_OK) {
         mcc_aligned_free(dense);
@@ -155,28 +222,12 @@ void mcc_dense_drop(mcc_net *net, mcc_tensor *t) {
     t->data = d->values = NULL;
 }
 
-mcc_status mcc_palette_of(mcc_net *net, mcc_tensor *t, mcc_palette *out) {
+mcc_status mcc_palette_of(mcc_tensor *t, mcc_palette *out) {
     if (!t->constant || t->storage != MCC_PALETTE) return mcc_fail(MCC_BAD_ARGUMENT, "constant '%s' has no palette", t->name);
-    mcc_palette *kept = &net->shared->palette[t - net->tensor];
-    if (kept->bits) {
-        *out = *kept;
-        return MCC_OK;
-    }
     palette_header h;
-    uint8_t *index;
     MCC_TRY(read_palette(t, &h));
-    MCC_TRY(palette_indices(t, &h, &index));
-    const unsigned bits = h.bits <= 2 ? h.bits : h.bits <= 4 ? 4 : 8;
-    const size_t size = mcc_type_bytes(t->type), wide = (size_t)1 << bits;
-    uint8_t *values = mcc_pool_array(&net->shared->state, h.groups * wide, size);
-    uint8_t *packed = mcc_pool_alloc(&net->shared->state, t->count / 8 * bits + (t->count % 8 * bits + 7) / 8);
-    if (!values || !packed) {
-        free(index);
-        return mcc_fail(MCC_NO_MEMORY, "constant '%s'", t->name);
-    }
-    for (size_t g = 0; g < h.groups; g++) memcpy(values + g * wide * size, h.values + g * h.entries * size, h.entries * size);
-    for (size_t i = 0; i < t->count; i++) packed[i * bits / 8] |= (uint8_t)(index[i] << i * bits % 8);
-    free(index);
-    *out = *kept = (mcc_palette){bits, h.groups, h.entries, values, packed};
-    return MCC_OK;
+    *out = (mcc_palette){.bits = h.bits, .groups = h.groups, .entries = h.entries, .values = h.values};
+    return palette_indices(t, &h, &out->index);
 }
+
+void mcc_palette_free(mcc_palette *p) { free(p->index); }

@@ -127,6 +127,8 @@ void mcc_workers_wake(mcc_workers *w) {
     pthread_mutex_unlock(&w->lock);
 }
 
+bool mcc_workers_asleep(mcc_workers *w) { return w && atomic_load(&w->sleepers); }
+
 static uint64_t done_by_workers(mcc_workers *w, unsigned sharers) {
     uint64_t grains = 0;
     for (unsigned i = 1; i < sharers; i++) grains += atomic_load(&w->share[i].done) - w->share[i].seen;
@@ -180,6 +182,8 @@ void mcc_parallel_alone(const mcc_node *node, mcc_exec *exec, size_t count, mcc_
 }
 
 unsigned mcc_threads(const mcc_exec *exec) { return exec->threads; }
+
+bool mcc_turned(const mcc_exec *exec) { return exec->turned; }
 
 void *mcc_workspace(mcc_exec *exec) { return exec->workspace; }
 

@@ -2,8 +2,7 @@
  *
  * In rows two products are added before they are widened, which int16 holds as long as no weight is -128: 2 * 128 * 127. */
 #if defined(__aarch64__)
-#include "../gemm/gemm_s8_neon.h"
-#include "dwconv_s8.h"
+#include "dwconv_s8_neon.h"
 
 void mcc_dwconv_s8_8_neon(size_t n, size_t taps, const int8_t *const *rows, const void *weights, int8_t *y, const int8_t *residual,
                           const mcc_requant *q) {
@@ -24,13 +23,7 @@ void mcc_dwconv_s8_8_neon(size_t n, size_t taps, const int8_t *const *rows, cons
     }
 }
 
-/* --- rows: what they share ---------------------------------------------------------------------------------------------- */
-
-typedef struct sums { int32x4_t a, b, c, d; } sums; /* of 16 channels */
-
-ALWAYS sums sums_of(const int32_t *bias) {
-    return (sums){vld1q_s32(bias), vld1q_s32(bias + 4), vld1q_s32(bias + 8), vld1q_s32(bias + 12)};
-}
+/* --- rows ---------------------------------------------------------------------------------------------------------------- */
 
 ALWAYS sums widened(sums s, int16x8_t lo, int16x8_t hi) {
     return (sums){vaddw_s16(s.a, vget_low_s16(lo)), vaddw_high_s16(s.b, lo), vaddw_s16(s.c, vget_low_s16(hi)), vaddw_high_s16(s.d, hi)};
@@ -45,25 +38,6 @@ ALWAYS sums two_taps(sums s, int8x16_t x, int8x16_t w, int8x16_t x1, int8x16_t w
     return widened(s, vmlal_s8(lo, vget_low_s8(x1), vget_low_s8(w1)), vmlal_high_s8(hi, x1, w1));
 }
 
-/* To element `at` of y; raw: y is int32. */
-ALWAYS void put16(bool raw, void *y, size_t at, sums s, const float *scale, const finish *f) {
-    if (raw) {
-        int32_t *to = (int32_t *)y + at;
-        vst1q_s32(to, s.a), vst1q_s32(to + 4, s.b), vst1q_s32(to + 8, s.c), vst1q_s32(to + 12, s.d);
-        return;
-    }
-    const int16x8_t lo = coded8(vmulq_f32(vcvtq_f32_s32(s.a), vld1q_f32(scale)), vmulq_f32(vcvtq_f32_s32(s.b), vld1q_f32(scale + 4)));
-    const int16x8_t hi = coded8(vmulq_f32(vcvtq_f32_s32(s.c), vld1q_f32(scale + 8)), vmulq_f32(vcvtq_f32_s32(s.d), vld1q_f32(scale + 12)));
-    vst1q_s8((int8_t *)y + at, narrow16(f, lo, hi));
-}
-
-ALWAYS int8x16_t load16(const int8_t *p, size_t n) {
-    if (n >= 16) return vld1q_s8(p);
-    int8_t t[16] = {0};
-    memcpy(t, p, n);
-    return vld1q_s8(t);
-}
-
 /* The n <= 16 channels from c on, pixel by pixel: weights of -128, residuals, fewer channels than a block has. The first `skip`
  * of them are not stored: the block before did it. */
 static void by_pixels(size_t kh, size_t kw, size_t stride, size_t pixels, size_t channels, size_t c, size_t n, size_t skip,
@@ -75,15 +49,7 @@ static void by_pixels(size_t kh, size_t kw, size_t stride, size_t pixels, size_t
         const int8_t *w = (const int8_t *)(scale + 16);
         sums s = sums_of(bias);
         for (size_t t = 0; t < kh * kw; t++, w += 16) s = tap(s, load16((const int8_t *)cells[t] + c, n), vld1q_s8(w));
-        int32_t raw[16];
-        vst1q_s32(raw, s.a), vst1q_s32(raw + 4, s.b), vst1q_s32(raw + 8, s.c), vst1q_s32(raw + 12, s.d);
-        for (size_t i = skip, run; i < n; i += run) {
-            run = n - i < 8 ? n - i : 8;
-            int32_t part[8];
-            float part_scale[8];
-            memcpy(part, raw + i, run * sizeof *part), memcpy(part_scale, scale + i, run * sizeof *part_scale);
-            put8(y, p * channels + c + i, residual, vld1q_s32(part), vld1q_s32(part + 4), part_scale, run, q);
-        }
+        put_some(s, scale, skip, n, y, p * channels + c, residual, q);
     }
 }
 
@@ -93,7 +59,7 @@ ALWAYS bool has_least(const int8_t *w, size_t taps) {
     return vminvq_s8(least) == -128;
 }
 
-/* --- 3 x 3: a column is loaded once, and serves every pixel that sees it ------------------------------------------------ */
+/* --- 3 x 3 --------------------------------------------------------------------------------------------------------------- */
 
 typedef struct column { int8x16_t x0, x1, x2; } column;
 
@@ -101,76 +67,19 @@ ALWAYS column column_at(const char *p0, const char *p1, const char *p2) {
     return (column){vld1q_s8((const int8_t *)p0), vld1q_s8((const int8_t *)p1), vld1q_s8((const int8_t *)p2)};
 }
 
-ALWAYS column column_of(const mcc_dwconv_in *in, size_t k, size_t c) {
-    const size_t from = k - in->first;
-    const char *fill = in->fill + c;
-    if (from >= in->inside) return column_at(fill, fill, fill);
-    return column_at(in->x[0] + from * in->step[0] + c, in->x[1] + from * in->step[1] + c, in->x[2] + from * in->step[2] + c);
+ALWAYS sums nine(sums s, column l, column m, column r, column u, column v, column z) {
+    s = two_taps(s, l.x0, u.x0, l.x1, u.x1), s = two_taps(s, l.x2, u.x2, m.x0, v.x0), s = two_taps(s, m.x1, v.x1, m.x2, v.x2);
+    return tap(two_taps(s, r.x0, z.x0, r.x1, z.x1), r.x2, z.x2);
 }
 
-ALWAYS void row3(size_t stride, bool raw, size_t pixels, size_t channels, size_t c, const mcc_dwconv_in *in, const int32_t *bias,
-                 void *y, const mcc_requant *q) {
-    const float *scale = (const float *)(bias + 16);
-    const int8_t *w = (const int8_t *)(scale + 16);
-    const column u = column_at((const char *)w, (const char *)w + 16, (const char *)w + 32);
-    const column v = column_at((const char *)w + 48, (const char *)w + 64, (const char *)w + 80);
-    const column z = column_at((const char *)w + 96, (const char *)w + 112, (const char *)w + 128);
-    const finish f = raw ? (finish){0} : finish_of(q);
-    /* Pixels [p, inner) need no pad but in their first columns, which are loaded already. */
-    const size_t end = in->first + in->inside, last = end < 3 ? 0 : (end - 3) / stride + 1, inner = last < pixels ? last : pixels;
-    const size_t few = stride == 1 ? 3 : 2;
-    column a = column_of(in, 0, c), b, d, e;
-    if (stride == 1) b = column_of(in, 1, c);
-#define NEXT(x) x = column_at(p0, p1, p2), p0 += in->step[0], p1 += in->step[1], p2 += in->step[2]
-#define OUT(l, m, r)                                                                         \
-    {                                                                                        \
-        sums s = two_taps(sums_of(bias), l.x0, u.x0, l.x1, u.x1);                            \
-        s = two_taps(s, l.x2, u.x2, m.x0, v.x0), s = two_taps(s, m.x1, v.x1, m.x2, v.x2);    \
-        s = tap(two_taps(s, r.x0, z.x0, r.x1, z.x1), r.x2, z.x2);                            \
-        put16(raw, y, at, s, scale, &f);                                                     \
-        at += channels;                                                                      \
-    }
-    for (size_t p = 0, at = c; p < pixels;) {
-        const size_t next = stride == 1 ? p + 2 : 2 * p + 1, from = next - in->first;
-        if (next >= in->first && p + few <= inner) {
-            const char *p0 = in->x[0] + from * in->step[0] + c, *p1 = in->x[1] + from * in->step[1] + c;
-            const char *p2 = in->x[2] + from * in->step[2] + c;
-            for (; p + few <= inner; p += few) {
-                if (stride == 1) {
-                    NEXT(d);
-                    OUT(a, b, d)
-                    NEXT(a);
-                    OUT(b, d, a)
-                    NEXT(b);
-                    OUT(d, a, b)
-                } else {
-                    NEXT(b);
-                    NEXT(d);
-                    OUT(a, b, d)
-                    NEXT(e);
-                    NEXT(a);
-                    OUT(d, e, a)
-                }
-            }
-            continue;
-        }
-        if (stride == 2) b = column_of(in, next, c);
-        d = column_of(in, stride == 1 ? next : next + 1, c);
-        OUT(a, b, d)
-        if (stride == 1) a = b, b = d;
-        else a = d;
-        p++;
-    }
-#undef NEXT
-#undef OUT
-}
+#define FN
+ROW3
 
 /* --- 5 x 5: two pixels at a time share the loads of weights, and of columns that both see -------------------------------- */
 
 ALWAYS void row5(size_t stride, bool raw, size_t pixels, size_t channels, size_t c, const mcc_dwconv_in *in, const int32_t *bias,
-                 void *y, const mcc_requant *q) {
+                 const int8_t *w, void *y, const mcc_requant *q) {
     const float *scale = (const float *)(bias + 16);
-    const int8_t *w = (const int8_t *)(scale + 16);
     const finish f = raw ? (finish){0} : finish_of(q);
     for (size_t p = 0; p < pixels; p += 2) {
         const char *cells[5 * 7], *const *near = cells, *const *far = cells + 5 * stride;
@@ -191,17 +100,17 @@ ALWAYS void row5(size_t stride, bool raw, size_t pixels, size_t channels, size_t
     }
 }
 
-/* Blocks of 16 channels; the last ends with the channels, where there are as many. */
 #define ROW(K, S)                                                                                                          \
     void mcc_dwconv_s8_##K##x##K##s##S##_neon(MCC_DWCONV_S8_ROW_ARGS) {                                                    \
         const uint8_t *block = weights;                                                                                    \
         for (size_t done = 0; done < channels; done += 16, block += 16 * (8 + K * K)) {                                    \
-            const size_t left = channels - done, c = left < 16 && done ? channels - 16 : done, n = channels < 16 ? channels : 16; \
+            const part16 part = part_of(channels, done);                                                                   \
+            const size_t c = part.c, n = part.n;                                                                           \
             const int32_t *bias = (const int32_t *)(const void *)block;                                                    \
             if (n < 16 || residual || has_least((const int8_t *)(bias + 32), K * K))                                       \
                 by_pixels(K, K, S, pixels, channels, c, n, done - c, in, bias, y, residual, q);                            \
-            else if (q) row##K(S, false, pixels, channels, c, in, bias, y, q);                                             \
-            else row##K(S, true, pixels, channels, c, in, bias, y, q);                                                     \
+            else if (q) row##K(S, false, pixels, channels, c, in, bias, (const void *)(bias + 32), y, q);                                           \
+            else row##K(S, true, pixels, channels, c, in, bias, (const void *)(bias + 32), y, q);                                                     \
         }                                                                                                                  \
     }
 ROW(3, 1)

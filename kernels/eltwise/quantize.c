@@ -152,6 +152,8 @@ mcc_status mcc_prepare_dynamic_quantize_linear(mcc_net *net, mcc_node *node) {
     return MCC_OK;
 }
 
+#define LANES 32 /* side by side, for the compiler to put in registers */
+
 typedef struct dynamic_job {
     mcc_quantize_fn fn;
     const float *x;
@@ -166,13 +168,30 @@ static void dynamic_work(void *arg, size_t begin, size_t end, unsigned thread) {
     j->fn(end - begin, j->x + begin, j->y + begin, j->scale, j->zero);
 }
 
+/* The smallest and largest of n numbers and 0; a NaN among them counts as nothing. */
+static void range_of(size_t n, const float *x, float *low, float *high) {
+    float lo[LANES] = {0}, hi[LANES] = {0};
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (size_t l = 0; l < LANES; l++) {
+            lo[l] = x[i + l] < lo[l] ? x[i + l] : lo[l];
+            hi[l] = x[i + l] > hi[l] ? x[i + l] : hi[l];
+        }
+    for (; i < n; i++) {
+        lo[0] = x[i] < lo[0] ? x[i] : lo[0];
+        hi[0] = x[i] > hi[0] ? x[i] : hi[0];
+    }
+    *low = *high = 0;
+    for (size_t l = 0; l < LANES; l++) {
+        *low = lo[l] < *low ? lo[l] : *low;
+        *high = hi[l] > *high ? hi[l] : *high;
+    }
+}
+
 void mcc_run_dynamic_quantize_linear(const mcc_node *node, mcc_exec *exec) {
     dynamic_job j = {*(const mcc_quantize_fn *)node->state, node->in[0]->data, node->out[0]->data, 0, 0};
-    float lo = 0, hi = 0;
-    for (size_t i = 0; i < node->in[0]->count; i++) {
-        lo = j.x[i] < lo ? j.x[i] : lo;
-        hi = j.x[i] > hi ? j.x[i] : hi;
-    }
+    float lo, hi;
+    range_of(node->in[0]->count, j.x, &lo, &hi);
     j.scale = (hi == lo ? 1.0f : hi - lo) / 255.0f;
     const float zero = 0 - lo / j.scale;
     j.zero = (int32_t)nearbyintf(zero > 255 ? 255 : zero > 0 ? zero : 0);

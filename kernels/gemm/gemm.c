@@ -63,11 +63,20 @@ static size_t last_nr(const mcc_gemm_kernel *g, size_t left) {
     return nr;
 }
 
+/* The columns of the narrowest kernels of g's kind: one vector. */
+static size_t vector(const mcc_gemm_kernel *g) {
+    size_t nr = g->nr;
+    for (const mcc_gemm_kernel *h = table; h < table + COUNT; h++)
+        if (h->nr < nr && fits(h, g, h->nr)) nr = h->nr;
+    return nr;
+}
+
 /* The columns a kernel really computes for n, and one vector's worth of loss per panel: a wide kernel that fits
  * beats a narrow one, a narrow one that fits beats a wide one that is half empty. A low tile that is narrow as well has
  * fewer sums than multiply-adds can be under way, about eight. */
 static size_t cost(const mcc_gemm_kernel *g, size_t n) {
-    const size_t left = n % g->nr, last = left ? last_nr(g, left) : 0, wait = last && last < g->nr && g->mr < 8 ? 4 : 0;
+    const size_t left = n % g->nr, last = left ? last_nr(g, left) : 0;
+    const size_t wait = last && last < g->nr && g->mr * last < 8 * vector(g) ? 4 : 0;
     return n / g->nr * (g->nr + 2) + (left ? last + 2 + wait : 0);
 }
 

@@ -45,7 +45,8 @@ typedef struct mcc_requant {
  * Without: c is int32 and gets acc. Writes exactly m x n of c. Kernels may ask for memory `ahead` bytes past each of
  * the panel's to be brought near.
  *
- * The VNNI kernels multiply rows of uint8 = int8 + 128 (mcc_gemm_s8_offset) and read ceil(k / KR) * KR bytes of each;
+ * The NEON kernels make many tiles in one call: where m > MR it is a multiple of MR, and the taps * MR pointers of one tile follow
+ * those of the one before. The VNNI kernels multiply rows of uint8 = int8 + 128 (mcc_gemm_s8_offset) and read ceil(k / KR) * KR bytes of each;
  * what stands past k meets weights of 0. The AMX kernels take one tap (what was taps * k is one run, filled up with weights of
  * 0), k a multiple of 64, and rows[i] = rows[0] + i * (rows[1] - rows[0]) for every i < MR; their thread has called
  * mcc_amx_open(high) (amx.h) with high >= ceil(m / (MR / 16)), and as many rows more may be read. All others read exactly k
@@ -124,6 +125,11 @@ typedef struct mcc_gemm_f32_job {
     void **tables;          /* mcc_workspace_each: large tables, or NULL */
 } mcc_gemm_f32_job;
 void mcc_gemm_f32_run(mcc_exec *exec, const mcc_gemm_f32_job *job);
+
+/* The job.arg of mcc_gemm_place_matrix: x is rows of k; c's rows are `pitch` elements apart. */
+typedef struct mcc_gemm_matrix { const float *x; size_t k, pitch; } mcc_gemm_matrix;
+void mcc_gemm_place_matrix(const void *arg, size_t batch, size_t row, size_t rows, size_t mr, void *scratch, const void **table,
+                           size_t *w, size_t *c);
 
 /* --- weights that are not dense ------------------------------------------------------------------------------------ */
 

@@ -120,6 +120,8 @@ typedef struct walk {
     size_t tiles, panels, span, spans; /* span: panels per block */
     size_t groups;                     /* tiles are walked in so many parts, one after the other */
     size_t asks;                       /* how often a kernel asks ahead per panel */
+    size_t high, rest;                 /* of even tiles: rows of each, and how many rows more there are */
+    bool back;                         /* the spans of a single row are walked from the last to the first */
 } walk;
 
 static size_t min(size_t a, size_t b) { return a < b ? a : b; }
@@ -130,8 +132,8 @@ static size_t step(size_t bytes, size_t asks) { return asks ? (bytes + asks - 1)
 /* How tile `tile` of a product with even or with full tiles is cut. */
 static size_t row_of(const walk *k, size_t tile) {
     const mcc_gemm_f32_job *job = k->job;
-    return job->gemm->set.even ? job->m / k->tiles * tile + job->m % k->tiles * tile / k->tiles
-                               : min(tile * job->gemm->set.mr, job->m);
+    if (!job->gemm->set.even) return min(tile * job->gemm->set.mr, job->m);
+    return k->high * tile + (k->rest ? k->rest * tile / k->tiles : 0);
 }
 
 /* What the next tile of `rows` rows (0: there is none) will touch, while all panels pass by: its output, and the larger of
@@ -163,7 +165,7 @@ static void units(void *arg, size_t begin, size_t end, unsigned thread) {
     mcc_gemm_ahead ahead = {.read = (const char *)job->w, .write = (const char *)job->w};
     for (size_t u = begin; u < end; u++) {
         const size_t row = row_of(k, tile), rows = row_of(k, tile + 1) - row;
-        const size_t first = span * k->span, panels = min(k->panels - first, k->span);
+        const size_t first = (k->back ? begin + end - 1 - u : span) * k->span, panels = min(k->panels - first, k->span);
         const size_t column = first * set->nr, columns = min(g->n - column, panels * set->nr);
         const mcc_gemm_kernel *kernel = set->serve[rows];
         size_t w = 0, c = 0;
@@ -175,7 +177,7 @@ static void units(void *arg, size_t begin, size_t end, unsigned thread) {
         const size_t asks = panels * k->asks, passes = min(to - tile, end - u); /* over these panels, by this thread */
         if (k->spans > 1) {
             if (u == begin || tile == from) {
-                const size_t next = span + 1 < k->spans && passes < end - u ? min(k->panels - first - panels, k->span) : 0;
+                const size_t next = !k->back && span + 1 < k->spans && passes < end - u ? min(k->panels - first - panels, k->span) : 0;
                 ahead.read = (const char *)(panel + (next ? panels * g->panel : 0));
                 ahead.read_step = step(next * g->panel * sizeof(float), passes * asks);
             }
@@ -209,6 +211,7 @@ void mcc_gemm_f32_run(mcc_exec *exec, const mcc_gemm_f32_job *job) {
     if (!job->batch || !job->m || !g->n) return;
     walk k = {.job = job, .asks = g->taps * (g->k / MCC_GEMM_AHEAD_K)};
     k.tiles = (job->m + g->set.mr - 1) / g->set.mr;
+    k.high = job->m / k.tiles, k.rest = job->m % k.tiles;
     k.panels = (g->n + g->set.nr - 1) / g->set.nr;
     const size_t panel_bytes = g->panel * sizeof(float), threads = mcc_threads(exec);
     k.span = (k.tiles < MANY_TILES ? FEW_BYTES : MANY_BYTES) / panel_bytes;
@@ -222,6 +225,9 @@ void mcc_gemm_f32_run(mcc_exec *exec, const mcc_gemm_f32_job *job) {
     /* With many rows each thread takes some of them for all columns: layers before and after, cut by rows as well, find
      * what they read in its cache. Every thread reads all weights then, which counts when they are more than the rows. */
     k.groups = k.tiles >= 2 * threads && g->taps * g->k <= 4 * job->m ? threads : 1;
+    /* Weights that are read once a run, and are a little more than a cache: walked in turn from both ends, most are still there
+     * (1.2 times as fast up to 1.6 times the second-level cache). Always from one end, the oldest would go just before its use. */
+    k.back = job->batch == 1 && job->m == 1 && mcc_turned(exec);
     const size_t work = k.span * panel_bytes * min(job->m, g->set.mr);
     mcc_parallel(exec, job->batch * k.spans * k.tiles, work < GRAIN_WORK ? GRAIN_WORK / work : 1, units, &k);
 }

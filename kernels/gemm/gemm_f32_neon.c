@@ -1,5 +1,6 @@
-/* gemm_f32_neon.c: 8 x 8 is 16 accumulators; each row of A gives 4 k in one load, and the multiply-add takes them lane
- * by lane: 24 registers for the accumulators and A, 2 or more for the weights. */
+/* gemm_f32_neon.c: tiles of 5 x 16, 8 x 8 and 8 x 4 and every lower height. Each row of A gives 4 k in one load, four vectors
+ * of weights come with one instruction, and the multiply-add takes A lane by lane: of 91 instructions for four k of a 5 x 16
+ * tile, 80 multiply. 20 sums, 5 rows and 4 weights are 29 of the 32 registers. */
 #if defined(__aarch64__)
 #include <arm_neon.h>
 
@@ -7,151 +8,180 @@
 #include "gemm.h"
 #include "rows.h"
 
+/* gcc 12 would move loads so far ahead that sums spill, address rows by an index in place of moving pointers along, and move
+ * sums out of the weights' registers and back. */
+#if !defined(__clang__)
+#pragma GCC optimize("no-schedule-insns", "no-ivopts", "no-tree-coalesce-vars", "no-caller-saves")
+#endif
+
 #define ARGS                                                                                                   \
     size_t m, size_t n, size_t k, size_t taps, const float *const *rows, const float *panel, float *c,         \
         size_t c_stride, const float *residual, float lo, float hi, const mcc_gemm_ahead *ahead
-#define INLINE static inline __attribute__((always_inline))
 
-/* Adds the residual, clamps and stores up to 4 columns. */
-INLINE void put(float *c, const float *residual, float32x4_t y, size_t n, float32x4_t lo, float32x4_t hi) {
-    if (n >= 4) {
-        if (residual) y = vaddq_f32(y, vld1q_f32(residual));
-        vst1q_f32(c, vminq_f32(hi, vmaxq_f32(lo, y)));
-        return;
-    }
-    float t[4] = {0};
-    if (residual) {
-        for (size_t j = 0; j < n; j++) t[j] = residual[j];
-        y = vaddq_f32(y, vld1q_f32(t));
-    }
-    vst1q_f32(t, vminq_f32(hi, vmaxq_f32(lo, y)));
-    for (size_t j = 0; j < n; j++) c[j] = t[j];
-}
-
-INLINE void put2(float *c, const float *residual, float32x4_t y0, float32x4_t y1, size_t n, float32x4_t lo, float32x4_t hi) {
-    put(c, residual, y0, n, lo, hi);
-    if (n > 4) put(c + 4, residual ? residual + 4 : NULL, y1, n - 4, lo, hi);
-}
+/* w0 ... w3: the next 16 floats at w. The compiler makes more of the intrinsic: it copies, and adds to w apart. */
+#define WEIGHTS                                                                                                \
+    register float32x4_t w0 __asm__("v0"), w1 __asm__("v1"), w2 __asm__("v2"), w3 __asm__("v3");               \
+    __asm__("ld1 {v0.4s-v3.4s}, [%4], #64"                                                                     \
+            : "=w"(w0), "=w"(w1), "=w"(w2), "=w"(w3), "+r"(w) : "m"(*(const float(*)[16])w));
 
 #define POINT(i) const float *p##i = row[i];
 #define LOAD(i) const float32x4_t x##i = vld1q_f32(p##i); p##i += 4;
-#define INIT1(i) float32x4_t u##i = b0;
-#define INIT2(i) float32x4_t u##i = b0, v##i = b1;
-#define LANE1_(i, l) u##i = vfmaq_laneq_f32(u##i, w0, x##i, l);
-#define LANE2_(i, l) u##i = vfmaq_laneq_f32(u##i, w0, x##i, l); v##i = vfmaq_laneq_f32(v##i, w1, x##i, l);
-#define LANE1_0(i) LANE1_(i, 0)
-#define LANE1_1(i) LANE1_(i, 1)
-#define LANE1_2(i) LANE1_(i, 2)
-#define LANE1_3(i) LANE1_(i, 3)
-#define LANE2_0(i) LANE2_(i, 0)
-#define LANE2_1(i) LANE2_(i, 1)
-#define LANE2_2(i) LANE2_(i, 2)
-#define LANE2_3(i) LANE2_(i, 3)
-#define ONE1(i) u##i = vfmaq_n_f32(u##i, w0, *p##i++);
-#define ONE2(i) { const float32x4_t x = vld1q_dup_f32(p##i++); u##i = vfmaq_f32(u##i, w0, x); v##i = vfmaq_f32(v##i, w1, x); }
-#define STORE1(i) if (i < m) put(c + i * c_stride, residual ? residual + i * c_stride : NULL, u##i, n, low, high);
-#define STORE2(i) if (i < m) put2(c + i * c_stride, residual ? residual + i * c_stride : NULL, u##i, v##i, n, low, high);
-#define STEP1(MR, l, at) { const float32x4_t w0 = vld1q_f32(w + at); GEMM_ROWS(MR, LANE1_##l) }
-#define STEP2(MR, l, at) { const float32x4_t w0 = vld1q_f32(w + at), w1 = vld1q_f32(w + at + 4); GEMM_ROWS(MR, LANE2_##l) }
+#define ONE(i) const float32x4_t x##i = vld1q_dup_f32(p##i++);
 
-#define TILE1(MR)                                                                          \
-    void mcc_gemm_f32_##MR##x4c1_neon(ARGS) {                                              \
-        const float32x4_t low = vdupq_n_f32(lo), high = vdupq_n_f32(hi);                   \
-        (void)ahead;                                                                       \
-        for (;;) {                                                                         \
-            const float32x4_t b0 = vld1q_f32(panel);                                       \
-            GEMM_ROWS(MR, INIT1)                                                           \
-            const float *w = panel + 4, *const *row = rows;                                \
-            for (size_t t = taps; t; t--, row += MR) {                                     \
-                GEMM_ROWS(MR, POINT)                                                       \
-                size_t q = k;                                                              \
-                for (; q >= 4; q -= 4, w += 16) {                                          \
-                    GEMM_ROWS(MR, LOAD)                                                    \
-                    STEP1(MR, 0, 0) STEP1(MR, 1, 4)                                        \
-                    STEP1(MR, 2, 8) STEP1(MR, 3, 12)                                       \
-                }                                                                          \
-                for (; q; q--, w += 4) {                                                   \
-                    const float32x4_t w0 = vld1q_f32(w);                                   \
-                    GEMM_ROWS(MR, ONE1)                                                    \
-                }                                                                          \
-            }                                                                              \
-            GEMM_ROWS(MR, STORE1)                                                          \
-            if (n <= 4) return;                                                            \
-            n -= 4, c += 4, panel = w;                                                     \
-            if (residual) residual += 4;                                                   \
-        }                                                                                  \
-    }
+/* By the number of vectors in a row of the tile, 4, 2 or 1: the sums of row i are s, t, u, v. */
+#define NAME4(i) float32x4_t s##i, t##i, u##i, v##i;
+#define NAME2(i) float32x4_t s##i, t##i;
+#define NAME1(i) float32x4_t s##i;
+#define BIAS4(i) s##i = vld1q_f32(panel), t##i = vld1q_f32(panel + 4), u##i = vld1q_f32(panel + 8), v##i = vld1q_f32(panel + 12);
+#define BIAS2(i) s##i = vld1q_f32(panel), t##i = vld1q_f32(panel + 4);
+#define BIAS1(i) s##i = vld1q_f32(panel);
+#define LANE4(i, l)                                                                                       \
+    s##i = vfmaq_laneq_f32(s##i, w0, x##i, l), t##i = vfmaq_laneq_f32(t##i, w1, x##i, l),                 \
+    u##i = vfmaq_laneq_f32(u##i, w2, x##i, l), v##i = vfmaq_laneq_f32(v##i, w3, x##i, l);
+#define LANE2(i, l, a, b) s##i = vfmaq_laneq_f32(s##i, a, x##i, l), t##i = vfmaq_laneq_f32(t##i, b, x##i, l);
+#define LANE4_0(i) LANE4(i, 0)
+#define LANE4_1(i) LANE4(i, 1)
+#define LANE4_2(i) LANE4(i, 2)
+#define LANE4_3(i) LANE4(i, 3)
+#define LANE2_0(i) LANE2(i, 0, w0, w1)
+#define LANE2_1(i) LANE2(i, 1, w2, w3)
+#define LANE2_2(i) LANE2(i, 2, w0, w1)
+#define LANE2_3(i) LANE2(i, 3, w2, w3)
+#define LANE1_0(i) s##i = vfmaq_laneq_f32(s##i, w0, x##i, 0);
+#define LANE1_1(i) s##i = vfmaq_laneq_f32(s##i, w1, x##i, 1);
+#define LANE1_2(i) s##i = vfmaq_laneq_f32(s##i, w2, x##i, 2);
+#define LANE1_3(i) s##i = vfmaq_laneq_f32(s##i, w3, x##i, 3);
+#define FOUR4(MR)                       \
+    { WEIGHTS GEMM_ROWS(MR, LANE4_0) }  \
+    { WEIGHTS GEMM_ROWS(MR, LANE4_1) }  \
+    { WEIGHTS GEMM_ROWS(MR, LANE4_2) }  \
+    { WEIGHTS GEMM_ROWS(MR, LANE4_3) }
+#define FOUR2(MR)                                             \
+    { WEIGHTS GEMM_ROWS(MR, LANE2_0) GEMM_ROWS(MR, LANE2_1) } \
+    { WEIGHTS GEMM_ROWS(MR, LANE2_2) GEMM_ROWS(MR, LANE2_3) }
+#define FOUR1(MR) { WEIGHTS GEMM_ROWS(MR, LANE1_0) GEMM_ROWS(MR, LANE1_1) GEMM_ROWS(MR, LANE1_2) GEMM_ROWS(MR, LANE1_3) }
+#define LAST4(MR) { WEIGHTS GEMM_ROWS(MR, LANE4_0) }
+#define LAST2(MR) { const float32x4_t w0 = vld1q_f32(w), w1 = vld1q_f32(w + 4); w += 8; GEMM_ROWS(MR, LANE2_0) }
+#define LAST1(MR) { const float32x4_t w0 = vld1q_f32(w); w += 4; GEMM_ROWS(MR, LANE1_0) }
 
-#define TILE2(MR)                                                                          \
-    void mcc_gemm_f32_##MR##x8c1_neon(ARGS) {                                              \
-        const float32x4_t low = vdupq_n_f32(lo), high = vdupq_n_f32(hi);                   \
-        (void)ahead;                                                                       \
-        for (;;) {                                                                         \
-            const float32x4_t b0 = vld1q_f32(panel), b1 = vld1q_f32(panel + 4);            \
-            GEMM_ROWS(MR, INIT2)                                                           \
-            const float *w = panel + 8, *const *row = rows;                                \
-            for (size_t t = taps; t; t--, row += MR) {                                     \
-                GEMM_ROWS(MR, POINT)                                                       \
-                size_t q = k;                                                              \
-                for (; q >= 4; q -= 4, w += 32) {                                          \
-                    GEMM_ROWS(MR, LOAD)                                                    \
-                    STEP2(MR, 0, 0) STEP2(MR, 1, 8)                                        \
-                    STEP2(MR, 2, 16) STEP2(MR, 3, 24)                                      \
-                }                                                                          \
-                for (; q; q--, w += 8) {                                                   \
-                    const float32x4_t w0 = vld1q_f32(w), w1 = vld1q_f32(w + 4);            \
-                    GEMM_ROWS(MR, ONE2)                                                    \
-                }                                                                          \
-            }                                                                              \
-            GEMM_ROWS(MR, STORE2)                                                          \
-            if (n <= 8) return;                                                            \
-            n -= 8, c += 8, panel = w;                                                     \
-            if (residual) residual += 8;                                                   \
-        }                                                                                  \
-    }
+#define CUT(a) a = vminq_f32(high, vmaxq_f32(low, a))
+#define CUT4(i) CUT(s##i), CUT(t##i), CUT(u##i), CUT(v##i);
+#define CUT2(i) CUT(s##i), CUT(t##i);
+#define CUT1(i) CUT(s##i);
+#define MORE(a, at) a = vaddq_f32(a, vld1q_f32(r + at))
+#define MORE4(i) MORE(s##i, 0), MORE(t##i, 4), MORE(u##i, 8), MORE(v##i, 12), r += c_stride;
+#define MORE2(i) MORE(s##i, 0), MORE(t##i, 4), r += c_stride;
+#define MORE1(i) MORE(s##i, 0), r += c_stride;
+#define STORE4(i) vst1q_f32(y, s##i), vst1q_f32(y + 4, t##i), vst1q_f32(y + 8, u##i), vst1q_f32(y + 12, v##i), y += stride;
+#define STORE2(i) vst1q_f32(y, s##i), vst1q_f32(y + 4, t##i), y += stride;
+#define STORE1(i) vst1q_f32(y, s##i), y += stride;
 
-TILE2(8)
-TILE2(4)
-TILE1(8)
-
-/* One row: four k at a time, each with a sum of its own, so that no add waits for the one before it. */
-INLINE void gemv(size_t wide, ARGS) {
-    const float32x4_t low = vdupq_n_f32(lo), high = vdupq_n_f32(hi);
-    (void)m, (void)c_stride, (void)ahead;
-    for (;;) {
-        float32x4_t u0 = vld1q_f32(panel), v0 = vld1q_f32(panel + 4 * (wide - 1));
-        float32x4_t u1 = vdupq_n_f32(0), u2 = u1, u3 = u1, v1 = u1, v2 = u1, v3 = u1;
-        const float *w = panel + 4 * wide, *const *row = rows;
-        for (size_t t = taps; t; t--, row++) {
-            const float *p = row[0];
-            size_t q = k;
-            for (; q >= 4; q -= 4, p += 4, w += 16 * wide) {
-                const float32x4_t x = vld1q_f32(p);
-                u0 = vfmaq_laneq_f32(u0, vld1q_f32(w), x, 0);
-                u1 = vfmaq_laneq_f32(u1, vld1q_f32(w + 4 * wide), x, 1);
-                u2 = vfmaq_laneq_f32(u2, vld1q_f32(w + 8 * wide), x, 2);
-                u3 = vfmaq_laneq_f32(u3, vld1q_f32(w + 12 * wide), x, 3);
-                if (wide == 2) {
-                    v0 = vfmaq_laneq_f32(v0, vld1q_f32(w + 4), x, 0);
-                    v1 = vfmaq_laneq_f32(v1, vld1q_f32(w + 12), x, 1);
-                    v2 = vfmaq_laneq_f32(v2, vld1q_f32(w + 20), x, 2);
-                    v3 = vfmaq_laneq_f32(v3, vld1q_f32(w + 28), x, 3);
-                }
-            }
-            for (; q; q--, p++, w += 4 * wide) {
-                u0 = vfmaq_n_f32(u0, vld1q_f32(w), *p);
-                if (wide == 2) v0 = vfmaq_n_f32(v0, vld1q_f32(w + 4), *p);
-            }
+/* A tile at an edge, from where it was put whole. */
+__attribute__((noinline)) static void edge(size_t m, size_t n, const float *whole, size_t nr, float *c, size_t c_stride,
+                                           const float *residual, float lo, float hi) {
+    for (; m; m--, whole += nr, c += c_stride) {
+        for (size_t j = 0; j < n; j++) {
+            const float y = residual ? whole[j] + residual[j] : whole[j], cut = y < lo ? lo : y;
+            c[j] = cut > hi ? hi : cut;
         }
-        u0 = vaddq_f32(vaddq_f32(u0, u1), vaddq_f32(u2, u3));
-        v0 = vaddq_f32(vaddq_f32(v0, v1), vaddq_f32(v2, v3));
-        if (wide == 1) put(c, residual, u0, n, low, high);
-        else put2(c, residual, u0, v0, n, low, high);
-        if (n <= 4 * wide) return;
-        n -= 4 * wide, c += 4 * wide, panel = w;
-        if (residual) residual += 4 * wide;
+        if (residual) residual += c_stride;
     }
 }
-void mcc_gemm_f32_1x8c1_neon(ARGS) { gemv(2, m, n, k, taps, rows, panel, c, c_stride, residual, lo, hi, ahead); }
-void mcc_gemm_f32_1x4c1_neon(ARGS) { gemv(1, m, n, k, taps, rows, panel, c, c_stride, residual, lo, hi, ahead); }
+
+/* The end of a tile: what is added, cut and stored while in registers; then the next panel, if there is one. */
+#define PUT(MR, NR, V)                                                        \
+    if (m < MR || n < NR) {                                                   \
+        float whole[MR * NR], *y = whole;                                     \
+        const size_t stride = NR;                                             \
+        GEMM_ROWS(MR, STORE##V)                                               \
+        edge(m, n < NR ? n : NR, whole, NR, c, c_stride, residual, lo, hi);   \
+    } else {                                                                  \
+        float *y = c;                                                         \
+        const float *r = residual;                                            \
+        const size_t stride = c_stride;                                       \
+        if (r) { GEMM_ROWS(MR, MORE##V) }                                     \
+        if (bounded) {                                                        \
+            const float32x4_t low = vdupq_n_f32(lo), high = vdupq_n_f32(hi);  \
+            GEMM_ROWS(MR, CUT##V)                                             \
+        }                                                                     \
+        GEMM_ROWS(MR, STORE##V)                                               \
+    }                                                                         \
+    if (n <= NR) return;                                                      \
+    n -= NR, c += NR, panel = w;                                              \
+    if (residual) residual += NR;
+
+#define TILE(MR, NR, V)                                                                                            \
+    void mcc_gemm_f32_##MR##x##NR##c1_neon(ARGS) {                                                                 \
+        const bool bounded = lo > -__builtin_inff() || hi < __builtin_inff();                                      \
+        (void)ahead;                                                                                               \
+        for (;;) {                                                                                                 \
+            GEMM_ROWS(MR, NAME##V)                                                                                 \
+            GEMM_ROWS(MR, BIAS##V)                                                                                 \
+            const float *w = panel + NR, *const *row = rows;                                                       \
+            for (size_t t = taps; t; t--, row += MR) {                                                             \
+                GEMM_ROWS(MR, POINT)                                                                               \
+                for (size_t q = k / 4; q; q--) { GEMM_ROWS(MR, LOAD) FOUR##V(MR) }                                 \
+                _Pragma("GCC unroll 1") for (size_t q = k % 4; q; q--) { GEMM_ROWS(MR, ONE) LAST##V(MR) }          \
+            }                                                                                                      \
+            PUT(MR, NR, V)                                                                                         \
+        }                                                                                                          \
+    }
+
+TILE(5, 16, 4)
+TILE(4, 16, 4)
+TILE(3, 16, 4)
+TILE(2, 16, 4)
+TILE(8, 8, 2)
+TILE(7, 8, 2)
+TILE(6, 8, 2)
+TILE(5, 8, 2)
+TILE(4, 8, 2)
+TILE(3, 8, 2)
+TILE(2, 8, 2)
+TILE(8, 4, 1)
+TILE(7, 4, 1)
+TILE(6, 4, 1)
+TILE(5, 4, 1)
+TILE(4, 4, 1)
+TILE(3, 4, 1)
+TILE(2, 4, 1)
+
+/* One row: neighbouring k add to sums of their own, so that no multiply-add waits for the one before it. */
+#define MORE_SUMS4 float32x4_t s1 = zero, t1 = zero, u1 = zero, v1 = zero;
+#define MORE_SUMS2 float32x4_t s1 = zero, t1 = zero, s2 = zero, t2 = zero, s3 = zero, t3 = zero;
+#define MORE_SUMS1 float32x4_t s1 = zero, s2 = zero, s3 = zero;
+#define TURN4(j, l)                                                                                  \
+    s##j = vfmaq_laneq_f32(s##j, w0, x0, l), t##j = vfmaq_laneq_f32(t##j, w1, x0, l),                \
+    u##j = vfmaq_laneq_f32(u##j, w2, x0, l), v##j = vfmaq_laneq_f32(v##j, w3, x0, l);
+#define TURN2(j, a, b) s##j = vfmaq_laneq_f32(s##j, a, x0, j), t##j = vfmaq_laneq_f32(t##j, b, x0, j);
+#define TURN1(j) s##j = vfmaq_laneq_f32(s##j, w##j, x0, j);
+#define TURNS4 { WEIGHTS TURN4(0, 0) } { WEIGHTS TURN4(1, 1) } { WEIGHTS TURN4(0, 2) } { WEIGHTS TURN4(1, 3) }
+#define TURNS2 { WEIGHTS TURN2(0, w0, w1) TURN2(1, w2, w3) } { WEIGHTS TURN2(2, w0, w1) TURN2(3, w2, w3) }
+#define TURNS1 { WEIGHTS TURN1(0) TURN1(1) TURN1(2) TURN1(3) }
+#define FOLD(a) a##0 = vaddq_f32(vaddq_f32(a##0, a##1), vaddq_f32(a##2, a##3))
+#define JOIN4 s0 = vaddq_f32(s0, s1), t0 = vaddq_f32(t0, t1), u0 = vaddq_f32(u0, u1), v0 = vaddq_f32(v0, v1);
+#define JOIN2 FOLD(s), FOLD(t);
+#define JOIN1 FOLD(s);
+
+#define ROW(NR, V)                                                                                                 \
+    void mcc_gemm_f32_1x##NR##c1_neon(ARGS) {                                                                      \
+        const bool bounded = lo > -__builtin_inff() || hi < __builtin_inff();                                      \
+        const float32x4_t zero = vdupq_n_f32(0);                                                                   \
+        (void)ahead;                                                                                               \
+        for (;;) {                                                                                                 \
+            NAME##V(0) BIAS##V(0) MORE_SUMS##V                                                                     \
+            const float *w = panel + NR, *const *row = rows;                                                       \
+            for (size_t t = taps; t; t--, row++) {                                                                 \
+                POINT(0)                                                                                           \
+                for (size_t q = k / 4; q; q--) { LOAD(0) TURNS##V }                                                \
+                _Pragma("GCC unroll 1") for (size_t q = k % 4; q; q--) { ONE(0) LAST##V(1) }                       \
+            }                                                                                                      \
+            JOIN##V                                                                                                \
+            PUT(1, NR, V)                                                                                          \
+        }                                                                                                          \
+    }
+
+ROW(16, 4)
+ROW(8, 2)
+ROW(4, 1)
 #endif

@@ -1,53 +1,77 @@
-/* gemm_s8_neon.c: int8 gemm for every arm64 core: both sides widened to int16, multiply-add by lane into int32. */
+/* gemm_s8_neon.c: int8 gemm for every arm64 core: four k to eight columns, and four more, are two products in each lane of int16,
+ * which are added in pairs: three instructions for 16 products, where multiplying by lane takes four and the widening of both sides.
+ *
+ * Two products fit int16 as long as no weight is -128 (2 * 128 * 127); a panel with such a weight, and one that serves too few rows to
+ * be worth looking through, is added product by product. */
 #if defined(__aarch64__)
 #include "gemm_s8_neon.h"
 
+#define FEW 4 /* rows */
+
+static bool has_least(const int8_t *w, size_t bytes) { /* a multiple of 32 */
+    int8x16_t a = vdupq_n_s8(0), b = a;
+    for (; bytes; bytes -= 32, w += 32) a = vminq_s8(a, vld1q_s8(w)), b = vminq_s8(b, vld1q_s8(w + 16));
+    return vminvq_s8(vminq_s8(a, b)) == -128;
+}
+
+/* Sums of row i, each in two parts: of columns 0 and 1, 2 and 3, 4 and 5, 6 and 7. */
+#define INIT(i) int32x4_t a##i = bias0, b##i = bias1, c##i = bias2, d##i = bias3;
 #define POINT(i) const int8_t *p##i = rows[i];
-#define INIT(i) int32x4_t u##i = vld1q_s32(bias), v##i = vld1q_s32(bias + 4);
-#define LOAD(i) const int16x8_t x##i = vmovl_s8(vld1_s8(p##i)); p##i += 8;
-#define LANE(i, half, l)                                                        \
-    u##i = vmlal_lane_s16(u##i, vget_low_s16(wk), vget_##half##_s16(x##i), l);  \
-    v##i = vmlal_lane_s16(v##i, vget_high_s16(wk), vget_##half##_s16(x##i), l);
-#define LANE_0(i) LANE(i, low, 0)
-#define LANE_1(i) LANE(i, low, 1)
-#define LANE_2(i) LANE(i, low, 2)
-#define LANE_3(i) LANE(i, low, 3)
-#define LANE_4(i) LANE(i, high, 0)
-#define LANE_5(i) LANE(i, high, 1)
-#define LANE_6(i) LANE(i, high, 2)
-#define LANE_7(i) LANE(i, high, 3)
-#define STEP(MR, l) { const int16x8_t wk = vmovl_s8(vld1_s8(w + 8 * l)); GEMM_ROWS(MR, LANE_##l) }
-#define ONE(i)                                                          \
-    {                                                                   \
-        const int16x4_t x = vdup_n_s16(*p##i++);                        \
-        u##i = vmlal_s16(u##i, vget_low_s16(wk), x);                    \
-        v##i = vmlal_s16(v##i, vget_high_s16(wk), x);                   \
+#define LOAD(w, at) const int8x16_t w##0 = vld1q_s8(weights + at), w##1 = vld1q_s8(weights + at + 16);
+#define LOW(w, x) vmull_s8(vget_low_s8(w), vget_low_s8(x))
+#define BOTH_LOW(w, v, x, z) vmlal_s8(LOW(w, x), vget_low_s8(v), vget_low_s8(z))
+#define BOTH_HIGH(w, v, x, z) vmlal_high_s8(vmull_high_s8(w, x), v, z)
+#define PAIRS(i)                                                                       \
+    {                                                                                  \
+        IN_TURN(p##i)                                                                  \
+        const int8x16_t x = every(p##i);                                               \
+        p##i += 4;                                                                     \
+        IN_TURN(p##i)                                                                  \
+        const int8x16_t z = every(p##i);                                               \
+        p##i += 4;                                                                     \
+        a##i = vpadalq_s16(a##i, BOTH_LOW(w0, v0, x, z));                              \
+        b##i = vpadalq_s16(b##i, BOTH_HIGH(w0, v0, x, z));                             \
+        c##i = vpadalq_s16(c##i, BOTH_LOW(w1, v1, x, z));                              \
+        d##i = vpadalq_s16(d##i, BOTH_HIGH(w1, v1, x, z));                             \
     }
-#define TILE(MR)                                                                               \
-    void mcc_gemm_s8_##MR##x8c1_neon(ARGS) {                                                   \
-        (void)ahead;                                                                           \
-        const int32_t *bias = panel;                                                           \
-        const float *scale = (const float *)(bias + 8);                                        \
-        const int8_t *w = (const int8_t *)(scale + 8);                                         \
-        GEMM_ROWS(MR, INIT)                                                                    \
-        for (; taps; taps--, rows += MR) {                                                     \
-            GEMM_ROWS(MR, POINT)                                                               \
-            size_t d = 0;                                                                      \
-            for (; d + 8 <= k; d += 8, w += 64) {                                              \
-                GEMM_ROWS(MR, LOAD)                                                            \
-                STEP(MR, 0) STEP(MR, 1) STEP(MR, 2) STEP(MR, 3)                                \
-                STEP(MR, 4) STEP(MR, 5) STEP(MR, 6) STEP(MR, 7)                                \
-            }                                                                                  \
-            for (; d < k; d++, w += 8) {                                                       \
-                const int16x8_t wk = vmovl_s8(vld1_s8(w));                                     \
-                GEMM_ROWS(MR, ONE)                                                             \
-            }                                                                                  \
-        }                                                                                      \
-        TILE_PUT(MR)                                                                           \
+#define FOUR(i, x)                                                                     \
+    a##i = vpadalq_s16(a##i, LOW(w0, x)), b##i = vpadalq_s16(b##i, vmull_high_s8(w0, x)); \
+    c##i = vpadalq_s16(c##i, LOW(w1, x)), d##i = vpadalq_s16(d##i, vmull_high_s8(w1, x));
+#define SINGLY(i) { const int8x16_t x = every(p##i); FOUR(i, x) p##i += 4; }
+#define LAST(i) { const int8x16_t x = rest(p##i, k - at); FOUR(i, x) }
+#define SUM(i) const int32x4_t u##i = vpaddq_s32(a##i, b##i), v##i = vpaddq_s32(c##i, d##i);
+
+#define TILE(MR)                                                                                    \
+    void mcc_gemm_s8_##MR##x8c4_neon(ARGS) {                                                        \
+        const int8_t *const packed = (const int8_t *)panel + 64;                                    \
+        const size_t eights = m > FEW && !has_least(packed, taps * ((k + 3) / 4) * 32) ? k / 8 : 0; \
+        const int32x4_t none = vdupq_n_s32(0), first = vld1q_s32(panel), second = vld1q_s32((const int32_t *)panel + 4); \
+        const int32x4_t bias0 = vzip1q_s32(first, none), bias1 = vzip2q_s32(first, none);           \
+        const int32x4_t bias2 = vzip1q_s32(second, none), bias3 = vzip2q_s32(second, none);         \
+        TILES_BEGIN                                                                                 \
+        GEMM_ROWS(MR, INIT)                                                                         \
+        for (size_t tap = 0; tap < taps; tap++, rows += MR) {                                       \
+            GEMM_ROWS(MR, POINT)                                                                    \
+            for (size_t left = eights; left; left--, weights += 64) {                               \
+                LOAD(w, 0)                                                                          \
+                LOAD(v, 32)                                                                         \
+                GEMM_ROWS(MR, PAIRS)                                                                \
+            }                                                                                       \
+            size_t at = 8 * eights;                                                                 \
+            for (; at + 4 <= k; at += 4, weights += 32) {                                           \
+                LOAD(w, 0)                                                                          \
+                GEMM_ROWS(MR, SINGLY)                                                               \
+            }                                                                                       \
+            if (at < k) {                                                                           \
+                LOAD(w, 0)                                                                          \
+                GEMM_ROWS(MR, LAST)                                                                 \
+                weights += 32;                                                                      \
+            }                                                                                       \
+        }                                                                                           \
+        GEMM_ROWS(MR, SUM)                                                                          \
+        TILES_END(MR)                                                                               \
     }
 
-TILE(8)
-TILE(7)
 TILE(6)
 TILE(5)
 TILE(4)

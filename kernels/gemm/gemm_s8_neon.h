@@ -17,18 +17,17 @@
  * would do to such values anyway. */
 typedef struct finish {
     int16x8_t zero;
-    int8x8_t lo, hi, r_zero;
+    int8x16_t lo, hi;
+    int8x8_t r_zero;
     float32x4_t r_scale;
 } finish;
 
-ALWAYS int8_t bound(float value, int32_t zero) {
-    const int32_t b = vqadds_s32(vcvtns_s32_f32(value), zero);
-    return (int8_t)(b < -128 ? -128 : b > 127 ? 127 : b);
-}
-
 ALWAYS finish finish_of(const mcc_requant *q) {
-    return (finish){vdupq_n_s16((int16_t)q->zero), vdup_n_s8(bound(q->lo, q->zero)), vdup_n_s8(bound(q->hi, q->zero)),
-                    vdup_n_s8((int8_t)q->r_zero), vdupq_n_f32(q->r_scale)};
+    const int32x2_t bounds = vqadd_s32(vcvtn_s32_f32(vld1_f32(&q->lo)), vdup_n_s32(q->zero)); /* lo, hi */
+    const int16x4_t narrow = vqmovn_s32(vcombine_s32(bounds, bounds));
+    const int8x8_t b = vqmovn_s16(vcombine_s16(narrow, narrow));
+    return (finish){vdupq_n_s16((int16_t)q->zero), vdupq_lane_s8(b, 0), vdupq_lane_s8(b, 1), vdup_n_s8((int8_t)q->r_zero),
+                    vdupq_n_f32(q->r_scale)};
 }
 
 /* Rounded, not yet with the zero point. */
@@ -37,12 +36,12 @@ ALWAYS int16x8_t coded8(float32x4_t lo, float32x4_t hi) {
 }
 
 ALWAYS int8x8_t narrow8(const finish *f, float32x4_t lo, float32x4_t hi) {
-    return vmin_s8(vmax_s8(vqmovn_s16(vqaddq_s16(coded8(lo, hi), f->zero)), f->lo), f->hi);
+    return vmin_s8(vmax_s8(vqmovn_s16(vqaddq_s16(coded8(lo, hi), f->zero)), vget_low_s8(f->lo)), vget_low_s8(f->hi));
 }
 
 ALWAYS int8x16_t narrow16(const finish *f, int16x8_t lo, int16x8_t hi) {
     const int8x16_t y = vqmovn_high_s16(vqmovn_s16(vqaddq_s16(lo, f->zero)), vqaddq_s16(hi, f->zero));
-    return vminq_s8(vmaxq_s8(y, vcombine_s8(f->lo, f->lo)), vcombine_s8(f->hi, f->hi));
+    return vminq_s8(vmaxq_s8(y, f->lo), f->hi);
 }
 
 ALWAYS int8x8_t requant8(const finish *f, int32x4_t lo, int32x4_t hi, float32x4_t s0, float32x4_t s1) {
@@ -89,22 +88,77 @@ ALWAYS void put8(void *c, size_t at, const int8_t *residual, int32x4_t lo, int32
     store8((int8_t *)c + at, residual ? requant8_add(&f, lo, hi, s0, s1, load8(residual + at, n)) : requant8(&f, lo, hi, s0, s1), n);
 }
 
-/* The end of a tile of MR rows whose sums are u##i, v##i: whole tiles have neither a test nor an address of a row left. */
-#define TILE_FULL(i) vst1_s8(out, requant8(&f, u##i, v##i, s0, s1)); out += c_stride;
-#define TILE_ADD(i) vst1_s8(out, requant8_add(&f, u##i, v##i, s0, s1, vld1_s8(residual))); out += c_stride, residual += c_stride;
-#define TILE_PART(i) if (i < m) put8(c, i * c_stride, residual, u##i, v##i, scale, n, q);
-#define TILE_PUT(MR)                                                        \
-    if (q && m == MR && n == 8) {                                           \
-        const finish f = finish_of(q);                                      \
-        const float32x4_t s0 = vld1q_f32(scale), s1 = vld1q_f32(scale + 4); \
-        int8_t *out = c;                                                    \
-        if (residual) {                                                     \
-            GEMM_ROWS(MR, TILE_ADD)                                         \
-        } else {                                                            \
-            GEMM_ROWS(MR, TILE_FULL)                                        \
-        }                                                                   \
-        return;                                                             \
-    }                                                                       \
-    GEMM_ROWS(MR, TILE_PART)
+ALWAYS int8x16_t every(const int8_t *p) { /* four k to all columns */
+    int32_t x;
+    memcpy(&x, p, 4);
+    return vreinterpretq_s8_s32(vdupq_n_s32(x));
+}
+/* A row is loaded when its turn comes: earlier, as gcc would, rows crowd out sums. */
+#define IN_TURN(p) __asm__ volatile("" : "+r"(p) : : "memory");
+
+/* The last k & 3: what is past them meets weights of 0. */
+ALWAYS int8x16_t rest(const int8_t *p, size_t count) {
+    uint32_t x = 0;
+    for (size_t e = 0; e < count; e++) x |= (uint32_t)(uint8_t)p[e] << (8 * e);
+    return vreinterpretq_s8_u32(vdupq_n_u32(x));
+}
+
+/* A part of a tile whose sums stand in rows of 8. */
+static __attribute__((noinline, unused)) void put_part(const int32_t *sums, size_t m, size_t n, const float *scale, void *c,
+                                                       size_t c_stride, const int8_t *residual, const mcc_requant *q) {
+    for (size_t i = 0; i < m; i++, sums += 8) put8(c, i * c_stride, residual, vld1q_s32(sums), vld1q_s32(sums + 4), scale, n, q);
+}
+
+/* What the kernels do around their sums u##i, v##i of MR rows: a call makes tile after tile, with what they share in registers. */
+#define TILES_BEGIN                                                          \
+    const int32_t *bias = panel;                                             \
+    const float *scale = (const float *)(bias + 8);                          \
+    const finish f = q ? finish_of(q) : (finish){0};                         \
+    int8_t *out = c;                                                         \
+    (void)ahead;                                                             \
+    for (;;) {                                                               \
+        const int8_t *weights = (const int8_t *)(scale + 8);
+
+#define TILE_CODES(i) coded8(vmulq_f32(vcvtq_f32_s32(u##i), s0), vmulq_f32(vcvtq_f32_s32(v##i), s1))
+#define TILE_PAIR(i, j)                                                      \
+    {                                                                        \
+        const int8x16_t y = narrow16(&f, TILE_CODES(i), TILE_CODES(j));      \
+        vst1_s8(out, vget_low_s8(y)), out += c_stride;                       \
+        vst1_s8(out, vget_high_s8(y)), out += c_stride;                      \
+    }
+#define TILE_ONE(i) vst1_s8(out, requant8(&f, u##i, v##i, s0, s1)), out += c_stride;
+#define TILE_ADD(i) vst1_s8(out, requant8_add(&f, u##i, v##i, s0, s1, vld1_s8(residual))), out += c_stride, residual += c_stride;
+#define TILE_RAW(i) vst1q_s32((int32_t *)(void *)out, u##i), vst1q_s32((int32_t *)(void *)out + 4, v##i), out += 4 * c_stride;
+#define TILE_SUMS(i) vst1q_s32(sums + 8 * i, u##i), vst1q_s32(sums + 8 * i + 4, v##i);
+#define TILE_PAIRS_8(X, Y) TILE_PAIRS_6(X, Y) X(6, 7)
+#define TILE_PAIRS_7(X, Y) TILE_PAIRS_6(X, Y) Y(6)
+#define TILE_PAIRS_6(X, Y) TILE_PAIRS_4(X, Y) X(4, 5)
+#define TILE_PAIRS_5(X, Y) TILE_PAIRS_4(X, Y) Y(4)
+#define TILE_PAIRS_4(X, Y) TILE_PAIRS_2(X, Y) X(2, 3)
+#define TILE_PAIRS_3(X, Y) TILE_PAIRS_2(X, Y) Y(2)
+#define TILE_PAIRS_2(X, Y) X(0, 1)
+#define TILE_PAIRS_1(X, Y) Y(0)
+
+#define TILES_END(MR)                                                        \
+        if (n == 8 && m >= MR) {                                             \
+            const float32x4_t s0 = vld1q_f32(scale), s1 = vld1q_f32(scale + 4); \
+            if (!q) {                                                        \
+                GEMM_ROWS(MR, TILE_RAW)                                      \
+            } else if (residual) {                                           \
+                GEMM_ROWS(MR, TILE_ADD)                                      \
+            } else {                                                         \
+                TILE_PAIRS_##MR(TILE_PAIR, TILE_ONE)                         \
+            }                                                                \
+        } else {                                                             \
+            int32_t sums[8 * MR];                                            \
+            const size_t step = MR * c_stride;                               \
+            GEMM_ROWS(MR, TILE_SUMS)                                         \
+            put_part(sums, m < MR ? m : MR, n, scale, out, c_stride, residual, q); \
+            out += q ? step : 4 * step;                                      \
+            if (residual) residual += step;                                  \
+        }                                                                    \
+        if (m <= MR) return;                                                 \
+        m -= MR;                                                             \
+    }
 
 #endif

@@ -1,58 +1,57 @@
-/* gemm_s8_neondot.c: int8 gemm on SDOT by lane: 16 k of a row in one register serve four steps. 8 x 8 is 16
- * accumulators, 8 rows, 2 of weights. */
+/* gemm_s8_neondot.c: int8 gemm on SDOT by lane: 16 k of a row in one register serve four steps. 8 x 8 is 16 sums, 8 registers of weights
+ * that serve all rows, and one row after another. */
 #if defined(__aarch64__)
 #include "gemm_s8_neon.h"
 
 #define FN MCC_FN(neondot)
 #define POINT(i) const int8_t *p##i = rows[i];
 #define INIT(i) int32x4_t u##i = vld1q_s32(bias), v##i = vld1q_s32(bias + 4);
-#define LOAD(i) const int8x16_t x##i = vld1q_s8(p##i); p##i += 16;
-#define LANE(i, l) u##i = vdotq_laneq_s32(u##i, w0, x##i, l); v##i = vdotq_laneq_s32(v##i, w1, x##i, l);
-#define LANE_0(i) LANE(i, 0)
-#define LANE_1(i) LANE(i, 1)
-#define LANE_2(i) LANE(i, 2)
-#define LANE_3(i) LANE(i, 3)
-#define STEP(MR, l) { const int8x16_t w0 = vld1q_s8(w + 32 * l), w1 = vld1q_s8(w + 32 * l + 16); GEMM_ROWS(MR, LANE_##l) }
+#define LOAD(w, at) const int8x16_t w##0 = vld1q_s8(weights + at), w##1 = vld1q_s8(weights + at + 16);
+#define LANE(i, w, x, l) u##i = vdotq_laneq_s32(u##i, w##0, x, l); v##i = vdotq_laneq_s32(v##i, w##1, x, l);
+#define SIXTEEN(i)                                                                             \
+    {                                                                                          \
+        IN_TURN(p##i)                                                                          \
+        const int8x16_t x = vld1q_s8(p##i);                                                    \
+        p##i += 16;                                                                            \
+        LANE(i, a, x, 0) LANE(i, b, x, 1) LANE(i, c, x, 2) LANE(i, d, x, 3)                    \
+    }
+#define EIGHT(i)                                                                               \
+    {                                                                                          \
+        const int8x16_t x = vcombine_s8(vld1_s8(p##i), vdup_n_s8(0));                          \
+        p##i += 8;                                                                             \
+        LANE(i, a, x, 0) LANE(i, b, x, 1)                                                      \
+    }
 #define DOT(i, x) u##i = vdotq_s32(u##i, w0, x); v##i = vdotq_s32(v##i, w1, x);
-ALWAYS int8x16_t every(const int8_t *p) { /* four k to all columns */
-    int32_t x;
-    memcpy(&x, p, 4);
-    return vreinterpretq_s8_s32(vdupq_n_s32(x));
-}
-/* The last k & 3: what is past them meets weights of 0. */
-ALWAYS int8x16_t rest(const int8_t *p, size_t count) {
-    uint32_t x = 0;
-    for (size_t e = 0; e < count; e++) x |= (uint32_t)(uint8_t)p[e] << (8 * e);
-    return vreinterpretq_s8_u32(vdupq_n_u32(x));
-}
 #define FOUR(i) { const int8x16_t x = every(p##i); DOT(i, x) p##i += 4; }
-#define LAST(i) { const int8x16_t x = rest(p##i, k - d); DOT(i, x) }
+#define LAST(i) { const int8x16_t x = rest(p##i, k & 3); DOT(i, x) }
 
 #define TILE(MR)                                                                               \
     FN void mcc_gemm_s8_##MR##x8c4_neondot(ARGS) {                                             \
-        (void)ahead;                                                                           \
-        const int32_t *bias = panel;                                                           \
-        const float *scale = (const float *)(bias + 8);                                        \
-        const int8_t *w = (const int8_t *)(scale + 8);                                         \
+        TILES_BEGIN                                                                            \
         GEMM_ROWS(MR, INIT)                                                                    \
-        for (; taps; taps--, rows += MR) {                                                     \
+        for (size_t tap = 0; tap < taps; tap++, rows += MR) {                                  \
             GEMM_ROWS(MR, POINT)                                                               \
-            size_t d = 0;                                                                      \
-            for (; d + 16 <= k; d += 16, w += 128) {                                           \
-                GEMM_ROWS(MR, LOAD)                                                            \
-                STEP(MR, 0) STEP(MR, 1) STEP(MR, 2) STEP(MR, 3)                                \
+            for (size_t left = k / 16; left; left--, weights += 128) {                         \
+                LOAD(a, 0) LOAD(b, 32) LOAD(c, 64) LOAD(d, 96)                                 \
+                GEMM_ROWS(MR, SIXTEEN)                                                         \
             }                                                                                  \
-            for (; d + 4 <= k; d += 4, w += 32) {                                              \
-                const int8x16_t w0 = vld1q_s8(w), w1 = vld1q_s8(w + 16);                       \
+            if (k & 8) {                                                                       \
+                LOAD(a, 0) LOAD(b, 32)                                                         \
+                GEMM_ROWS(MR, EIGHT)                                                           \
+                weights += 64;                                                                 \
+            }                                                                                  \
+            if (k & 4) {                                                                       \
+                LOAD(w, 0)                                                                     \
                 GEMM_ROWS(MR, FOUR)                                                            \
+                weights += 32;                                                                 \
             }                                                                                  \
-            if (d < k) {                                                                       \
-                const int8x16_t w0 = vld1q_s8(w), w1 = vld1q_s8(w + 16);                       \
+            if (k & 3) {                                                                       \
+                LOAD(w, 0)                                                                     \
                 GEMM_ROWS(MR, LAST)                                                            \
-                w += 32;                                                                       \
+                weights += 32;                                                                 \
             }                                                                                  \
         }                                                                                      \
-        TILE_PUT(MR)                                                                           \
+        TILES_END(MR)                                                                          \
     }
 
 TILE(8)

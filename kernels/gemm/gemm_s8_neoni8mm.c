@@ -27,59 +27,61 @@ FN ALWAYS int32x4_t rows_last(int32x4_t a, int32x4_t b) {
 #define TWICE(i) vreinterpretq_s32_s64(vld1q_dup_s64((const int64_t *)(const void *)(bias + i)))
 #define INIT(r, i, j) int32x4_t a##r = bias0, b##r = bias1, c##r = bias2, d##r = bias3;
 #define POINT(r, i, j) const int8_t *p##i = rows[i], *p##j = rows[j];
-#define ROWS(r, i, j)                                                        \
-    const int8x16_t x##i = vld1q_s8(p##i), x##j = vld1q_s8(p##j);            \
-    const int8x16_t y##r = first_k(x##i, x##j), z##r = last_k(x##i, x##j);   \
-    p##i += 16, p##j += 16;
-#define ROWS_8(r, i, j)                                                      \
-    const int8x16_t y##r = vcombine_s8(vld1_s8(p##i), vld1_s8(p##j));        \
-    p##i += 8, p##j += 8;
-#define ROWS_REST(r, i, j) const int8x16_t y##r = vcombine_s8(load8(p##i, k - at), load8(p##j, k - at));
-#define LOAD(at)                                                                    \
-    const int8x16_t w0 = vld1q_s8(w + at), w1 = vld1q_s8(w + at + 16);              \
-    const int8x16_t w2 = vld1q_s8(w + at + 32), w3 = vld1q_s8(w + at + 48);
-#define DOT(r, x)                     \
-    a##r = vmmlaq_s32(a##r, x, w0);   \
-    b##r = vmmlaq_s32(b##r, x, w1);   \
-    c##r = vmmlaq_s32(c##r, x, w2);   \
-    d##r = vmmlaq_s32(d##r, x, w3);
-#define DOT_Y(r, i, j) DOT(r, y##r)
-#define DOT_Z(r, i, j) DOT(r, z##r)
+#define LOAD(w, at)                                                                                 \
+    const int8x16_t w##0 = vld1q_s8(weights + at), w##1 = vld1q_s8(weights + at + 16);              \
+    const int8x16_t w##2 = vld1q_s8(weights + at + 32), w##3 = vld1q_s8(weights + at + 48);
+#define DOT(r, x, w)                                                                                \
+    a##r = vmmlaq_s32(a##r, x, w##0), b##r = vmmlaq_s32(b##r, x, w##1);                             \
+    c##r = vmmlaq_s32(c##r, x, w##2), d##r = vmmlaq_s32(d##r, x, w##3);
+#define SIXTEEN(r, i, j)                                                                            \
+    {                                                                                               \
+        IN_TURN(p##i)                                                                               \
+        IN_TURN(p##j)                                                                               \
+        const int8x16_t x = vld1q_s8(p##i), z = vld1q_s8(p##j), y = first_k(x, z), l = last_k(x, z); \
+        p##i += 16, p##j += 16;                                                                     \
+        DOT(r, y, w)                                                                                \
+        DOT(r, l, v)                                                                                \
+    }
+#define EIGHT(r, i, j)                                                                              \
+    {                                                                                               \
+        const int8x16_t y = vcombine_s8(vld1_s8(p##i), vld1_s8(p##j));                              \
+        p##i += 8, p##j += 8;                                                                       \
+        DOT(r, y, w)                                                                                \
+    }
+#define REST(r, i, j)                                                                               \
+    {                                                                                               \
+        const int8x16_t y = vcombine_s8(load8(p##i, k & 7), load8(p##j, k & 7));                    \
+        DOT(r, y, w)                                                                                \
+    }
 #define SUMS(r, i, j)                                                                 \
     const int32x4_t u##i = rows_first(a##r, b##r), v##i = rows_first(c##r, d##r);     \
     const int32x4_t u##j = rows_last(a##r, b##r), v##j = rows_last(c##r, d##r);
 
 #define TILE(MR, PAIRS)                                                                        \
     FN void mcc_gemm_s8_##MR##x8c8_neoni8mm(ARGS) {                                            \
-        (void)ahead;                                                                           \
-        const int32_t *bias = panel;                                                           \
-        const float *scale = (const float *)(bias + 8);                                        \
-        const int8_t *w = (const int8_t *)(scale + 8);                                         \
+        TILES_BEGIN                                                                            \
         const int32x4_t bias0 = TWICE(0), bias1 = TWICE(2), bias2 = TWICE(4), bias3 = TWICE(6);\
         PAIRS(INIT)                                                                            \
-        for (; taps; taps--, rows += MR) {                                                     \
+        for (size_t tap = 0; tap < taps; tap++, rows += MR) {                                  \
             PAIRS(POINT)                                                                       \
-            size_t at = 0;                                                                     \
-            for (; at + 16 <= k; at += 16, w += 128) {                                         \
-                PAIRS(ROWS)                                                                    \
-                { LOAD(0) PAIRS(DOT_Y) }                                                       \
-                { LOAD(64) PAIRS(DOT_Z) }                                                      \
+            for (size_t left = k / 16; left; left--, weights += 128) {                         \
+                LOAD(w, 0)                                                                     \
+                LOAD(v, 64)                                                                    \
+                PAIRS(SIXTEEN)                                                                 \
             }                                                                                  \
-            if (at + 8 <= k) {                                                                 \
-                PAIRS(ROWS_8)                                                                  \
-                LOAD(0)                                                                        \
-                PAIRS(DOT_Y)                                                                   \
-                at += 8, w += 64;                                                              \
+            if (k & 8) {                                                                       \
+                LOAD(w, 0)                                                                     \
+                PAIRS(EIGHT)                                                                   \
+                weights += 64;                                                                 \
             }                                                                                  \
-            if (at < k) {                                                                      \
-                PAIRS(ROWS_REST)                                                               \
-                LOAD(0)                                                                        \
-                PAIRS(DOT_Y)                                                                   \
-                w += 64;                                                                       \
+            if (k & 7) {                                                                       \
+                LOAD(w, 0)                                                                     \
+                PAIRS(REST)                                                                    \
+                weights += 64;                                                                 \
             }                                                                                  \
         }                                                                                      \
         PAIRS(SUMS)                                                                            \
-        TILE_PUT(MR)                                                                           \
+        TILES_END(MR)                                                                          \
     }
 
 TILE(8, PAIRS_4)

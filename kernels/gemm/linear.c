@@ -14,12 +14,9 @@ static bool is_weight(const mcc_tensor *t) {
     return t->type == MCC_F32 || (t->constant && (t->type == MCC_F16 || t->type == MCC_BF16));
 }
 
-/* Rows of a matrix. */
-typedef struct matrix { const float *x; size_t k, pitch; } matrix; /* pitch: elements from one row of y to the next */
-
-static void place(const void *arg, size_t batch, size_t row, size_t rows, size_t mr, void *scratch, const void **table,
-                  size_t *w, size_t *c) {
-    const matrix *a = arg;
+void mcc_gemm_place_matrix(const void *arg, size_t batch, size_t row, size_t rows, size_t mr, void *scratch, const void **table,
+                           size_t *w, size_t *c) {
+    const mcc_gemm_matrix *a = arg;
     (void)batch, (void)scratch, (void)w;
     for (size_t i = 0; i < mr; i++) table[i] = a->x + (row + (i < rows ? i : rows - 1)) * a->k;
     *c = row * a->pitch;
@@ -49,18 +46,18 @@ static void run(const mcc_node *node, mcc_exec *exec) {
         mcc_parallel(exec, (g->n + g->set.nr - 1) / g->set.nr, 1, pack_panels, &p);
         packed = p.out;
     }
-    const matrix a = {node->in[0]->data, g->k, node->out[0]->pitch};
+    const mcc_gemm_matrix a = {node->in[0]->data, g->k, node->out[0]->pitch};
     const mcc_gemm_f32_job job = {.gemm = g, .batch = 1, .m = state->m, .w = packed, .c = node->out[0]->data, .c_stride = a.pitch,
-                                  .residual = residual ? residual->data : NULL, .place = place, .arg = &a, .adjacent = true};
+                                  .residual = residual ? residual->data : NULL, .place = mcc_gemm_place_matrix, .arg = &a, .adjacent = true};
     mcc_gemm_f32_run(exec, &job);
 }
 
 void mcc_linear_rows(const mcc_node *node, mcc_exec *exec, size_t m, const float *x, const float *residual, float *y) {
     const linear *state = node->state;
     const mcc_gemm_f32 *g = &state->gemm;
-    const matrix a = {x, g->k, g->n};
+    const mcc_gemm_matrix a = {x, g->k, g->n};
     const mcc_gemm_f32_job job = {.gemm = g, .batch = 1, .m = m, .w = g->w, .c = y, .c_stride = g->n, .residual = residual,
-                                  .place = place, .arg = &a};
+                                  .place = mcc_gemm_place_matrix, .arg = &a};
     mcc_gemm_f32_run(exec, &job);
 }
 

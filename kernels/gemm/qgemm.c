@@ -15,6 +15,10 @@ int32_t mcc_gemm_s8_offset(const mcc_gemm_set *set) {
 
 bool mcc_gemm_s8_lined(const mcc_gemm_set *set) { return set->serve[0]->isa == MCC_ISA_avx512amx; }
 
+bool mcc_gemm_s8_many(const mcc_gemm_set *set) {
+    return (set->serve[0]->isa & (MCC_ISA_neon | MCC_ISA_neondot | MCC_ISA_neoni8mm)) != 0;
+}
+
 size_t mcc_gemm_s8_column(const mcc_gemm_set *set, size_t p) {
     if (set->serve[0]->isa != MCC_ISA_avx512vnni && !mcc_gemm_s8_lined(set)) return p;
     const size_t vectors = set->nr / 16, v = p / 16, lane = p / 4 % 4;

@@ -8,6 +8,8 @@
 int32_t mcc_gemm_s8_offset(const mcc_gemm_set *set);
 /* Do they want rows at one distance from each other, with k a multiple of 64 and one tap (gemm.h)? */
 bool mcc_gemm_s8_lined(const mcc_gemm_set *set);
+/* Do they make many tiles in one call (gemm.h)? */
+bool mcc_gemm_s8_many(const mcc_gemm_set *set);
 /* The column of a panel at position p < NR. */
 size_t mcc_gemm_s8_column(const mcc_gemm_set *set, size_t p);
 /* The kernels for n columns of `depth` = taps * k: `set` for all panels but the last, `last` for that one; both of one
@@ -37,7 +39,7 @@ mcc_status mcc_qgemm_pack(mcc_net *net, mcc_qgemm *g, size_t groups, size_t n, s
 typedef enum mcc_qout {
     MCC_Q_S8,  /* requantized int8, then `table` */
     MCC_Q_F32, /* act(float(acc) * scale[j] + residual) */
-    MCC_Q_DYN, /* act(float(acc) * (row_scale[row / rows_per_scale] * scale[j]) + b[j] + residual) */
+    MCC_Q_DYN, /* act(float(acc - minus[j]) * (row_scale[row / rows_per_scale] * scale[j]) + b[j] + residual) */
     MCC_Q_CODES, /* int8: quantize_linear of act(float(acc) * scale[j] + residual) */
     MCC_Q_S32, /* acc itself */
 } mcc_qout;
@@ -52,6 +54,7 @@ typedef struct mcc_qjob {
     const int8_t *residual_s8, *table; /* or NULL */
     const float *scale, *bias;         /* all columns of all groups; for F32 and DYN */
     const float *row_scale;            /* DYN */
+    const int32_t *minus;              /* DYN: all columns of all groups, or NULL */
     const float *residual;             /* F32, DYN and CODES: like y, or NULL */
     mcc_quantize_fn quantize;          /* CODES, with requant.zero */
     float y_scale;
@@ -91,9 +94,21 @@ mcc_status mcc_table_read(mcc_net *net, const mcc_node *node, mcc_tensor *table)
 /* The output side of a job, from the node's tensors. */
 void mcc_qtail_job(const mcc_node *node, const mcc_qtail *tail, mcc_qjob *job);
 
-/* The same for the dynamic ops: inputs x, w, scale, bias float32?, residual float32?. */
-mcc_status mcc_dynamic_read(mcc_net *net, mcc_node *node, size_t n, mcc_qtail *tail);
-void mcc_dynamic_job(const mcc_node *node, const mcc_qtail *tail, mcc_qjob *job);
+/* The same for the dynamic ops: inputs x, w, scale, bias float32?, residual float32?, x_scale?, x_zero?. With the last two, x is
+ * uint8 of that scale and zero point, which are computed; without, it is float32, quantized here.
+ *     acc = sum of (x - x_zero) * w  =  sum of (x - 128) * w  -  (x_zero - 128) * (sum of w),  whose second part is `minus` */
+typedef struct mcc_qcodes {
+    bool given; /* x is uint8 */
+    size_t n;
+    const int32_t *sum; /* of each column of w, when given */
+} mcc_qcodes;
+mcc_status mcc_dynamic_read(mcc_net *net, mcc_node *node, size_t n, mcc_qtail *tail, mcc_qcodes *codes);
+/* Given codes have one scale for all `rows` of y; `minus` is room for n numbers then. */
+void mcc_dynamic_job(const mcc_node *node, const mcc_qtail *tail, const mcc_qcodes *codes, size_t rows, int32_t *minus, mcc_qjob *job);
+/* The zero point of given codes, as of int8. */
+int32_t mcc_dynamic_zero(const mcc_node *node);
+/* int8 = uint8 - 128. */
+void mcc_dynamic_signed(mcc_exec *exec, size_t n, const uint8_t *x, int8_t *y);
 
 /* y[i] = table[y[i] + 128] */
 void mcc_table_s8(int8_t *y, size_t count, const int8_t *table);

@@ -8,6 +8,7 @@
 typedef struct state {
     mcc_qgemm gemm;
     mcc_qtail tail;
+    mcc_qcodes codes;
     size_t m;
 } state;
 
@@ -65,42 +66,21 @@ void mcc_run_qlinear(const mcc_node *node, mcc_exec *exec) {
 
 /* --- dynamic ---------------------------------------------------------------------------------------------------- */
 
-/* The workspace of dqlinear: a scale per row, then the codes. */
-static size_t codes_at(size_t rows) { return (rows * sizeof(float) + 63) / 64 * 64; }
+/* The workspace: a scale per row; `minus`; the codes. */
+static size_t minus_at(size_t rows) { return (rows * sizeof(float) + 63) / 64 * 64; }
+static size_t codes_at(const state *s) { return minus_at(s->m) + (s->codes.given ? (s->gemm.n * sizeof(int32_t) + 63) / 64 * 64 : 0); }
 
 mcc_status mcc_prepare_dqlinear(mcc_net *net, mcc_node *node) {
-    MCC_NEED(mcc_arity(node, 3, 5, 1), "takes x, weight, scale, optional bias and residual, gives one output");
+    MCC_NEED(mcc_arity(node, 3, 7, 1), "takes x, weight, scale, optional bias, residual, x_scale and x_zero, gives one output");
     state *s = node->state = mcc_net_alloc(net, sizeof *s);
     if (!s) return MCC_NO_MEMORY;
     MCC_TRY(shapes(net, node, s));
-    MCC_NEED(node->in[0]->type == MCC_F32 && node->out[0]->type == MCC_F32, "x and y are float32");
-    MCC_TRY(mcc_dynamic_read(net, node, s->gemm.n, &s->tail));
+    MCC_TRY(mcc_dynamic_read(net, node, s->gemm.n, &s->tail, &s->codes));
     if (!s->m) return MCC_OK;
     MCC_TRY(pack(net, node, s, NULL, NULL, 0));
     MCC_NEED(s->m < SIZE_MAX / 8 && s->m * s->gemm.k < SIZE_MAX / 2, "too large");
-    node->workspace = codes_at(s->m) + s->m * s->gemm.k + 64; /* kernels may read a little past a row */
+    node->workspace = codes_at(s) + s->m * s->gemm.k + 64; /* kernels may read a little past a row */
     return MCC_OK;
-}
-
-mcc_status mcc_dynamic_read(mcc_net *net, mcc_node *node, size_t n, mcc_qtail *tail) {
-    mcc_tensor *scale = node->in[2], *bias = mcc_in(node, 3), *residual = mcc_in(node, 4);
-    mcc_status status;
-    MCC_NEED(scale && scale->constant && scale->type == MCC_F32 && scale->count == n, "the scale is constant float32, one per output");
-    MCC_NEED(!bias || (bias->constant && bias->type == MCC_F32 && bias->count == n), "the bias is constant float32, one per output");
-    MCC_NEED(!residual || (residual->type == MCC_F32 && mcc_same_shape(residual, node->out[0])), "the residual is float32, like y");
-    tail->scale = mcc_dense(net, scale, &status);
-    if (!tail->scale || (bias && !mcc_dense(net, bias, &status))) return status;
-    if (residual && residual->constant && !mcc_dense(net, residual, &status)) return status;
-    tail->out = MCC_Q_DYN;
-    return mcc_epilogue_read(net, node, &tail->post);
-}
-
-void mcc_dynamic_job(const mcc_node *node, const mcc_qtail *tail, mcc_qjob *job) {
-    const mcc_tensor *bias = mcc_in(node, 3), *residual = mcc_in(node, 4);
-    job->out = MCC_Q_DYN, job->post = tail->post, job->scale = tail->scale;
-    job->c = node->out[0]->data;
-    job->bias = bias ? bias->data : NULL;
-    job->residual = residual ? residual->data : NULL;
 }
 
 typedef struct rows { mcc_qdynamic_fn *fn; int32_t offset; const float *x; size_t k; float *scale; int8_t *codes; } rows;
@@ -115,12 +95,21 @@ void mcc_run_dqlinear(const mcc_node *node, mcc_exec *exec) {
     const state *s = node->state;
     if (!s->m) return;
     uint8_t *space = mcc_workspace(exec);
-    rows r = {mcc_qfinish_pick()->dynamic, mcc_gemm_s8_offset(&s->gemm.set), node->in[0]->data, s->gemm.k, (float *)(void *)space,
-              (int8_t *)space + codes_at(s->m)};
-    mcc_parallel(exec, s->m, 1 + 4096 / (s->gemm.k + 1), quantize_rows, &r);
-    mcc_qjob job = job_of(node, s, r.codes, exec);
-    job.shifted = r.offset != 0;
-    job.row_scale = r.scale, job.rows_per_scale = 1;
-    mcc_dynamic_job(node, &s->tail, &job);
+    const size_t k = s->gemm.k;
+    const int32_t offset = mcc_gemm_s8_offset(&s->gemm.set);
+    int8_t *codes = (int8_t *)space + codes_at(s);
+    const void *x = node->in[0]->data;
+    mcc_qjob job = job_of(node, s, codes, exec);
+    job.shifted = offset != 0;
+    job.row_scale = (float *)(void *)space, job.rows_per_scale = 1;
+    if (!s->codes.given) {
+        rows r = {mcc_qfinish_pick()->dynamic, offset, x, k, (float *)(void *)space, codes};
+        mcc_parallel(exec, s->m, 1 + 4096 / (k + 1), quantize_rows, &r);
+    } else if (offset) {
+        job.x = x; /* what kernels with an offset want is what stands there */
+    } else {
+        mcc_dynamic_signed(exec, s->m * k, x, codes);
+    }
+    mcc_dynamic_job(node, &s->tail, &s->codes, s->m, (int32_t *)(void *)(space + minus_at(s->m)), &job);
     mcc_qgemm_run(exec, &job);
 }

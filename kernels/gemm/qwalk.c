@@ -52,6 +52,7 @@ static size_t block_rows(const mcc_qgemm *g, size_t m, bool placed, size_t tile)
         const size_t fit = MCC_GEMM_TABLE / (g->taps ? g->taps : 1);
         rows = fit > 2 * most_mr(g) ? fit - most_mr(g) : 0;
     }
+    if (mcc_gemm_s8_many(&g->set) && rows > MCC_GEMM_TABLE / 2) rows = MCC_GEMM_TABLE / 2; /* the same */
     if (tile && rows > tile) rows = tile;
     if (rows > m) rows = m + mr - 1;
     rows = rows / mr * mr;
@@ -75,6 +76,11 @@ size_t mcc_qgemm_space(const mcc_qgemm *g, size_t m, bool placed) {
 
 void mcc_table_s8(int8_t *y, size_t count, const int8_t *table) {
     mcc_qtable_pick()->fn(count, y, y, table);
+}
+
+static void subtract(int32_t *acc, size_t nr, const int32_t *minus, size_t rows, size_t n) {
+    for (size_t i = 0; i < rows; i++, acc += nr)
+        for (size_t j = 0; j < n; j++) acc[j] = (int32_t)((uint32_t)acc[j] - (uint32_t)minus[j]);
 }
 
 /* A tile whose result is float32, from its sums on the stack. `first`: its first row in the whole product. MCC_Q_CODES makes
@@ -123,30 +129,51 @@ static bool is_wild(const mcc_qjob *job) {
     return job->out == MCC_Q_S8 && !(job->gemm->top + 256 * fabs((double)job->requant.r_scale) < 0x1p30);
 }
 
-static size_t tiles_of(const mcc_gemm_set *set, size_t rows) { return (rows + set->mr - 1) / set->mr; }
+/* How a block is cut into tiles: by parts of as many rows as the lowest kernel has, such that tiles differ by one part at most and
+ * none is left with a few rows. The last may lack some of its own. */
+typedef struct cut {
+    size_t rows, tiles, part, least, over;
+    bool lacks;
+} cut;
 
-/* Rows of tile t of a block: tiles differ by one row at most, so that none is left with a few. */
-static size_t tile_rows(size_t t, size_t least, size_t over) { return least + (t < over); }
+static cut cut_of(const mcc_gemm_set *set, size_t rows) {
+    const size_t part = mcc_gemm_s8_lined(set) ? 1 : set->serve[1]->mr, parts = (rows + part - 1) / part;
+    const size_t tiles = (rows + set->mr - 1) / set->mr;
+    return (cut){rows, tiles, part, parts / tiles, parts % tiles, parts * part > rows};
+}
+
+/* Rows of tile t, which begins at row r. */
+static size_t tile_rows(const cut *by, size_t t, size_t r) {
+    const size_t rows = (by->least + (t < by->over)) * by->part;
+    return rows < by->rows - r ? rows : by->rows - r;
+}
+
+/* How many tiles from t on, which is full, are full and as high. */
+static size_t alike(const cut *by, size_t t) {
+    if (t < by->over) return by->over - t;
+    const size_t left = by->tiles - t;
+    return left > 1 && by->lacks ? left - 1 : left;
+}
 
 /* The tables of all tiles of a block, one after another. */
 static void place_tiles(const mcc_qjob *job, const mcc_gemm_set *set, size_t batch, size_t row, size_t rows, void *scratch,
                         const void **table) {
     size_t unused_w, unused_c;
-    const size_t tiles = tiles_of(set, rows), least = rows / tiles, over = rows % tiles;
-    for (size_t t = 0; t < tiles; t++) {
-        const size_t some = tile_rows(t, least, over), mr = set->serve[some]->mr;
-        job->place(job->arg, batch, row, some, mr, scratch, table, &unused_w, &unused_c);
-        table += job->gemm->taps * mr, row += some;
+    const cut by = cut_of(set, rows);
+    for (size_t t = 0, r = 0; t < by.tiles; t++) {
+        const size_t some = tile_rows(&by, t, r), mr = set->serve[some]->mr;
+        job->place(job->arg, batch, row + r, some, mr, scratch, table, &unused_w, &unused_c);
+        table += job->gemm->taps * mr, r += some;
     }
 }
 
 /* The same for rows that follow each other, `step` bytes apart. */
 static void point_tiles(const mcc_gemm_set *set, const int8_t *x, size_t step, size_t rows, const void **table) {
-    const size_t tiles = tiles_of(set, rows), least = rows / tiles, over = rows % tiles;
-    for (size_t t = 0; t < tiles; t++) {
-        const size_t some = tile_rows(t, least, over), mr = set->serve[some]->mr;
+    const cut by = cut_of(set, rows);
+    for (size_t t = 0, r = 0; t < by.tiles; t++) {
+        const size_t some = tile_rows(&by, t, r), mr = set->serve[some]->mr;
         for (size_t i = 0; i < mr; i++) table[i] = x + (i < some ? i : some - 1) * step;
-        table += mr, x += some * step;
+        table += mr, x += some * step, r += some;
     }
 }
 
@@ -172,7 +199,7 @@ static size_t high_for(const mcc_gemm_set *set, size_t rows) {
 }
 
 static size_t high_of(const mcc_gemm_set *set, size_t rows) {
-    const size_t tiles = tiles_of(set, rows), low = high_for(set, rows / tiles), high = high_for(set, (rows + tiles - 1) / tiles);
+    const size_t tiles = cut_of(set, rows).tiles, low = high_for(set, rows / tiles), high = high_for(set, (rows + tiles - 1) / tiles);
     return low > high ? low : high;
 }
 
@@ -217,35 +244,38 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
     const void **table = place && job->space_each ? space : small;
     const bool wild = is_wild(job);
     mcc_qfinish_fn *finish_fn = mcc_qfinish_pick()->finish;
-    const mcc_gemm_set *placed = NULL;
+    const mcc_gemm_kernel *placed = NULL; /* the set of which the table is */
     const int8_t *x = NULL;
     const bool tabled = place || (!lined && rows <= MCC_GEMM_TABLE / 2); /* once for all panels: a tile has at most twice its rows */
     const size_t step = place ? 0 : lined ? line_up(job, batch, row, rows, space, &x) : ready(job, batch, row, rows, space, &x);
     const size_t k = lined ? g->depth : g->k, taps = lined ? 1 : g->taps;
+    const bool many = tabled && mcc_gemm_s8_many(&g->set) && (job->out == MCC_Q_S32 || (job->out == MCC_Q_S8 && !wild));
     size_t high = 0;
     const uint8_t *panel = g->w + batch * g->group_bytes + first * g->panel;
     for (size_t p = first; p < end; p++, panel += g->panel) {
         const mcc_gemm_set *set = p + 1 < g->panels ? &g->set : &g->last;
-        const size_t j = p * g->set.nr, n = g->n - j < set->nr ? g->n - j : set->nr, tiles = tiles_of(set, rows);
+        const size_t j = p * g->set.nr, n = g->n - j < set->nr ? g->n - j : set->nr;
+        const cut by = cut_of(set, rows);
         if (lined && high_of(set, rows) != high) mcc_amx_open(high = high_of(set, rows));
-        if (place && set != placed) place_tiles(job, set, batch, row, rows, scratch, table);
-        if (tabled && !place && set != placed) point_tiles(set, x, step, rows, table);
-        placed = set;
+        if (place && set->serve[0] != placed) place_tiles(job, set, batch, row, rows, scratch, table);
+        if (tabled && !place && set->serve[0] != placed) point_tiles(set, x, step, rows, table);
+        placed = set->serve[0];
         const void **next = table;
-        const size_t least = rows / tiles, over = rows % tiles;
-        for (size_t t = 0, r = 0, some; t < tiles; t++, r += some) {
-            some = tile_rows(t, least, over);
+        for (size_t t = 0, r = 0, some, run; t < by.tiles; t += run, r += some) {
+            some = tile_rows(&by, t, r);
             const mcc_gemm_kernel *kernel = set->serve[some];
             mcc_gemm_s8_fn *fn = (mcc_gemm_s8_fn *)kernel->fn;
             if (!tabled)
                 for (size_t i = 0; i < kernel->mr; i++) table[i] = x + (r + (i < some || lined ? i : some - 1)) * step;
+            run = many && kernel->mr == some ? alike(&by, t) : 1;
+            some *= run;
             /* Each of the first tiles asks for a part of the next panel: a line in two steps, of 2 * NR * KR / 64; lined, NR / 16
              * lines of a step's NR. */
             const size_t part = t * (lined ? set->nr * 4 : 64);
             const size_t ahead = p + 1 < end && part < (lined ? 64 : 2 * set->kr) * set->nr ? g->panel + part : 0;
             const size_t at = (row + r) * job->c_stride + batch * g->n + j;
             const int8_t *const *from = (const int8_t *const *)next;
-            if (tabled) next += g->taps * kernel->mr;
+            if (tabled) next += run * g->taps * kernel->mr;
             if (job->out == MCC_Q_S8 && !wild) {
                 fn(some, n, k, taps, from, panel, (int8_t *)job->c + at, job->c_stride,
                    job->residual_s8 ? job->residual_s8 + at : NULL, &job->requant, ahead);
@@ -254,7 +284,10 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
             } else {
                 fn(some, n, k, taps, from, panel, acc, set->nr, NULL, NULL, ahead);
                 if (wild) requantize(job, acc, set, panel, some, n, at);
-                else finish(job, finish_fn, acc, set->nr, row + r, some, batch * g->n + j, n, at);
+                else {
+                    if (job->minus) subtract(acc, set->nr, job->minus + batch * g->n + j, some, n);
+                    finish(job, finish_fn, acc, set->nr, row + r, some, batch * g->n + j, n, at);
+                }
             }
         }
     }

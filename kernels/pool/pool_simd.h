@@ -19,9 +19,23 @@ VFN void max_f32(size_t c, size_t n, size_t taps, const float *const *table, flo
     else v_store_n(y + c, top, n);
 }
 
+/* Four vectors at a time: a tap's pointer is read once for all of them. */
+VFN void max_four_f32(size_t c, size_t taps, const float *const *table, float *y, unsigned parts) {
+    vf a = v_set(-INFINITY), b = a, d = a, e = a;
+    if (!(parts & MCC_POOL_FIRST))
+        a = v_load(y + c), b = v_load(y + c + VN), d = v_load(y + c + 2 * VN), e = v_load(y + c + 3 * VN);
+    for (size_t t = 0; t < taps; t++) {
+        const float *x = table[t] + c;
+        a = v_maxn(a, v_load(x)), b = v_maxn(b, v_load(x + VN));
+        d = v_maxn(d, v_load(x + 2 * VN)), e = v_maxn(e, v_load(x + 3 * VN));
+    }
+    v_store(y + c, a), v_store(y + c + VN, b), v_store(y + c + 2 * VN, d), v_store(y + c + 3 * VN, e);
+}
+
 VKERNEL void POOL_NAME(f32, max, MCC_SIMD)(POOL_ARGS) {
     size_t c = 0;
     (void)divisor;
+    for (; c + 4 * VN <= channels; c += 4 * VN) max_four_f32(c, taps, (const float *const *)table, y, parts);
     for (; c + VN <= channels; c += VN) max_f32(c, VN, taps, (const float *const *)table, y, parts);
     if (c < channels) max_f32(c, channels - c, taps, (const float *const *)table, y, parts);
 }

@@ -2,12 +2,14 @@
  * sequences, f32.
  *
  * Inputs: x, w, r, bias, lengths, first h, (lstm) first c, peepholes. Outputs: y, last h, (lstm) last c; later ones may be
- * missing. What x adds to all gates of all steps is computed first, on all threads; then the steps follow each other.
+ * missing. What x adds to all gates of all steps is one product; then the steps follow each other, each with a product of what h
+ * was, whose weights stay in a cache. Two directions are done by two threads.
  * Attribute `activations` is one text, names separated by commas. */
 #include <ctype.h>
 
 #include "../core/element.h"
 #include "../core/ops.h"
+#include "../gemm/gemm.h"
 #include "rnn.h"
 
 typedef enum kind { LSTM, GRU, RNN } kind;
@@ -18,14 +20,21 @@ typedef enum act { SIGMOID, TANH, RELU, AFFINE, LEAKY, THRESHOLDED, SCALED_TANH,
 
 typedef struct gate { act fn; float a, b; } gate;
 
+/* The products of a direction: what x adds to all gates, what h adds, and what h after its reset adds to the candidate, of a GRU
+ * whose reset comes before that product; `from_h` then has the other two gates only. */
+enum { FROM_X, FROM_H, FROM_RESET, PRODUCTS };
+
 typedef struct rnn {
     kind kind;
     size_t seq, batch, in, hidden, dirs, rows; /* rows = gates * hidden */
     bool layout, reverse, linear_before_reset, input_forget;
     float clip;                                /* INFINITY: none */
     gate gate[2][3];
-    mcc_rnn_gemv_fn gemv;
     mcc_rnn_gate_fn sigmoid, tanh;
+    unsigned products;
+    mcc_gemm_f32 product[PRODUCTS];
+    size_t floats[PRODUCTS];                   /* of packed weights */
+    const float *packed[2][PRODUCTS];          /* per direction; NULL when a run packs them */
 } rnn;
 
 /* --- activations -------------------------------------------------------------------------------------------------- */
@@ -117,10 +126,50 @@ static mcc_status check_shapes(mcc_net *net, const mcc_node *node, rnn *s) {
     return MCC_OK;
 }
 
+static void pack(const mcc_node *node, size_t d, unsigned i, float *out) {
+    const rnn *s = node->state;
+    const mcc_gemm_f32 *g = &s->product[i];
+    const size_t skip = i == FROM_RESET ? 2 * s->hidden : 0; /* gates before */
+    const float *w = (const float *)node->in[i == FROM_X ? 1 : 2]->data + (d * s->rows + skip) * g->k;
+    const float *bias = mcc_in(node, 3) ? (const float *)node->in[3]->data + (2 * d + (i != FROM_X)) * s->rows + skip : NULL;
+    mcc_gemm_f32_pack_bias(&g->set, out, g->panel, g->n, bias, MCC_F32);
+    if (g->k) mcc_gemm_f32_pack(&g->set, out, g->panel, 0, g->n, 0, g->k, w, MCC_F32, g->k, 1);
+}
+
+/* The shapes of the products, and their weights, packed now when they are known. */
+static mcc_status prepare_products(mcc_net *net, mcc_node *node, rnn *s) {
+    const bool two = s->kind == GRU && !s->linear_before_reset;
+    const size_t n[] = {s->rows, two ? 2 * s->hidden : s->rows, s->hidden}, k[] = {s->in, s->hidden, s->hidden};
+    mcc_status status;
+    bool known = !mcc_in(node, 3) || node->in[3]->constant;
+    for (uint32_t i = 1; i <= 2; i++) known &= node->in[i]->constant;
+    for (uint32_t i = 0; i < node->inputs; i++) {
+        mcc_tensor *t = node->in[i];
+        if (t && t->constant && t->count && !(known && (i == 1 || i == 2) ? mcc_dense_to_pack : mcc_dense)(net, t, &status)) return status;
+    }
+    s->products = two ? PRODUCTS : FROM_RESET;
+    for (unsigned i = 0; i < s->products; i++) {
+        mcc_gemm_f32 *g = &s->product[i];
+        *g = (mcc_gemm_f32){.n = n[i], .k = k[i], .taps = 1, .post = {.lo = -INFINITY, .hi = INFINITY}};
+        mcc_gemm_pick(MCC_F32, g->n, &g->set);
+        g->panel = mcc_gemm_f32_panel(&g->set, g->k);
+        if ((s->floats[i] = mcc_gemm_f32_packed(&g->set, g->n, g->k)) == SIZE_MAX) return MCC_NO_MEMORY;
+        node->workspace += known ? 0 : s->dirs * s->floats[i] * sizeof(float);
+    }
+    for (size_t d = 0; known && d < s->dirs; d++)
+        for (unsigned i = 0; i < s->products; i++) {
+            bool ready;
+            float *packed = mcc_net_pack(net, s->floats[i] * sizeof(float), &ready);
+            if (!packed) return MCC_NO_MEMORY;
+            if (!ready) pack(node, d, i, packed);
+            s->packed[d][i] = packed;
+        }
+    return MCC_OK;
+}
+
 static mcc_status prepare(mcc_net *net, mcc_node *node, kind k) {
     MCC_NEED(node->outputs >= 1 && node->outputs <= (k == LSTM ? 3u : 2u) && mcc_arity(node, 3, k == LSTM ? 8 : 6, node->outputs),
              "recurrent layer: wrong number of inputs or outputs");
-    MCC_TRY(mcc_dense_inputs(net, node));
     rnn *s = mcc_net_alloc(net, sizeof *s);
     if (!s) return MCC_NO_MEMORY;
     node->state = s;
@@ -138,42 +187,23 @@ static mcc_status prepare(mcc_net *net, mcc_node *node, kind k) {
     size_t steps, floats;
     MCC_NEED(mcc_times(s->seq, s->batch, &steps) && mcc_times(steps, s->rows, &floats) && floats < SIZE_MAX / 16, "recurrent layer: is too large");
     /* gates of all steps; gates of one step from h; states h and c; a reset h */
-    node->workspace = (floats + s->batch * (s->rows + 3 * s->hidden)) * sizeof(float);
-    const mcc_rnn_kernel *gemv = mcc_rnn_pick("gemv");
-    s->gemv = gemv->gemv;
+    node->workspace_each = (floats + s->batch * (s->rows + 3 * s->hidden)) * sizeof(float);
+    MCC_TRY(prepare_products(net, node, s));
     s->sigmoid = mcc_rnn_pick("sigmoid")->gate;
     s->tanh = mcc_rnn_pick("tanh")->gate;
-    node->kernel = gemv->name;
+    node->kernel = s->product[FROM_H].set.serve[s->batch < s->product[FROM_H].set.mr ? s->batch : 0]->name;
     node->macs = (uint64_t)steps * s->dirs * s->rows * (s->in + s->hidden);
     return MCC_OK;
 }
 
 /* --- run ---------------------------------------------------------------------------------------------------------- */
 
-/* y[b][row] = bias[row] + bias2[row] + w[row] . x[b] over `items` vectors x, cut into items * chunks pieces of rows. */
-typedef struct product {
-    const rnn *s;
-    const float *w, *bias, *bias2, *x;
-    float *y;
-    size_t n, rows, x_stride, y_stride, chunks, chunk;
-} product;
-
-static void product_work(void *arg, size_t begin, size_t end, unsigned thread) {
-    (void)thread;
-    const product *p = arg;
-    for (size_t i = begin; i < end; i++) {
-        const size_t item = i / p->chunks, row = i % p->chunks * p->chunk, m = p->rows - row < p->chunk ? p->rows - row : p->chunk;
-        float *y = p->y + item * p->y_stride + row;
-        for (size_t k = 0; k < m; k++) y[k] = (p->bias ? p->bias[row + k] : 0) + (p->bias2 ? p->bias2[row + k] : 0);
-        p->s->gemv(m, p->n, p->w + row * p->n, p->n, p->x + item * p->x_stride, y);
-    }
-}
-
-static void multiply(product *p, size_t items, mcc_exec *exec) {
-    p->chunk = 64;
-    p->chunks = (p->rows + p->chunk - 1) / p->chunk;
-    const size_t work = p->chunk * (p->n + 1);
-    mcc_parallel(exec, items * p->chunks, work < 16384 ? 16384 / work + 1 : 1, product_work, p);
+/* y[row] = w x[row] + bias, for m rows that are `pitch` apart in y. */
+static void multiply(const mcc_gemm_f32 *g, const float *packed, mcc_exec *exec, size_t m, const float *x, float *y, size_t pitch) {
+    const mcc_gemm_matrix a = {x, g->k, pitch};
+    const mcc_gemm_f32_job job = {.gemm = g, .batch = 1, .m = m, .w = packed, .c = y, .c_stride = pitch,
+                                  .place = mcc_gemm_place_matrix, .arg = &a, .adjacent = true};
+    mcc_gemm_f32_run(exec, &job);
 }
 
 typedef struct step {
@@ -221,28 +251,22 @@ static size_t y_at(const rnn *s, size_t time, size_t d, size_t b) {
 }
 static size_t state_at(const rnn *s, size_t d, size_t b) { return (s->layout ? b * s->dirs + d : d * s->batch + b) * s->hidden; }
 
-typedef struct scratch { float *gates, *more, *h, *c, *reset; } scratch;
+/* What a direction works with. */
+typedef struct scratch { const float *const *packed; float *gates, *more, *h, *c, *reset; } scratch;
 
 static void one_time(const mcc_node *node, mcc_exec *exec, size_t d, size_t time, const scratch *m) {
     const rnn *s = node->state;
     const size_t n = s->hidden, rows = s->rows;
-    const mcc_tensor *bias = mcc_in(node, 3), *lens = mcc_in(node, 4), *peep = s->kind == LSTM ? mcc_in(node, 7) : NULL;
-    const float *r = (const float *)node->in[2]->data + d * rows * n;
-    const float *rb = bias ? (const float *)bias->data + (2 * d + 1) * rows : NULL;
-    product p = {.s = s, .w = r, .bias = rb, .x = m->h, .y = m->more, .n = n, .rows = rows, .x_stride = n, .y_stride = rows};
-    const bool two = s->kind == GRU && !s->linear_before_reset; /* the candidate needs the reset h: two products */
-    if (two) p.rows = 2 * n;
-    multiply(&p, s->batch, exec);
+    const mcc_tensor *lens = mcc_in(node, 4), *peep = s->kind == LSTM ? mcc_in(node, 7) : NULL;
+    const bool two = s->products > FROM_RESET;
+    multiply(&s->product[FROM_H], m->packed[FROM_H], exec, s->batch, m->h, m->more, rows);
     for (size_t b = 0; s->kind == GRU && b < s->batch; b++) {
         float *g = m->gates + (s->layout ? b * s->seq + time : time * s->batch + b) * rows;
         for (size_t k = 0; k < 2 * n; k++) g[k] += m->more[b * rows + k];
         apply(s, &s->gate[d][0], 2 * n, g);
         for (size_t k = 0; two && k < n; k++) m->reset[b * n + k] = g[n + k] * m->h[b * n + k];
     }
-    if (two) {
-        p.w = r + 2 * n * n, p.bias = rb ? rb + 2 * n : NULL, p.x = m->reset, p.y = m->more + 2 * n, p.rows = n;
-        multiply(&p, s->batch, exec);
-    }
+    if (two) multiply(&s->product[FROM_RESET], m->packed[FROM_RESET], exec, s->batch, m->reset, m->more + 2 * n, rows);
     for (size_t b = 0; b < s->batch; b++) {
         float *y = (float *)node->out[0]->data + y_at(s, time, d, b);
         if (lens && (int64_t)time >= mcc_load_s64(lens->type, lens->data, b)) {
@@ -258,30 +282,73 @@ static void one_time(const mcc_node *node, mcc_exec *exec, size_t d, size_t time
     }
 }
 
+typedef struct job { const mcc_node *node; const float *packed[2][PRODUCTS]; scratch memory; } job;
+
+static scratch scratch_of(const rnn *s, float *memory) {
+    scratch m = {.gates = memory, .more = memory + s->seq * s->batch * s->rows};
+    m.h = m.more + s->batch * s->rows, m.c = m.h + s->batch * s->hidden, m.reset = m.c + s->batch * s->hidden;
+    return m;
+}
+
+static void inputs(const mcc_node *node, mcc_exec *exec, const scratch *m) {
+    const rnn *s = node->state;
+    multiply(&s->product[FROM_X], m->packed[FROM_X], exec, s->seq * s->batch, node->in[0]->data, m->gates, s->rows);
+}
+
+static void steps(const mcc_node *node, mcc_exec *exec, size_t d, const scratch *m) {
+    const rnn *s = node->state;
+    const size_t n = s->hidden;
+    const mcc_tensor *h0 = mcc_in(node, 5), *c0 = s->kind == LSTM ? mcc_in(node, 6) : NULL;
+    for (size_t b = 0; b < s->batch; b++)
+        for (size_t k = 0; k < n; k++) {
+            m->h[b * n + k] = h0 ? ((const float *)h0->data)[state_at(s, d, b) + k] : 0;
+            m->c[b * n + k] = c0 ? ((const float *)c0->data)[state_at(s, d, b) + k] : 0;
+        }
+    const bool back = s->reverse || d == 1;
+    for (size_t i = 0; i < s->seq; i++) one_time(node, exec, d, back ? s->seq - 1 - i : i, m);
+    for (size_t b = 0; b < s->batch; b++) {
+        if (node->outputs > 1) memcpy((float *)node->out[1]->data + state_at(s, d, b), m->h + b * n, n * sizeof(float));
+        if (node->outputs > 2) memcpy((float *)node->out[2]->data + state_at(s, d, b), m->c + b * n, n * sizeof(float));
+    }
+}
+
+static void directions(void *arg, size_t begin, size_t end, mcc_exec *alone) {
+    const job *j = arg;
+    for (size_t d = begin; d < end; d++) {
+        scratch m = scratch_of(j->node->state, mcc_workspace(alone));
+        m.packed = j->packed[d];
+        inputs(j->node, alone, &m);
+        steps(j->node, alone, d, &m);
+    }
+}
+
+static void steps_alone(void *arg, size_t begin, size_t end, mcc_exec *alone) {
+    const job *j = arg;
+    (void)begin, (void)end;
+    steps(j->node, alone, 0, &j->memory);
+}
+
+/* A step's product that is worth being cut: multiply-adds. */
+#define WORTH_SHARING ((size_t)1 << 19)
+
 static void run(const mcc_node *node, mcc_exec *exec) {
     const rnn *s = node->state;
-    const size_t n = s->hidden, rows = s->rows, all = s->seq * s->batch * rows;
-    const mcc_tensor *bias = mcc_in(node, 3), *h0 = mcc_in(node, 5), *c0 = s->kind == LSTM ? mcc_in(node, 6) : NULL;
-    float *memory = mcc_workspace(exec);
-    scratch m = {.gates = memory, .more = memory + all};
-    m.h = m.more + s->batch * rows, m.c = m.h + s->batch * n, m.reset = m.c + s->batch * n;
     if (s->batch == 0) return;
-    for (size_t d = 0; d < s->dirs; d++) {
-        product p = {.s = s, .w = (const float *)node->in[1]->data + d * rows * s->in, .bias = bias ? (const float *)bias->data + 2 * d * rows : NULL,
-                     .x = node->in[0]->data, .y = m.gates, .n = s->in, .rows = rows, .x_stride = s->in, .y_stride = rows};
-        multiply(&p, s->seq * s->batch, exec);
-        for (size_t b = 0; b < s->batch; b++)
-            for (size_t k = 0; k < n; k++) {
-                m.h[b * n + k] = h0 ? ((const float *)h0->data)[state_at(s, d, b) + k] : 0;
-                m.c[b * n + k] = c0 ? ((const float *)c0->data)[state_at(s, d, b) + k] : 0;
-            }
-        const bool back = s->reverse || d == 1;
-        for (size_t i = 0; i < s->seq; i++) one_time(node, exec, d, back ? s->seq - 1 - i : i, &m);
-        for (size_t b = 0; b < s->batch; b++) {
-            if (node->outputs > 1) memcpy((float *)node->out[1]->data + state_at(s, d, b), m.h + b * n, n * sizeof(float));
-            if (node->outputs > 2) memcpy((float *)node->out[2]->data + state_at(s, d, b), m.c + b * n, n * sizeof(float));
-        }
+    job j = {.node = node};
+    memcpy(j.packed, s->packed, sizeof j.packed);
+    float *room = mcc_workspace(exec);
+    for (size_t d = 0; d < s->dirs; d++)
+        for (unsigned i = 0; i < s->products; i++)
+            if (!j.packed[d][i]) pack(node, d, i, room), j.packed[d][i] = room, room += s->floats[i];
+    if (s->dirs == 2) {
+        mcc_parallel_alone(node, exec, 2, directions, &j);
+        return;
     }
+    j.memory = scratch_of(s, mcc_workspace_each(node, exec));
+    j.memory.packed = j.packed[0];
+    inputs(node, exec, &j.memory);
+    if (s->batch * s->rows * s->hidden >= WORTH_SHARING) steps(node, exec, 0, &j.memory);
+    else mcc_parallel_alone(node, exec, 1, steps_alone, &j); /* in the same memory */
 }
 
 mcc_status mcc_prepare_lstm(mcc_net *net, mcc_node *node) { return prepare(net, node, LSTM); }

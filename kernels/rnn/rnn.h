@@ -1,12 +1,9 @@
-/* rnn.h: the kernels of recurrent layers. f32. */
+/* rnn.h: the kernels of recurrent layers, besides their products, which are gemm's. f32. */
 #ifndef MCC_RNN_H
 #define MCC_RNN_H
 
 #include <stddef.h>
 #include <stdint.h>
-
-/* y[r] += sum_i w[r * w_stride + i] * x[i]   for r < rows, i < n */
-typedef void (*mcc_rnn_gemv_fn)(size_t rows, size_t n, const float *w, size_t w_stride, const float *x, float *y);
 
 /* x[i] = f(x[i]) for i < n; errors as in core/simd_math.h */
 typedef void (*mcc_rnn_gate_fn)(size_t n, float *x);
@@ -14,14 +11,11 @@ typedef void (*mcc_rnn_gate_fn)(size_t n, float *x);
 typedef struct mcc_rnn_kernel {
     const char *name, *what;
     uint32_t isa;
-    mcc_rnn_gemv_fn gemv;
     mcc_rnn_gate_fn gate;
 } mcc_rnn_kernel;
 
-#define GEMV(type, what, isa) void mcc_rnn_##type##_##what##_##isa(size_t, size_t, const float *, size_t, const float *, float *);
 #define GATE(type, what, isa) void mcc_rnn_##type##_##what##_##isa(size_t, float *);
 #include "rnn.def"
-#undef GEMV
 #undef GATE
 
 const mcc_rnn_kernel *mcc_rnn_kernels(size_t *count);

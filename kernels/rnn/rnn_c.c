@@ -7,10 +7,8 @@
 #include "rnn.h"
 
 static const mcc_rnn_kernel table[] = {
-#define LINE(type, fn, is, kind) \
-    {.name = "rnn_" #type "_" #fn "_" #is, .what = #fn, .isa = MCC_ISA_##is, .kind = mcc_rnn_##type##_##fn##_##is},
-#define GEMV(type, what, is) LINE(type, what, is, gemv)
-#define GATE(type, what, is) LINE(type, what, is, gate)
+#define GATE(type, fn, is) \
+    {.name = "rnn_" #type "_" #fn "_" #is, .what = #fn, .isa = MCC_ISA_##is, .gate = mcc_rnn_##type##_##fn##_##is},
 #include "rnn.def"
 };
 enum { KERNELS = sizeof table / sizeof *table };
@@ -31,14 +29,6 @@ const mcc_rnn_kernel *mcc_rnn_pick(const char *what) {
     const mcc_rnn_kernel *k = table;
     while ((k->isa & have) != k->isa || strcmp(k->what, what) != 0) k++;
     return k;
-}
-
-void mcc_rnn_f32_gemv_c(size_t rows, size_t n, const float *w, size_t ws, const float *x, float *y) {
-    for (size_t r = 0; r < rows; r++) {
-        float sum = 0;
-        for (size_t i = 0; i < n; i++) sum += w[r * ws + i] * x[i];
-        y[r] += sum;
-    }
 }
 
 void mcc_rnn_f32_sigmoid_c(size_t n, float *x) {

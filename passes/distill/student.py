@@ -7,6 +7,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from ..base import Context
+from ..bypass import bypass
 from ..errors import UserError
 from ..graph import Graph
 from .encoder import layers
@@ -76,22 +77,8 @@ def kept_layers(count: int, keep: int | list[int], choose: str, who: str) -> lis
 
 def drop_layers(graph: Graph, keep: list[int]) -> Graph:
     """A copy without the encoder layers that are not in `keep`: what read a dropped layer's hidden state reads the one before."""
-    graph = graph.copy()
-    for i, layer in reversed(list(enumerate(layers(graph)))):
-        if i in keep:
-            continue
+    gone = [(i, layer) for i, layer in enumerate(layers(graph)) if i not in keep]
+    for i, layer in gone:
         if (a := layer.before.shape) != (b := layer.after.shape):
             raise UserError(f"layer {i} turns {a} into {b}, so it cannot be left out")
-        name, last = layer.after.name, layer.after in graph.outputs
-        graph.replace(layer.after, layer.before)
-        graph.prune()
-        if last:
-            _keep_name(graph, layer.before, name)
-    return graph
-
-
-def _keep_name(graph: Graph, v, name: str) -> None:
-    """Outputs keep their names; the value that stood there is gone."""
-    if any(u.name == name for u in graph.values()):
-        return
-    v.name = name
+    return bypass(graph, [(layer.before, layer.after) for _, layer in gone])

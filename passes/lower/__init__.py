@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..graph import Graph
 
 STAGES = ("fold", "fuse", "layout", "integer", "epilogue", "shuffle", "image", "blocks", "plan")
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "w8", "w4")
 
 
 def lower(graph: Graph, path=None, *, precision: str = "fp32", calibration=None, bind: dict[str, int] | None = None,
@@ -21,7 +21,8 @@ def lower(graph: Graph, path=None, *, precision: str = "fp32", calibration=None,
     """Lower `graph` (left as it is) and write it to `path` when one is given; returns the lowered Graph.
 
     precision    fp32 keeps the graph's own types; fp16 and bf16 store weights so; int8 quantizes (statically with
-                 `calibration`, an iterable of {input name: array} batches, else dynamically).
+                 `calibration`, an iterable of {input name: array} batches, else dynamically); w8 and w4 keep weights as
+                 integers, a scale per output channel or block of 32 inputs, and compute in float.
     bind         sizes of symbolic dimensions; a symbolic first dimension (the batch) is 1 unless bound.
     stop_after   name of the stage to stop behind, for looking; nothing is written then.
     Raises UserError naming the nodes when the engine has no form for them.
@@ -35,6 +36,10 @@ def lower(graph: Graph, path=None, *, precision: str = "fp32", calibration=None,
     if precision == "int8":
         from ..quantize.ptq import quantize_graph
         graph = quantize_graph(graph, calibration)
+    elif precision in ("w8", "w4"):
+        from ..base import Context
+        from ..quantize.weight_only import WeightOnly
+        graph = WeightOnly(bits=int(precision[1]), per="channel" if precision == "w8" else "group").run(graph, Context(graph))
     bind_dims(graph, bind or {})
     for stage in STAGES:
         getattr(import_module(f".{stage}", __name__), stage)(graph)

@@ -12,20 +12,45 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Graph, Node, Value, constant
-from .fold import evaluate, infer_node
+from ..ops import call
+from .fold import evaluate, infer_node, tensor
 from .islands import ISLANDS
-from .signed import Quantized, scale_zero, signed
+from .signed import Quantized, check_scales, scale_zero, signed
 
 
 def integer(graph: Graph) -> None:
     if not any(n.op in ("quantize_linear", "dequantize_linear") for n in graph.nodes):
         return
+    check_scales(graph)
     signed(graph)
     rewriter = Rewriter(graph)
     rewriter.run()
     _fuse_tables(graph)
-    evaluate(graph, keep=())  # constants still behind a dequantize (weight only) become float: no integer op reads them
+    _weight_only(graph)
+    evaluate(graph, keep=())  # other constants still behind a dequantize become float: no integer op reads them
     graph.prune()
+
+
+def _weight_only(graph: Graph) -> None:
+    """The weight of a float layer behind a dequantize becomes its float values with meta "quantized": the file keeps codes
+    and scales (storage.py), from which the engine multiplies."""
+    weights = {n.inputs[1] for n in graph.nodes if n.op in ("linear", "nhwc_conv")}
+    for node in list(graph.nodes):
+        y = node.outputs[0]
+        if node.op != "dequantize_linear" or y not in weights or any(v is not None and v.data is None for v in node.inputs):
+            continue
+        codes, scale, zero = [v.data if v is not None else None for v in [*node.inputs, None][:3]]
+        axis, rank = node.attrs.get("axis", 1) % codes.ndim, codes.ndim
+        along = axis == rank - 1 if node.attrs.get("block_size") else axis == 0 if scale.size > 1 else True
+        if scale.dtype != np.float32 or codes.dtype != np.int8 or not along:
+            continue
+        zero = np.zeros((), np.int8) if zero is None else zero
+        low, high = min(int(codes.min()), int(zero.min())), max(int(codes.max()), int(zero.max()))
+        bits = next(b for b in range(1, 9) if -(1 << b - 1) <= low and high < 1 << b - 1)
+        y.data = call("dequantize_linear", [None if v is None else tensor(v) for v in node.inputs], node.attrs)[0].numpy()
+        y.meta = {"quantized": {"bits": bits, "block": node.attrs.get("block_size", 0), "scale": scale,
+                                "zero": zero.astype(np.int64) + (1 << bits - 1) if zero.any() else None}}
+        graph.nodes.remove(node)
 
 
 class Rewriter:
@@ -69,6 +94,15 @@ class Rewriter:
         params = scale_zero(node)
         return params and Quantized(node.inputs[0], *params)
 
+    def codes(self, v: Value | None) -> tuple[Value, Value, Value] | None:
+        """(uint8 value, scale, zero point) that v is the dequantization of, when all three are computed."""
+        node = self.makers.get(v)
+        if node is None or node.op != "dequantize_linear" or len(node.inputs) < 3 or node.inputs[2] is None:
+            return None
+        codes, scale, zero = node.inputs
+        computed = all(u.data is None and u.dtype == kind for u, kind in zip(node.inputs, ("uint8", "float32", "uint8")))
+        return (codes, scale, zero) if computed and np.prod(scale.shape) == 1 == np.prod(zero.shape) else None
+
     def weight(self, v: Value):
         """(int8 weight, scale per row or one) of a constant dequantized along axis 0 with zero point 0, else None."""
         node = self.makers.get(v)
@@ -78,6 +112,13 @@ class Rewriter:
         if scale is None or np.any(zero) or scale.size > 1 and (node.attrs.get("axis", 1) != 0 or scale.ndim != 1):
             return None
         return node.inputs[0], scale.reshape(-1).astype(np.float64)
+
+    def has_weight_zero(self, v: Value) -> bool:
+        """Is v a constant of eight bits whose zero point is another code than 0 (as int8)?"""
+        node = self.makers.get(v)
+        if node is None or node.op != "dequantize_linear" or node.inputs[0].data is None or len(node.inputs) < 3:
+            return False
+        return node.inputs[2] is not None and node.inputs[2].data is not None and bool(np.any(node.inputs[2].data))
 
     def only_user(self, v: Value) -> Node | None:
         users = self.users[v]

@@ -23,6 +23,8 @@ INT32_MAX = 2**31 - 1
 def _layer(rw, node: Node) -> bool:
     """nhwc_conv or linear with int8 input and weight; takes a residual add and an activation on the way to int8."""
     weight = rw.weight(node.inputs[1])
+    if weight is None and rw.has_weight_zero(node.inputs[1]):
+        _stays_float(rw, node, "its weight has a zero point; quantize weights symmetrically (int8)")
     if weight is None or node.attrs.get("act", "none") != "none" or len(node.inputs) > 3 and node.inputs[3] is not None:
         return False
     w, w_scale = weight
@@ -33,14 +35,13 @@ def _layer(rw, node: Node) -> bool:
     x = rw.source(node.inputs[0])
     rows = w.shape[0]
     if x is None:
-        return node.attrs.get("dynamic") == 1 and _dynamic(rw, node, w, w_scale, b)
+        codes = rw.codes(node.inputs[0])
+        return (codes is not None or node.attrs.get("dynamic") == 1) and _dynamic(rw, node, codes, w, w_scale, b)
     unit = x.scale * np.broadcast_to(w_scale, (rows,))
     codes = None if b is None else np.rint(b.astype(np.float64) / unit)
     bound = np.abs(w.data.astype(np.int64)).reshape(rows, -1).sum(1) * max(127 - x.zero, x.zero + 128)
     if np.any(bound + (0 if codes is None else np.abs(codes)) > INT32_MAX):
-        note = f"layer '{layer_name(node)}' stays float: its sums might leave int32"
-        if note not in rw.graph.meta.setdefault("notes", []):
-            rw.graph.meta["notes"].append(note)
+        _stays_float(rw, node, "its sums might leave int32")
         return False
     bias_value = None if codes is None else rw.const(codes.astype(np.int32), _bias_name(node))
     attrs = {k: v for k, v in node.attrs.items() if k in ("strides", "pads", "dilations", "group")} | {"x_zero": x.zero}
@@ -59,6 +60,12 @@ def _layer(rw, node: Node) -> bool:
         attrs |= {"r_scale": float(np.float32(residual.scale / out.scale)), "r_zero": residual.zero}
     rw.put(last, Node(op, inputs, [out.value], attrs, node.name, node.scope))
     return True
+
+
+def _stays_float(rw, node: Node, why: str) -> None:
+    note, notes = f"layer '{layer_name(node)}' stays float: {why}", rw.graph.meta.setdefault("notes", [])
+    if note not in notes:
+        notes.append(note)
 
 
 def _bias_name(node: Node) -> str:
@@ -88,15 +95,16 @@ def _path_to_int8(rw, node: Node):
         y = user.outputs[0]
 
 
-def _dynamic(rw, node: Node, w: Value, w_scale, b) -> bool:
-    """Quantize the input while running. A depthwise layer stays float: its few products would not pay for that."""
-    if node.attrs.get("group", 1) > 1 and w.shape[-1] == 1:
+def _dynamic(rw, node: Node, codes, w: Value, w_scale, b) -> bool:
+    """Quantize the input while running, or read the codes that the model itself makes then. A depthwise layer that may
+    choose stays float: its few products would not pay for the rounding."""
+    if codes is None and node.attrs.get("group", 1) > 1 and w.shape[-1] == 1:
         return False
     scale = rw.const(np.broadcast_to(w_scale, (w.shape[0],)).astype(np.float32), node.outputs[0].name + ".scale")
     bias = None if b is None else rw.const(b.astype(np.float32), node.outputs[0].name + ".bias")
     attrs = {k: v for k, v in node.attrs.items() if k != "dynamic"}
-    rw.put(node, Node({"linear": "dqlinear", "nhwc_conv": "nhwc_dqconv"}[node.op], [node.inputs[0], w, scale, bias],
-                      node.outputs, attrs))
+    inputs = [node.inputs[0], w, scale, bias] if codes is None else [codes[0], w, scale, bias, None, *codes[1:]]
+    rw.put(node, Node({"linear": "dqlinear", "nhwc_conv": "nhwc_dqconv"}[node.op], inputs, node.outputs, attrs))
     return True
 
 
@@ -163,7 +171,9 @@ def _move(rw, node: Node) -> bool:
     """op(dequantize(x)) -> dequantize(op(x)) for an op that only moves (or compares) values."""
     inputs = list(node.inputs)
     x = rw.source(inputs[0])
-    if x is None or any(v is not None and v.data is None for v in inputs[1:]):
+    if x is None and node.op in ("reshape", "squeeze", "unsqueeze", "flatten", "transpose"):
+        return _move_codes(rw, node)
+    if x is None or node.op != "gather" and any(v is not None and v.data is None for v in inputs[1:]):
         return False
     if node.op == "pad" and node.attrs.get("mode", "constant") == "constant":
         real = float(np.asarray(inputs[2].data).reshape(-1)[0]) if len(inputs) > 2 and inputs[2] is not None else 0.0
@@ -181,6 +191,17 @@ def _move(rw, node: Node) -> bool:
     rw.graph.nodes[at:at + 1] = [moved, *(Node("dequantize_linear", [q, scale, zero], [v], {}, node.name, node.scope)
                                           for q, v in zip(outs, node.outputs))]
     infer_node(moved)
+    return True
+
+
+def _move_codes(rw, node: Node) -> bool:
+    """The same for codes whose scale is computed."""
+    codes = rw.codes(node.inputs[0])
+    if codes is None or any(v is not None and v.data is None for v in node.inputs[1:]):
+        return False
+    moved = rw.insert(node, Node(node.op, [codes[0], *node.inputs[1:]], [Value(rw.name(node.outputs[0].name + ".uint8"))],
+                                 dict(node.attrs), node.name, node.scope))
+    rw.put(node, Node("dequantize_linear", [moved, *codes[1:]], node.outputs))
     return True
 
 
@@ -265,6 +286,17 @@ def _same(rw, node: Node) -> bool:
     return True
 
 
+def _guard(rw, node: Node) -> bool:
+    """where(is_nan(x), a, b) -> b for an x that was whole numbers a moment ago."""
+    test = rw.makers.get(node.inputs[0])
+    if test is None or test.op != "is_nan" or rw.source(test.inputs[0]) is None or node.outputs[0] in rw.graph.outputs \
+            or tuple(node.inputs[2].shape) != tuple(node.outputs[0].shape):
+        return False
+    rw.graph.replace(node.outputs[0], node.inputs[2])
+    rw.graph.nodes.remove(node)
+    return True
+
+
 ISLANDS = {
     "nhwc_conv": _layer,
     "linear": _layer,
@@ -274,6 +306,7 @@ ISLANDS = {
     "reduce_mean": _mean,
     "concat": _concat,
     "quantize_linear": _same,
+    "where": _guard,
     **dict.fromkeys(("nhwc_max_pool", "reshape", "squeeze", "unsqueeze", "flatten", "transpose", "slice", "split", "pad",
                      "resize", "gather", "expand", "tile", "nhwc_depth_to_space", "nhwc_space_to_depth", "identity"), _move),
     **dict.fromkeys(sorted((UNARY | NARY) - {"add", "mul", "cast", "identity", "dropout", "prelu", "where"}), _table),

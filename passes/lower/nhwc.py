@@ -78,6 +78,10 @@ class Builder:
                 and (dq.inputs[1].data.size == 1 or dq.attrs.get("axis", 1) == 0):
             q = self.reshape(self.transpose(dq.inputs[0], perm), shape)
             return self.op("dequantize_linear", q, *dq.inputs[1:], **dq.attrs)
+        if dq is not None and dq.op == "dequantize_linear" and dq.attrs.get("block_size") and dq.attrs.get("axis", 1) == 1 \
+                and perm[-1] == 1 and all(v is None or v.data is not None for v in dq.inputs):
+            parts = [v and self.reshape(self.transpose(v, perm), (*shape[:-1], v.shape[1])) for v in dq.inputs]
+            return self.op("dequantize_linear", *parts, **dq.attrs | {"axis": len(shape) - 1})
         return self.reshape(self.transpose(w, perm), shape)
 
 

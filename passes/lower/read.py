@@ -25,8 +25,8 @@ class _Bad(Exception):
 def read(path: str | os.PathLike | bytes) -> Graph:
     """The Graph of a .mcc file, in engine form (kernels/core/ops.def names its ops).
 
-    Value.meta: "offset" of activations, "slice" (see plan.py) of slices; "storage", "stored_bytes" and, for palettes,
-    "codebook" of constants.
+    Value.meta: "offset" of activations, "slice" (see plan.py) of slices; "storage", "stored_bytes" and, by storage,
+    "codebook" or "quantized" of constants.
     graph.meta: "arena" (bytes), "note" (the file's JSON), "bytes" (of the file). Tensors without a name in the file
     are called t<number>. Raises UserError, one line, when the file is not whole.
     """

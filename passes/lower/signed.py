@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import UserError
 from ..graph import Graph, Node, Value, constant
 from .fold import infer_node
 
@@ -37,6 +38,17 @@ def clamp_bounds(act: tuple[str, float, float] | None, out: Quantized) -> tuple[
         return None
     code = lambda real: int(np.clip(np.rint(np.float32(real) / np.float32(out.scale)) + out.zero, -128, 127))  # noqa: E731
     return (-128 if low == -np.inf else code(low)), (127 if high == np.inf else code(high))
+
+
+def check_scales(graph: Graph) -> None:
+    """Raises UserError for a constant scale that is no number: what a quantizer makes of values that reach infinity."""
+    for node in graph.nodes:
+        scale = node.inputs[1].data if node.op in ("quantize_linear", "dequantize_linear") else None
+        if scale is None or np.isfinite(scale).all():
+            continue
+        wrong = scale.reshape(-1)[~np.isfinite(scale).reshape(-1)][0]
+        raise UserError(f"node '{node.name or node.outputs[0].name}': a scale of {node.op} is {wrong}: what it quantizes reached "
+                        "infinity; a mask of -inf is the usual cause, export the model with a finite number there")
 
 
 def signed(graph: Graph) -> None:

@@ -103,6 +103,11 @@ def _quantize(build, node, x, perm, hit, makers):
     return [(build.op(node.op, x, *node.inputs[1:], **attrs), perm)]
 
 
+def _dynamic_quantize(build, node, x, perm, hit, makers):
+    codes, scale, zero = build.op(node.op, x, outputs=3)
+    return [(codes, perm), (scale, []), (zero, [])]
+
+
 def _same_order(build, inputs, perm, hit, makers):
     """All inputs in x's order of axes: transposes peeled off, constants permuted, others transposed back. None when
     that would move more data than it saves."""
@@ -206,6 +211,7 @@ def _per_axis(build, node, x, perm, hit, makers):
 RULES = (
     (UNARY, _unary),
     (frozenset(["quantize_linear", "dequantize_linear"]), _quantize),
+    (frozenset(["dynamic_quantize_linear"]), _dynamic_quantize),
     (NARY, _nary),
     (AXIS, _axis),
     (REDUCE, _reduce),

@@ -1,4 +1,4 @@
-"""How the .mcc file keeps a constant: the four storages of kernels/core/file.h, written and read.
+"""How the .mcc file keeps a constant: the five storages of kernels/core/file.h, written and read.
 
 `store` tries those that can pay and keeps the smallest; `load` is its inverse and checks everything.
 """
@@ -12,8 +12,9 @@ import numpy as np
 from . import coder
 from .types import TYPE_BYTES
 
-RAW, PALETTE, BITMASK, CODED = range(4)
-NAMES = ("raw", "palette", "bitmask", "coded")
+RAW, PALETTE, BITMASK, CODED, QUANTIZED = range(5)
+NAMES = ("raw", "palette", "bitmask", "coded", "quantized")
+PER_TENSOR, PER_ROW, PER_BLOCK = range(3)  # of a quantized constant's scales
 SMALL = 256          # bytes below which a constant stays raw
 GAIN = 0.97          # a storage that must be decoded has to save 3 %, or raw values are used in place
 
@@ -41,12 +42,17 @@ def raw_bytes(data: np.ndarray, dtype: str) -> np.ndarray:
 def store(data: np.ndarray, dtype: str, meta: dict | None = None, entropy: bool = True) -> Blob:
     """The smallest storage of `data` [any shape].
 
-    A codebook weight (meta "codebook") is always a palette, since its kernel multiplies from the indices. entropy=False
+    A codebook weight (meta "codebook") is always a palette, and a quantized one (meta "quantized") codes and scales, since
+    their kernels multiply from those. entropy=False
     uses packed indices and masks only: nothing has to be decoded when the file is opened.
     """
     meta = meta or {}
     if (meta.get("codebook") or meta.get("sparse")) and np.dtype(data.dtype).kind == "f":
         data = data + np.zeros((), data.dtype)  # -0.0 becomes 0.0: one zero, not two
+    if meta.get("quantized") and dtype == "float32" and data.size:
+        blob = _quantized(data, meta["quantized"], entropy)
+        if blob:
+            return blob
     values = raw_bytes(data, dtype)
     raw = Blob(RAW, values.tobytes())
     if not values.size:
@@ -68,7 +74,7 @@ def store(data: np.ndarray, dtype: str, meta: dict | None = None, entropy: bool 
 
 
 def load(blob: Blob, dtype: str, shape: tuple[int, ...]) -> tuple[np.ndarray, dict]:
-    """The values in `shape` (bfloat16 as float32), and their meta (a palette's codebook). Raises Damaged."""
+    """The values in `shape` (bfloat16 as float32), and their meta ("codebook", "quantized"). Raises Damaged."""
     count = int(np.prod(shape, dtype=object)) if shape else 1
     width = TYPE_BYTES[dtype]
     meta: dict = {}
@@ -83,15 +89,17 @@ def load(blob: Blob, dtype: str, shape: tuple[int, ...]) -> tuple[np.ndarray, di
             values, meta = _load_palette(blob.bytes, width, shape, count)
         elif blob.storage == BITMASK:
             values = _load_bitmask(blob.bytes, width, count)
+        elif blob.storage == QUANTIZED and dtype == "float32":
+            values, meta = _load_quantized(blob.bytes, shape, count)
         elif blob.storage == CODED and width == 1:
             values = coder.decode(blob.bytes, count)
         else:
-            raise Damaged("unknown storage, or entropy coded but not an 8-bit type")
+            raise Damaged("unknown storage, or not one of this type")
     except (coder.Damaged, struct.error) as error:
         raise Damaged(str(error)) from None
     if dtype == "bfloat16":
         return (values.astype(np.uint32) << np.uint32(16)).view(np.float32).reshape(shape), meta
-    return values.view(np.dtype(dtype)).reshape(shape), meta
+    return np.ascontiguousarray(values).view(np.dtype(dtype)).reshape(shape), meta
 
 
 def pack(numbers: np.ndarray, bits: int) -> bytes:
@@ -165,6 +173,69 @@ def _coded(values: np.ndarray) -> Blob | None:
     if coder.estimate(np.bincount(numbers)) >= GAIN * numbers.size:
         return None
     return Blob(CODED, coder.encode(numbers))
+
+
+def _per(shape: tuple[int, ...], scale: np.ndarray, block: int) -> int | None:
+    """Which scales those are: a single one, one per index of axis 0, or [..., blocks] of `block` along the last axis; or none."""
+    if block:
+        return PER_BLOCK if scale.shape == (*shape[:-1], -(-shape[-1] // block)) else None
+    return PER_TENSOR if scale.size == 1 else PER_ROW if scale.shape == shape[:1] else None
+
+
+def spread(a: np.ndarray, shape: tuple[int, ...], per: int, block: int) -> np.ndarray:
+    """A scale (or zero point) for every element of `shape`."""
+    if per == PER_BLOCK:
+        return np.repeat(a, block, -1)[..., :shape[-1]]
+    return np.broadcast_to(a.reshape(-1, *[1] * (len(shape) - 1)) if per == PER_ROW else a.reshape(()), shape)
+
+
+def _quantized(data: np.ndarray, how: dict, entropy: bool) -> Blob | None:
+    """None when `data` is not what the scales say any more."""
+    bits, scale = how["bits"], np.asarray(how["scale"], np.float32)
+    block = int(how.get("block", 0))
+    per = _per(data.shape, scale, block)
+    if per is None:
+        return None
+    middle = 1 << (bits - 1)
+    zero = np.broadcast_to(np.asarray(middle if how.get("zero") is None else how["zero"], np.int64), scale.shape)
+    wide, center = spread(scale, data.shape, per, block), spread(zero, data.shape, per, block)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        codes = np.where(wide != 0, np.rint(data / wide), 0)
+    codes = np.nan_to_num(codes, posinf=0, neginf=0) + center
+    if codes.min() < 0 or codes.max() >= 1 << bits or zero.min() < 0 or zero.max() >= 1 << bits or \
+            not np.array_equal((codes - center).astype(np.float32) * wide, data):
+        return None
+    short = scale.astype(np.float16)
+    flags = (1 if (zero != middle).any() else 0) | (2 if np.array_equal(short.astype(np.float32), scale) else 0)
+    coded, numbers = _symbols(codes.astype(np.uint8).ravel(), bits, entropy, data.nbytes)
+    return Blob(QUANTIZED, struct.pack("<BBBBI", bits, coded, flags, per, block) + (short if flags & 2 else scale).tobytes()
+                + (zero.astype(np.uint8).tobytes() if flags & 1 else b"") + numbers)
+
+
+def _load_quantized(data: bytes, shape: tuple[int, ...], count: int):
+    bits, how, flags, per, block = struct.unpack_from("<BBBBI", data)
+    if not 1 <= bits <= 8 or how > 1 or flags > 3 or per > PER_BLOCK or (per == PER_BLOCK) != bool(block) or not count \
+            or per == PER_ROW and not shape:
+        raise Damaged("quantized header")
+    last = shape[-1] if shape else 1
+    scales = 1 if per == PER_TENSOR else shape[0] if per == PER_ROW else count // last * -(-last // block)
+    width, at = (2 if flags & 2 else 4), 8
+    if len(data) - at < scales * (width + (flags & 1)):
+        raise Damaged("quantized scales are truncated")
+    scale = np.frombuffer(data, f"<f{width}", scales, at).astype(np.float32)
+    at += scales * width
+    zero = np.frombuffer(data, np.uint8, scales, at) if flags & 1 else np.full(scales, 1 << (bits - 1), np.uint8)
+    at += scales if flags & 1 else 0
+    codes = coder.decode(data[at:], count) if how else unpack(data[at:], bits, count)
+    if codes.max() >> bits or zero.max() >> bits:
+        raise Damaged("quantized codes are out of range")
+    if not shape:
+        per = PER_TENSOR
+    if per == PER_BLOCK:
+        scale, zero = scale.reshape(*shape[:-1], -1), zero.reshape(*shape[:-1], -1)
+    wide, center = (spread(a, shape, per, min(block, last)) for a in (scale, zero))
+    values = (codes.reshape(shape).astype(np.float32) - center.astype(np.float32)) * wide
+    return values.view("<u4"), {"quantized": {"bits": bits, "block": block, "scale": scale, "zero": zero if flags & 1 else None}}
 
 
 def _load_palette(data: bytes, width: int, shape: tuple[int, ...], count: int):

@@ -361,6 +361,8 @@ class Reader:
             found = onnx.shape_inference.infer_node_outputs(
                 schema, n, types, data, opset_imports=[helper.make_opsetid("", version)], ir_version=self.model.ir_version)
         except Exception as e:
+            if self.problems:  # behind a node that was refused nothing is certain
+                return [unknown] * len(n.output)
             raise UserError(f"node '{n.name or n.op_type}' ({n.op_type}): {first_line(e)}") from None
         out: list[tuple[str, tuple | None]] = []
         for o in n.output:
@@ -470,6 +472,8 @@ def unsupported(op: str, nodes: list[str]) -> str:
     from difflib import get_close_matches
     which = ", ".join(f"'{n}'" for n in nodes)
     advice = ADVICE.get(op)
+    if op.startswith("com.microsoft.Q"):
+        advice = "quantize the model with quant_format=QuantFormat.QDQ"
     if advice is None:
         near = [n for n in get_close_matches(snake(op.split(".")[-1]), OPS, n=1, cutoff=0.75)]
         advice = f"the nearest supported op is {near[0]}" if near else "write it with supported ops, or cut it off the model"

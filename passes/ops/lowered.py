@@ -282,23 +282,31 @@ def rounded(x, axes):
     return codes * scale + (x - x.detach())
 
 
+def _codes(x, x_scale, x_zero, axes):
+    """What a dynamic layer multiplies, as whole float64 numbers, and their scale."""
+    if x_scale is None:
+        codes, scale = _dynamic(x, axes)
+        return codes.to(torch.float64), scale
+    return x.to(torch.float64) - x_zero.to(torch.float64).reshape(()), x_scale.reshape(())
+
+
 @op("dqlinear", example=lambda r: ([r(3, 20), _q(r, 7, 20), abs(r(7)) * 0.01, r(7), r(3, 7)], {"act": "relu"}))
-def dqlinear(x, w, scale, b=None, residual=None, act="none", alpha=0.0, beta=0.0):
+def dqlinear(x, w, scale, b=None, residual=None, x_scale=None, x_zero=None, act="none", alpha=0.0, beta=0.0):
     """Dynamic int8: x float32 [..., K] is quantized per row, w int8 [N, K] with scale float32 [N]:
-    y = act(f32(acc) * (x_scale * scale[n]) + b + residual)."""
-    codes, x_scale = _dynamic(x, (-1,))
-    acc = (codes.to(torch.float64) @ w.to(torch.float64).T).to(torch.float32)
+    y = act(f32(acc) * (x_scale * scale[n]) + b + residual). Or x is uint8 already, of one x_scale (float32) and x_zero
+    (uint8) that were computed, as ONNX DynamicQuantizeLinear does."""
+    codes, x_scale = _codes(x, x_scale, x_zero, (-1,))
+    acc = (codes @ w.to(torch.float64).T).to(torch.float32)
     return epilogue(acc * (x_scale * scale), b, residual, act, alpha, beta)
 
 
 @op("nhwc_dqconv", example=lambda r: ([r(1, 7, 6, 4), _q(r, 8, 3, 3, 4), abs(r(8)) * 0.01, r(8)], {"pads": [1, 1, 1, 1]}))
-def nhwc_dqconv(x, w, scale, b=None, residual=None, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), group=1,
-                act="none", alpha=0.0, beta=0.0, layout="nhwc"):
-    """Dynamic int8 convolution: x float32 is quantized per image. layout: see nhwc_conv."""
-    x = _image(x, layout)
-    codes, x_scale = _dynamic(x, (1, 2, 3))
-    acc = F.conv2d(_pad(_nchw(codes.to(torch.float64)), pads), w.to(torch.float64).permute(0, 3, 1, 2), None,
-                   tuple(strides), 0, tuple(dilations), group)
+def nhwc_dqconv(x, w, scale, b=None, residual=None, x_scale=None, x_zero=None, strides=(1, 1), pads=(0, 0, 0, 0),
+                dilations=(1, 1), group=1, act="none", alpha=0.0, beta=0.0, layout="nhwc"):
+    """Dynamic int8 convolution: x float32 is quantized per image, or uint8 already: see dqlinear. layout: see nhwc_conv."""
+    codes, x_scale = _codes(_image(x, layout), x_scale, x_zero, (1, 2, 3))
+    acc = F.conv2d(_pad(_nchw(codes), pads), w.to(torch.float64).permute(0, 3, 1, 2), None, tuple(strides), 0,
+                   tuple(dilations), group)
     return epilogue(_nhwc(acc).to(torch.float32) * (x_scale * scale), b, residual, act, alpha, beta)
 
 

@@ -3,7 +3,8 @@
 One-dimensional k-means per tensor (or per group of output channels), as in Deep Compression (Han et al.,
 arXiv 1510.00149): linear initialisation keeps the rare large weights represented. With `epochs` the palette is
 fine-tuned: the gradient of an entry is the sum of the gradients of its weights. Zeros of a pruned tensor stay
-zero, with an entry of their own.
+stay zero, with an entry of their own. With `importance` a weight counts in k-means by what its error costs
+(curvature.py).
 """
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ import numpy as np
 from ..base import Context, Pass, layer_name, options_for, select
 from ..graph import Graph, Node, Value, constant
 from ..weights import distinct, weight_of
+from .curvature import curvature
 
 _LAYER_OPTIONS = {"bits", "clusters", "groups", "init"}
 
@@ -25,6 +27,9 @@ class Codebook(Pass):
     clusters     number of values besides zero (2..256), instead of `bits`; a pruned tensor has zero on top of them
     groups       palettes per tensor: output channels are cut into this many equal groups (fewer where it does not divide)
     init         where k-means starts: linear (evenly over the range), density (evenly over the weights), kmeans++
+    importance   how much a weight counts: none (all the same), hessian (by the squares of the inputs it multiplies) or
+                 fisher (by squared gradients of the loss); both need data
+    samples      of the data that importance looks at
     iterations   at most this many rounds of k-means
     layers       patterns of the layers to do; overrides: {pattern: {bits|clusters|groups|init: value}}
     skip         patterns of layers to leave alone
@@ -36,6 +41,8 @@ class Codebook(Pass):
     clusters: int | None = None
     groups: int = 1
     init: Literal["linear", "density", "kmeans++"] = "linear"
+    importance: Literal["none", "hessian", "fisher"] = "none"
+    samples: int = 256
     iterations: int = 100
     layers: str | list[str] = "*"
     skip: list[str] = field(default_factory=list)
@@ -54,6 +61,8 @@ class Codebook(Pass):
                 raise ValueError(f"overrides[{pattern!r}]: unknown option {min(unknown)!r}; "
                                  f"it takes {', '.join(sorted(_LAYER_OPTIONS))}")
             _check_layer(f"overrides[{pattern!r}]: ", options)
+        if self.samples < 1:
+            raise ValueError(f"samples must be at least 1, got {self.samples}")
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
         if self.epochs < 0:
@@ -66,13 +75,14 @@ class Codebook(Pass):
     def run(self, graph: Graph, ctx: Context) -> Graph:
         graph = graph.copy()
         nodes = self.matches(graph)
+        counts = {} if self.importance == "none" else curvature(graph, nodes, self.importance, ctx, self.samples)
         done: dict[Value, dict] = {}
         for i, node in enumerate(nodes):
             weight = weight_of(node)
             if weight in done:
                 continue
             ctx.progress(i, len(nodes), f"k-means {layer_name(node)}")
-            data, groups = self._share(weight, options_for(node, self.overrides), ctx.seed)
+            data, groups = self._share(weight, options_for(node, self.overrides), ctx.seed, counts.get(weight))
             error = float(np.linalg.norm(data - weight.data) / max(float(np.linalg.norm(weight.data)), 1e-30))
             weight.data = data
             entries = distinct(data, groups)
@@ -84,7 +94,7 @@ class Codebook(Pass):
         ctx.note(layers=list(done.values()), tensors=len(done))
         return graph
 
-    def _share(self, weight: Value, options: dict, seed: int) -> tuple[np.ndarray, int]:
+    def _share(self, weight: Value, options: dict, seed: int, counts: np.ndarray | None) -> tuple[np.ndarray, int]:
         base: dict[str, Any] = {"bits": self.bits, "clusters": self.clusters, "groups": self.groups, "init": self.init}
         if "bits" in options or "clusters" in options:
             base |= {"bits": None, "clusters": None}
@@ -95,7 +105,8 @@ class Codebook(Pass):
         rows = weight.shape[0]
         groups = max(g for g in range(1, min(base["groups"], rows) + 1) if rows % g == 0)
         blocks = weight.data.reshape(groups, -1)
-        shared = np.stack([share(b, count, base["init"], self.iterations, keep_zero=sparse, seed=seed) for b in blocks])
+        by = [None] * groups if counts is None else np.broadcast_to(counts, weight.data.shape).reshape(groups, -1)
+        shared = np.stack([share(b, count, base["init"], self.iterations, sparse, seed, c) for b, c in zip(blocks, by)])
         return shared.reshape(weight.data.shape), groups
 
     @staticmethod
@@ -112,7 +123,7 @@ def bits_for(entries: int) -> int:
 
 
 def share(values: np.ndarray, count: int, init: str = "linear", iterations: int = 100, keep_zero: bool = False,
-          seed: int = 0) -> np.ndarray:
+          seed: int = 0, counts: np.ndarray | None = None) -> np.ndarray:
     """`values` with each replaced by the nearest of at most `count` k-means centres, float32, same shape.
 
     keep_zero: zeros stay exactly zero and do not take part, so there may be `count` + 1 distinct values.
@@ -121,28 +132,32 @@ def share(values: np.ndarray, count: int, init: str = "linear", iterations: int 
     chosen = values != 0 if keep_zero else np.ones(values.shape, bool)
     if chosen.any():
         flat = values[chosen].astype(np.float64)
-        centres = kmeans(flat, count, init, iterations, seed).astype(np.float32)
+        centres = kmeans(flat, count, init, iterations, seed, None if counts is None else counts[chosen]).astype(np.float32)
         if keep_zero:  # a centre that rounds to zero would make new zeros; the smallest float keeps the pattern honest
             centres[centres == 0] = np.finfo(np.float32).tiny
         out[chosen] = centres[np.searchsorted((centres[1:].astype(np.float64) + centres[:-1]) / 2, flat)]
     return out
 
 
-def kmeans(values: np.ndarray, count: int, init: str = "linear", iterations: int = 100, seed: int = 0) -> np.ndarray:
+def kmeans(values: np.ndarray, count: int, init: str = "linear", iterations: int = 100, seed: int = 0,
+           counts: np.ndarray | None = None) -> np.ndarray:
     """Centres of one-dimensional k-means (Lloyd), sorted, float64; at most `count`, fewer when there are fewer values.
+    Every value counts as often as `counts` says (any positive number; None: once).
 
     In one dimension clusters are intervals of the sorted values, so a round is a binary search and prefix sums.
     """
-    v = np.sort(np.asarray(values, np.float64).ravel())
+    v = np.asarray(values, np.float64).ravel()
+    order = np.argsort(v, kind="stable")
+    v, by = v[order], np.ones(len(v)) if counts is None else np.asarray(counts, np.float64).ravel()[order]
     unique = v[np.concatenate([[True], v[1:] != v[:-1]])]
     if len(unique) <= count:
         return unique
     centres = _start(v, unique, count, init, seed)
-    sums = np.concatenate([[0.0], np.cumsum(v)])
+    sums, total = (np.concatenate([[0.0], np.cumsum(a)]) for a in (v * by, by))
     for _ in range(iterations):
         edges = np.concatenate([[0], np.searchsorted(v, (centres[1:] + centres[:-1]) / 2), [len(v)]])
         sizes = np.diff(edges)
-        new = np.where(sizes > 0, np.diff(sums[edges]) / np.maximum(sizes, 1), centres)
+        new = np.where(sizes > 0, np.diff(sums[edges]) / np.where(sizes > 0, np.diff(total[edges]), 1), centres)
         if not sizes.all():  # an empty cluster moves to the value that is worst represented
             for i in np.flatnonzero(sizes == 0):
                 others = np.sort(np.delete(new, i))

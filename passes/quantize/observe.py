@@ -17,19 +17,22 @@ OBSERVERS = ("minmax", "moving_average", "percentile", "mse", "entropy")
 
 @dataclass
 class Range:
-    """What was seen of a value: extremes, means of the batches' extremes, and (second pass) a histogram over [lo, hi]."""
+    """What was seen of a value: extremes, the moving average of the batches' extremes (a weighted sum in which each batch
+    counts `decay` times as much as the one after it), and (second pass) a histogram over [lo, hi]."""
 
     lo: float = np.inf
     hi: float = -np.inf
     lo_sum: float = 0.0
     hi_sum: float = 0.0
-    batches: int = 0
+    weight: float = 0.0
+    decay: float = 1.0
     counts: np.ndarray | None = None
 
     def see(self, x: torch.Tensor) -> None:
         lo, hi = (float(v) for v in torch.aminmax(x))
         self.lo, self.hi = float(np.minimum(self.lo, lo)), float(np.maximum(self.hi, hi))  # NaN stays NaN
-        self.lo_sum, self.hi_sum, self.batches = self.lo_sum + lo, self.hi_sum + hi, self.batches + 1
+        self.lo_sum, self.hi_sum = self.lo_sum * self.decay + lo, self.hi_sum * self.decay + hi
+        self.weight = self.weight * self.decay + 1
 
     def count(self, x: torch.Tensor) -> None:
         if self.counts is None:
@@ -41,7 +44,7 @@ class Range:
         """Of values that share a scale, before histograms are made."""
         self.lo, self.hi = min(self.lo, other.lo), max(self.hi, other.hi)
         self.lo_sum, self.hi_sum = min(self.lo_sum, other.lo_sum), max(self.hi_sum, other.hi_sum)
-        self.batches = max(self.batches, other.batches)
+        self.weight = max(self.weight, other.weight)
 
 
 def watch(graph: Graph, batches: Iterable[dict], see: Callable[[Value, torch.Tensor], None], wanted: set[Value],
@@ -75,7 +78,7 @@ def choose(seen: Range, observer: str, percentile: float = 99.99) -> tuple[float
     """The range [lo, hi], zero inside, that an 8-bit grid should cover.
 
     minmax           all that was seen
-    moving_average   the mean of the batches' extremes (arXiv 1806.08342)
+    moving_average   a mean of the batches' extremes in which late ones count more (arXiv 1712.05877)
     percentile       cuts (100 - percentile) % of the values at either end that has any
     mse              the least squared error, over cuts of both ends
     entropy          the least KL divergence of the quantized histogram (Migacz 2017, TensorRT)
@@ -86,7 +89,7 @@ def choose(seen: Range, observer: str, percentile: float = 99.99) -> tuple[float
     if hi == lo:
         return 0.0, 1.0
     if observer == "moving_average":
-        return min(seen.lo_sum / seen.batches, 0.0), max(seen.hi_sum / seen.batches, 0.0)
+        return min(seen.lo_sum / seen.weight, 0.0), max(seen.hi_sum / seen.weight, 0.0)
     if observer == "minmax" or seen.counts is None or seen.counts.sum() == 0:
         return lo, hi
     width = (seen.hi - seen.lo) / BINS

@@ -41,7 +41,7 @@ def fold_batch_norm(graph: Graph) -> int:
     folded = 0
     for norm in [n for n in graph.nodes if n.op == "batch_norm"]:
         layer = graph.makers().get(norm.inputs[0])
-        if layer is None or layer.op not in ("conv", "linear", "conv_transpose") or not _foldable(graph, layer, norm):
+        if layer is None or layer.op not in ("conv", "linear", "conv_transpose") or not foldable(graph, layer, norm):
             continue
         scale, shift, mean, var = (v.data.astype(np.float64) for v in norm.inputs[1:5])
         factor = scale / np.sqrt(var + norm.attrs.get("epsilon", 1e-5))
@@ -62,7 +62,7 @@ def fold_batch_norm(graph: Graph) -> int:
     return folded
 
 
-def _foldable(graph: Graph, layer: Node, norm: Node) -> bool:
+def foldable(graph: Graph, layer: Node, norm: Node) -> bool:
     y = layer.outputs[0]
     constant_all = all(v is not None and v.data is not None for v in [*norm.inputs[1:5], layer.inputs[1], *layer.inputs[2:3]]
                        if v is not None)
@@ -86,9 +86,10 @@ def set_bias(graph: Graph, layer: Node, data: np.ndarray) -> None:
     layer.inputs = [*layer.inputs[:2], constant(graph.fresh(stem) if shared or old is None else stem, data), *layer.inputs[3:]]
 
 
-def pairs(graph: Graph) -> list[tuple[Node, list[Node]]]:
+def pairs(graph: Graph, through_clips: bool = False) -> list[tuple[Node, list[Node]]]:
     """(layer, the layers that read it): nothing between but ops through which a scale per channel passes, and no
-    other reader. These are the places where two layers may trade scales without a change of the function."""
+    other reader. These are the places where two layers may trade scales without a change of the function (but for the
+    upper bound of clips from 0, when those are passed through)."""
     users, found = graph.users(), []
     for node in graph.nodes:
         if node.op != "conv" or node.inputs[1].data is None or node.inputs[1].meta.get("codebook"):
@@ -100,7 +101,7 @@ def pairs(graph: Graph) -> list[tuple[Node, list[Node]]]:
             for user in users[v]:
                 if user.op == "conv" and user.inputs[0] is v and user.inputs[1].data is not None and _plain_or_depthwise(user):
                     readers.append(user)
-                elif user.op in HOMOGENEOUS and len(user.outputs) == 1:
+                elif (user.op in HOMOGENEOUS or through_clips and _relu6(user)) and len(user.outputs) == 1:
                     todo.append(user.outputs[0])
                 else:
                     good = False
@@ -113,13 +114,32 @@ def _plain_or_depthwise(node: Node) -> bool:
     return node.attrs.get("group", 1) in (1, node.inputs[1].shape[0])
 
 
-def equalize(graph: Graph, rounds: int = 4) -> int:
+def _relu6(node: Node) -> bool:
+    """clip from 0 to some bound."""
+    low = node.inputs[1] if node.op == "clip" and len(node.inputs) > 1 else None
+    return low is not None and low.data is not None and float(low.data) == 0
+
+
+def _unclip(graph: Graph, layer: Node) -> None:
+    """The clips between a layer and those that read it become relus: bounds per channel have no integer form."""
+    users, todo = graph.users(), [layer.outputs[0]]
+    while todo:
+        for user in users[todo.pop()]:
+            if user.op in HOMOGENEOUS or user.op == "clip":
+                todo.append(user.outputs[0])
+            if user.op == "clip":
+                user.op, user.inputs = "relu", user.inputs[:1]
+
+
+def equalize(graph: Graph, rounds: int = 4, through_clips: bool = False) -> int:
     """Cross-layer equalisation (Nagel et al., DFQ, arXiv 1906.04721): channel by channel, the output range of a layer and
-    the input range of those that read it become equal. In place; returns how many pairs it found."""
-    found = pairs(graph)
+    the input range of those that read it become equal. In place; returns how many pairs it found. through_clips: clips
+    from 0 (ReLU6) become relus (section 5.1.1)."""
+    found = pairs(graph, through_clips)
     for layer, readers in found:
         for node in [layer, *readers]:
             set_weight(graph, node, node.inputs[1].data)
+        _unclip(graph, layer)
     for _ in range(rounds):
         for layer, readers in found:
             w = layer.inputs[1]

@@ -18,6 +18,7 @@ from ..base import Context, Pass, layer_name, options_for, select
 from ..cost import guess_bind, node_macs, params, total_macs
 from ..errors import UserError
 from ..graph import Graph, Node, Value, constant
+from ..moments import moments
 from ..ops.run import infer, run
 from .replace import alone, retie, slower
 
@@ -100,11 +101,11 @@ class LowRank(Pass):
         bind = ctx.target.get("bind")
         shapes = {v: s for v, (s, _) in infer(graph, guess_bind(graph, bind)).items()}
         before = params(graph), total_macs(graph, bind)
-        moments = self._moments(graph, nodes, ctx) if self.whiten else {}
+        found = moments(graph, nodes, ctx, self.samples, "structure.low_rank: whiten") if self.whiten else {}
         plans = []
         for i, node in enumerate(nodes):
             ctx.progress(i, len(nodes), f"SVD {layer_name(node)}")
-            plans.append(_Plan(node, shapes, self.split, moments.get(node)))
+            plans.append(_Plan(node, shapes, self.split, found[node][0] if self.whiten else None))
         if self.sensitivity:
             self._weigh(graph, plans, ctx)
         ranks = self._ranks(plans)
@@ -193,56 +194,12 @@ class LowRank(Pass):
             plan.weight.data = kept
             plan.worth = max(change / size / lost, 1e-12)
 
-    def _moments(self, graph: Graph, nodes: list[Node], ctx: Context) -> dict[Node, np.ndarray]:
-        """Second moment [K, K] of what each layer's rows are multiplied with, over calibration samples."""
-        import torch.nn.functional as F
-
-        from ..ops.layers import resolve_pads
-        from ..quantize.observe import watch
-
-        if ctx.data is None:
-            raise UserError("structure.low_rank: whiten needs calibration data; add `data:` to the recipe or set whiten: false")
-        readers: dict[Value, list[Node]] = {}
-        for n in nodes:
-            readers.setdefault(n.inputs[0], []).append(n)
-        found: dict[tuple, list] = {}
-
-        def see(v, t):
-            for n in readers[v]:
-                key = (v, _geometry(n))
-                if (entry := found.setdefault(key, [0.0, 0, None]))[2] not in (None, n):
-                    continue
-                entry[2] = n
-                if n.op == "linear":
-                    rows = t.reshape(-1, t.shape[-1])
-                else:
-                    kernel, k = n.inputs[1].shape[2:], t.ndim - 2
-                    strides, dilations = (list(n.attrs.get(name) or [1] * k) for name in ("strides", "dilations"))
-                    pads = resolve_pads(n.attrs.get("auto_pad", "NOTSET"), n.attrs.get("pads"), t.shape[2:], kernel, strides,
-                                        dilations)
-                    x = F.pad(t, [p for i in reversed(range(k)) for p in (pads[i], pads[i + k])])
-                    if k == 1:
-                        x, kernel, strides, dilations = x[:, :, None], (1, *kernel), [1, *strides], [1, *dilations]
-                    rows = F.unfold(x, kernel, dilations, 0, strides).transpose(1, 2).flatten(0, 1)
-                if len(rows) > 4096:  # evenly spaced rows say as much as all
-                    rows = rows[:: -(-len(rows) // 4096)]
-                entry[0], entry[1] = entry[0] + (rows.T @ rows).double().numpy(), entry[1] + len(rows)
-
-        batches = (inputs for inputs, _ in ctx.data.batches("calibration", 16, None, self.samples))
-        watch(graph, batches, see, set(readers), lambda n: ctx.progress(n, self.samples, "inputs of layers"))
-        return {n: found[n.inputs[0], _geometry(n)][0] / found[n.inputs[0], _geometry(n)][1] for n in nodes}
-
     @staticmethod
     def example() -> Graph:
         r = np.random.default_rng(0)
         x, y = Value("x", "float32", ("N", 16)), Value("y", "float32", ("N", 12))
         w = constant("fc.weight", r.standard_normal((12, 16)).astype(np.float32))
         return Graph([x], [y], [Node("linear", [x, w, constant("fc.bias", np.ones(12, np.float32))], [y], name="fc")])
-
-
-def _geometry(n: Node) -> tuple:
-    """What the columns of a layer depend on, besides its input."""
-    return (n.op, n.inputs[1].shape[2:], *(str(n.attrs.get(k)) for k in ("strides", "pads", "dilations", "auto_pad")))
 
 
 def _check_how(where: str, key: str, value) -> None:

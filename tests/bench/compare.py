@@ -38,7 +38,7 @@ ROUNDS = 6
 MINE = {"fp32": ("",), "avx2": ("",), "bf16": ("",), "int8": ("static", "dynamic")}
 AVX2 = ("mobilenet_v2", "resnet50")  # also measured with everything above AVX2 switched off, where a runtime can do that
 AVX2_LIMIT = {"openvino": {"ONEDNN_MAX_CPU_ISA": "AVX2"}}
-FP32_ERROR, CORRELATION = 1e-3, {"int8": 0.95, "bf16": 0.99}
+FP32_ERROR, CORRELATION = 1e-3, {"int8": 0.95, "bf16": 0.99, "fp16": 0.99}
 
 
 def agreement(precision: str, want: list, got: list) -> dict:

@@ -35,9 +35,9 @@ def installed(runtime: str) -> bool:
 
 
 def entry(name: str, runtime: str, precision: str, variant: str, make: bool = True) -> dict:
-    """{"file": path} or {"error": why not}. precision "bf16" is a way to run the fp32 file."""
+    """{"file": path} or {"error": why not}. precisions "bf16" and "fp16" are ways to run the fp32 file."""
     source = sources.obtain(name)
-    kept = "fp32" if precision in ("bf16", "avx2") else precision
+    kept = "fp32" if precision in ("bf16", "fp16", "avx2") else precision
     folder = source["folder"] / "-".join(filter(None, (runtime, kept, variant)))
     stamp = folder / "made.json"
     key = _key(source, runtime, kept, variant)

@@ -1,6 +1,7 @@
-"""mcc's runner for arm64 under qemu-user, its instructions counted between marks.
+"""Programs for arm64 under qemu-user, counted between marks: mcc's runner, and other runtimes in an arm64 Python.
 
     ran = mcc(file, {"x": array}, "cortex-a76")
+    ran = peer("litert", file, "int8", "static", {"x": array}, "arm64-cortex-a76")
     ran.instructions, ran.kernels, ran.outputs
 """
 from __future__ import annotations
@@ -12,7 +13,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import arm64_python
 import numpy as np
+from mcc.cli import rivals
 from mcc.cli.arm64 import build, count
 from mcc.cli.arm64.emulated import MARKS
 
@@ -28,6 +31,7 @@ class Run:
     region: count.Region
     outputs: list[np.ndarray]
     kernels: dict[str, int] = field(default_factory=dict)
+    version: str = ""
 
     @property
     def instructions(self) -> int:
@@ -35,7 +39,7 @@ class Run:
 
 
 def mcc(file: str | os.PathLike, inputs: dict[str, np.ndarray], core: str) -> Run:
-    """Raises TargetError when it cannot be built for, counted or run."""
+    """core: of CORES, or as qemu says it. Raises TargetError when it cannot be built for, counted or run."""
     from mcc.kernels import Session
     names = [p.name for p in Session(os.fspath(file)).outputs]
     with tempfile.TemporaryDirectory() as place:
@@ -45,9 +49,23 @@ def mcc(file: str | os.PathLike, inputs: dict[str, np.ndarray], core: str) -> Ru
             command += ["--input", f"{name}={place}/in{i}.npy"]
         for i, name in enumerate(names):
             command += ["--output", f"{name}={place}/out{i}.npy"]
-        regions, said = count.count(command, CORES[core])
+        regions, said = count.count(command, CORES.get(core, core))
         outputs = [np.load(Path(place) / f"out{i}.npy") for i in range(len(names))]
     kernels: Counter[str] = Counter()
     for i, row in enumerate(json.loads(said)["ops"]):
         kernels[row["kernel"] or row["op"]] += regions[i].instructions if i in regions else 0
     return Run(count.total(regions.values()), outputs, dict(kernels.most_common()))
+
+
+def peer(runtime: str, file: str | os.PathLike, precision: str, variant: str, inputs: dict[str, np.ndarray], core: str) -> Run:
+    """core: a target's name. Raises TargetError when the arm64 Python is missing or the runtime fails."""
+    script, module = Path(__file__).with_name("peer_arm64.py"), rivals.HERE / f"with_{runtime}.py"
+    cpu, python = arm64_python.python(core)
+    at = python.index("-S") - 1  # before it, options for qemu
+    with tempfile.TemporaryDirectory() as place:
+        np.savez(f"{place}/in.npz", **inputs)
+        command = [*python[at:], script, module, os.path.abspath(file), precision, variant, f"{place}/in.npz", f"{place}/out.npz"]
+        regions, said = count.count(command, cpu, python[:at])
+        with np.load(f"{place}/out.npz") as found:
+            outputs = [found[k] for k in found.files]
+    return Run(regions[0], outputs, version=said.decode().strip().splitlines()[-1])

@@ -56,13 +56,13 @@ def markdown(found: dict) -> str:
     return "\n\n".join(p for p in parts if p) + "\n"
 
 
-def replace_section(path: Path, text: str) -> None:
+def replace_section(path: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
     """Puts the text between the marker lines of a file; at its end when it has none."""
     old = path.read_text()
-    section = f"{BEGIN}\n{text}{END}\n"
-    if BEGIN in old and END in old:
-        head, rest = old.split(BEGIN, 1)
-        path.write_text(head + section + rest.split(END, 1)[1].lstrip("\n"))
+    section = f"{begin}\n{text}{end}\n"
+    if begin in old and end in old:
+        head, rest = old.split(begin, 1)
+        path.write_text(head + section + rest.split(end, 1)[1].lstrip("\n"))
     else:
         path.write_text(old.rstrip("\n") + "\n\n" + section)
 

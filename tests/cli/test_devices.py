@@ -156,6 +156,7 @@ def check(facts: dict, target: str, model: Path) -> None:
     assert facts["cold_start_ms"] > 0 and facts["arena_bytes"] > 0 and facts["weight_bytes"] > 0
     device = facts["device"]
     assert device["arch"] == "arm64" and device["prefix"] == QEMU and device["agrees"] and device["max_error"] == 0
+    assert device["core"] == "cortex-a76" and int(device["midr"], 16) >> 4 & 0xFFF == 0xD0B
     assert {"governor", "mhz_before", "mhz_after", "celsius_before", "celsius_after"} <= device.keys()
 
 
@@ -167,7 +168,7 @@ def test_ssh(clean, model, mcc):
     check(facts, clean.target, model)
     assert facts["device"]["cores"] == [core]
     code, out, _ = mcc("bench", model, "--target", clean.target, "--seconds", "0.1", "--ops", "--cores", "all")
-    assert code == 0 and f"device     {os.uname().nodename} (arm64) through `{QEMU}`, not pinned, governor " in out
+    assert code == 0 and f"device     {os.uname().nodename} (arm64, cortex-a76) through `{QEMU}`, not pinned, governor " in out
     assert "the nodes add up to" in out and "DIFFER" not in out
 
 

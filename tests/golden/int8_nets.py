@@ -64,6 +64,43 @@ def random_int8_graph(seed: int) -> Graph:
     return Graph([x], [y], net.nodes, f"int8_{seed}")
 
 
+def random_dynamic_graph(seed: int) -> Graph:
+    """Layers over activations quantized as they come, as onnxruntime's quantize_dynamic writes them: conv_integer and
+    matmul_integer of dynamic_quantize_linear, scaled back to float32."""
+    net = Net(seed)
+    rng = net.rng
+
+    def layer(product: str, y: Value, w: np.ndarray, bias_shape, **attrs) -> Value:
+        codes, scale, zero = (Value(net.name("q")) for _ in range(3))
+        net.nodes.append(Node("dynamic_quantize_linear", [y], [codes, scale, zero], {}, net.name("quantize")))
+        inputs = [codes, net.const(w, "w"), zero]
+        per_column = product == "matmul_integer" and rng.random() < 0.5
+        if rng.random() < 0.7:
+            inputs.append(net.const(np.zeros(w.shape[-1] if per_column else (), np.int8), "w_zero"))
+        w_scale = rng.uniform(0.5, 1.5, w.shape[-1] if per_column else (1,) * int(rng.integers(2))) / (40 * np.sqrt(w[0].size))
+        both = net.op("mul", scale, net.const(w_scale.astype(np.float32), "w_scale"))
+        y = net.op("mul", net.op("cast", net.op(product, *inputs, **attrs), to="float32"), both)
+        if rng.random() < 0.7:
+            y = net.op("add", y, net.const(rng.standard_normal(bias_shape).astype(np.float32), "b"))
+        return net.op("relu", y) if rng.random() < 0.5 else y
+
+    c, h, w = int(rng.choice([1, 3, 4, 19])), int(rng.integers(6, 15)), int(rng.integers(6, 15))
+    x = Value("x", "float32", (int(rng.choice([1, 2])), c, h, w))
+    y = x
+    for _ in range(int(rng.integers(2, 6))):
+        k, stride, depthwise = int(rng.choice([1, 3, 3, 5])), int(rng.choice([1, 1, 2])), c > 4 and rng.random() < 0.3
+        out = c if depthwise else int(rng.choice([3, 16, 33, 64]))
+        pad, group = int(rng.integers(k // 2, k)), c if depthwise else 1
+        weight = rng.integers(-127, 128, (out, c // group, k, k)).astype(np.int8)
+        y = layer("conv_integer", y, weight, (out, 1, 1), strides=[stride] * 2, pads=[pad] * 4, dilations=[1, 1], group=group)
+        c = out
+    y = net.op("global_max_pool", y)
+    y = net.op("reshape", y, net.const(np.array([0, 1, -1])))
+    out = int(rng.integers(1, 80))
+    y = layer("matmul_integer", y, rng.integers(-127, 128, (c, out)).astype(np.int8), out)
+    return Graph([x], [y], net.nodes, f"dynamic_{seed}")
+
+
 def _conv(net: Net, y, c, h, w, depthwise=False):
     rng = net.rng
     k = int(rng.choice([1, 1, 3, 3, 5] if not depthwise else [3, 3, 5]))

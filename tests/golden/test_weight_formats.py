@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from mcc.kernels import Session
+from mcc.passes import find
+from mcc.passes.base import Context
 from mcc.passes.graph import Graph, Node, Value, constant
 from mcc.passes.lower import lower
 from mcc.passes.lower.emit import to_bytes
@@ -48,6 +50,7 @@ def check(graph: Graph, path, kernel: str) -> int:
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 5, 8])
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("kind, shape, rows", [("linear", (64, 37), 1), ("linear", (50, 100), 1), ("linear", (64, 33), 5),
+                                               ("linear", (70, 601), 20), ("linear", (40, 64), 100),
                                                ("conv", (64, 5, 3, 3), 1), ("conv", (64, 12, 1, 1), 2)])
 def test_codebook(kind, shape, rows, bits, groups, tmp_path):
     if shape[0] % groups or shape[0] // groups % 32:
@@ -98,3 +101,61 @@ def test_decoded_int8_weights_go_when_they_are_packed():
     given = {"x": rng.standard_normal((3, 200)).astype(np.float32)}
     first = coded.run(given)["y"]
     assert first.any() and first.tobytes() == raw.run(given)["y"].tobytes() == coded.clone().run(given)["y"].tobytes()
+
+
+@pytest.mark.parametrize("bits, per, symmetric", [
+    (4, "group", True), (4, "group", False), (8, "channel", True), (8, "group", False), (4, "tensor", True), (2, "group", False),
+    (3, "group", False), (5, "channel", True)])
+@pytest.mark.parametrize("kind, shape, rows", [
+    ("linear", (48, 100), 1), ("linear", (40, 64), 3), ("linear", (40, 72), 9), ("linear", (96, 608), 20),
+    ("linear", (64, 520), 2), ("conv", (32, 64, 1, 1), 2), ("conv", (24, 32, 3, 3), 1), ("conv", (24, 5, 3, 3), 1)])
+def test_weight_only(kind, shape, rows, bits, per, symmetric, tmp_path):
+    """Integer weights under float activations: packed in the file and in memory, restored in the kernels."""
+    graph = layer(kind, np.random.default_rng(bits).standard_normal(shape), rows, bits)
+    graph = find("quantize.weight_only")(bits=bits, per=per, symmetric=symmetric).run(graph, Context(graph))
+    size = check(graph, tmp_path / "m.mcc", "lut")
+    count = int(np.prod(shape))
+    assert size < count * bits / 8 + 3 * -(-count // 32 + shape[0]) + 4 * shape[0] + 800
+    held = Session(tmp_path / "m.mcc").facts["weight_bytes"]
+    kept = {2: 2, 3: 3.2, 4: 4}.get(bits, 8)
+    assert held < 1.35 * (count * kept / 8 + count / 4 * (2 - symmetric) * (per == "group") / 2) + 6000, "a float copy is kept"
+
+
+def test_depthwise_weights_may_be_integers(tmp_path):
+    """No kernel multiplies them from codes: they are made float when the file is opened."""
+    rng = np.random.default_rng(0)
+    x, y, w = Value("x", "float32", (1, 8, 9, 9)), Value("y"), constant("w", rng.standard_normal((8, 1, 3, 3)).astype(np.float32))
+    graph = Graph([x], [y], [Node("conv", [x, w, None], [y], {"group": 8})])
+    lower(graph, tmp_path / "m.mcc", precision="w4")
+    given = rng.standard_normal(x.shape).astype(np.float32)
+    want = run(find("quantize.weight_only")().run(graph, Context(graph)), {"x": torch.from_numpy(given)})["y"].numpy()
+    np.testing.assert_allclose(Session(tmp_path / "m.mcc").run({"x": given})["y"], want, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind, shape", [("linear", (64, 96)), ("conv", (32, 16, 3, 3))])
+def test_int4_weights_of_integer_layers(kind, shape, tmp_path):
+    """Static W4A8: half the bytes of int8 in the file, int8 kernels, the same bytes as torch."""
+    rng = np.random.default_rng(2)
+    sizes = []
+    for bits in (8, 4):
+        top = (1 << (bits - 1)) - 1
+        codes = rng.integers(-top - 1, top + 1, shape).astype(np.int8)
+        x = Value("x", "float32", (3, shape[1]) if kind == "linear" else (1, shape[1], 8, 8))
+        y, q, dq, w, t = (Value(n) for n in ("y", "q", "dq", "w", "t"))
+        s, z = constant("s", np.float32(0.05)), constant("z", np.int8(3))
+        o, p = constant("o", np.float32(2.0)), constant("p", np.int8(-2))
+        scales = constant("ws", np.full(shape[0], 0.1, np.float32))
+        out = Value("out")
+        graph = Graph([x], [out], [
+            Node("quantize_linear", [x, s, z], [q]), Node("dequantize_linear", [q, s, z], [dq]),
+            Node("dequantize_linear", [constant("codes", codes), scales], [w], {"axis": 0}),
+            Node(kind, [dq, w, None], [y], {"pads": [1, 1, 1, 1]} if kind == "conv" else {}),
+            Node("quantize_linear", [y, o, p], [t]), Node("dequantize_linear", [t, o, p], [out])])
+        lowered = lower(graph, tmp_path / "m.mcc")
+        assert {"qlinear", "nhwc_qconv"} & {n.op for n in lowered.nodes}
+        given = rng.standard_normal(x.shape).astype(np.float32) * 3
+        want = run(lowered, {"x": torch.from_numpy(given)})["out"].numpy()
+        for isa in ISAS:
+            assert Session(tmp_path / "m.mcc", isa=isa).run({"x": given})["out"].tobytes() == want.tobytes()
+        sizes.append((tmp_path / "m.mcc").stat().st_size)
+    assert sizes[0] - sizes[1] > int(np.prod(shape)) * 0.48

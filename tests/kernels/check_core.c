@@ -1,5 +1,6 @@
 /* check_core.c: opening, running, cloning, threads, storages and damaged files, on nets made in memory. */
 #define _POSIX_C_SOURCE 200809L
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,7 +88,7 @@ static void check_threads(void) {
     const char *name = "parallel";
     size_t cases = 0;
     for (unsigned threads = 1; threads <= 5 && !check_failed(); threads++) {
-        mcc_exec exec = {threads > 1 ? mcc_workers_start(threads) : NULL, threads, NULL};
+        mcc_exec exec = {threads > 1 ? mcc_workers_start(threads) : NULL, threads, NULL, false};
         for (int round = 0; round < 300 && !check_failed(); round++, cases++) {
             marks m = {NULL, (size_t)check_int(1, 9), (size_t)check_int(0, round % 10 ? 40 : 3000), false, threads, 99};
             m.seen = calloc(m.count + 1, 1);
@@ -237,21 +238,75 @@ static void check_palette(void) {
             if (s == MCC_OK) {
                 EXPECT(name, memcmp(mcc_output(net, 0)->data, want, sizeof want) == 0, "bits=%u groups=%u: values", bits, groups);
                 mcc_palette p;
-                EXPECT(name, mcc_palette_of(net, &net->tensor[0], &p) == MCC_OK, "palette_of: %s", mcc_why());
-                EXPECT(name, p.groups == groups && p.entries == entries && p.bits >= bits && p.bits != 3 && p.bits < 9, "palette_of: sizes");
-                for (size_t i = 0; i < COUNT; i++) {
-                    const unsigned at = p.index[i * p.bits / 8] >> i * p.bits % 8 & ((1u << p.bits) - 1);
-                    EXPECT(name, at == index[i], "bits=%u: index %zu", bits, i);
-                    float value;
-                    memcpy(&value, (const float *)p.values + (i / (COUNT / groups) << p.bits) + at, 4);
-                    EXPECT(name, memcmp(&value, &want[i], 4) == 0, "bits=%u: value %zu", bits, i);
-                }
+                EXPECT(name, mcc_palette_of(&net->tensor[0], &p) == MCC_OK, "palette_of: %s", mcc_why());
+                EXPECT(name, p.groups == groups && p.entries == entries && p.bits == bits, "palette_of: sizes");
+                EXPECT(name, memcmp(p.index, index, COUNT) == 0, "bits=%u: indices", bits);
+                EXPECT(name, memcmp(p.values, values, groups * entries * sizeof *values) == 0, "bits=%u: values", bits);
+                mcc_palette_free(&p);
                 mcc_close(net);
             }
             build_free(b);
             if (entries == 1u << bits || check_failed()) continue;
             packed[0] |= (uint8_t)((1u << bits) - 1); /* the first index becomes the highest, which has no entry */
             EXPECT(name, open_blob(MCC_F32, ROWS, COLUMNS, MCC_PALETTE, blob, bytes, &b, &net) == MCC_BAD_FILE, "accepted a bad index");
+            build_free(b);
+        }
+    check_ok(name, cases);
+}
+
+/* Scales and zero points of every kind; then each byte of the header changed. */
+static void check_quantized(void) {
+    const char *name = "quantized";
+    enum { ROWS = 6, COLUMNS = 21, COUNT = ROWS * COLUMNS };
+    size_t cases = 0;
+    for (unsigned bits = 1; bits <= 8 && !check_failed(); bits++)
+        for (unsigned kind = 0; kind < 12 && !check_failed(); kind++, cases++) {
+            const unsigned per = kind / 4, zeros = kind & 1, half = kind >> 1 & 1, block = per == 2 ? (unsigned)check_int(1, 30) : 0;
+            const size_t across = per == 2 ? block < COLUMNS ? (COLUMNS + block - 1) / block : 1 : 1;
+            const size_t scales = per == 0 ? 1 : ROWS * across;
+            uint8_t blob[8 + COUNT * 6 + 8] = {(uint8_t)bits, 0, (uint8_t)(zeros | half << 1), (uint8_t)per, (uint8_t)block};
+            uint8_t *at = blob + 8, zero[COUNT];
+            float scale[COUNT], want[COUNT];
+            for (size_t i = 0; i < scales; i++) {
+                const int e = check_int(-5, 5);
+                scale[i] = ldexpf(1, e);
+                const uint16_t h = (uint16_t)((e + 15) << 10);
+                if (half) memcpy(at, &h, 2), at += 2;
+                else memcpy(at, &scale[i], 4), at += 4;
+            }
+            for (size_t i = 0; i < scales; i++) {
+                zero[i] = zeros ? (uint8_t)check_int(0, (1 << bits) - 1) : (uint8_t)(1u << (bits - 1));
+                if (zeros) *at++ = zero[i];
+            }
+            for (size_t i = 0; i < COUNT; i++) {
+                const size_t b = per == 0 ? 0 : i / COLUMNS * across + (per == 2 ? i % COLUMNS / block : 0);
+                const int code = check_int(0, (1 << bits) - 1);
+                want[i] = (float)(code - zero[b]) * scale[b];
+                for (unsigned k = 0; k < bits; k++) at[(i * bits + k) / 8] |= (uint8_t)((code >> k & 1) << (i * bits + k) % 8);
+            }
+            const size_t bytes = (size_t)(at - blob) + (COUNT * bits + 7) / 8;
+            builder *b;
+            mcc_net *net;
+            const mcc_status s = open_blob(MCC_F32, ROWS, COLUMNS, MCC_QUANTIZED, blob, bytes, &b, &net);
+            EXPECT(name, s == MCC_OK, "bits=%u kind=%u block=%u: %s", bits, kind, block, mcc_why());
+            if (s == MCC_OK) {
+                EXPECT(name, memcmp(mcc_output(net, 0)->data, want, sizeof want) == 0, "bits=%u kind=%u block=%u: values", bits, kind, block);
+                mcc_close(net);
+            }
+            build_free(b);
+            for (size_t i = 0; i < 4 && !check_failed(); i++) { /* bits, coder, flags, per */
+                const uint8_t was = blob[i];
+                for (int value = 0; value < 256; value += value < 10 ? 1 : 61) {
+                    blob[i] = (uint8_t)value;
+                    if (open_blob(MCC_F32, ROWS, COLUMNS, MCC_QUANTIZED, blob, bytes, &b, &net) == MCC_OK) {
+                        EXPECT(name, value == was || i == 2 || i == 3, "bits=%u kind=%u: accepted %d at %zu", bits, kind, value, i);
+                        mcc_close(net);
+                    }
+                    build_free(b);
+                }
+                blob[i] = was;
+            }
+            EXPECT(name, open_blob(MCC_S32, ROWS, COLUMNS, MCC_QUANTIZED, blob, bytes, &b, &net) == MCC_BAD_FILE, "accepted int32");
             build_free(b);
         }
     check_ok(name, cases);
@@ -446,6 +501,7 @@ void check_core(void) {
     check_crc();
     check_coder();
     check_palette();
+    check_quantized();
     check_bitmask();
     check_attributes();
     check_damage();

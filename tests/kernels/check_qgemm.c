@@ -32,6 +32,17 @@ static void fill_scale(float *scale, size_t n, size_t depth) {
     for (size_t j = 0; j < n; j++) scale[j] = (float)check_int(1, 1000) / (float)(1000 * (20 + depth * (size_t)check_int(1, 60)));
 }
 
+/* With -128 among them or without, and sometimes the largest alone: then true, and x should be -128. */
+static bool fill_weights(int8_t *w, size_t count) {
+    const bool symmetric = check_int(0, 3), top = check_int(0, 3) == 0;
+    check_fill_s8(w, count);
+    for (size_t i = 0; i < count; i++) {
+        if (symmetric && w[i] == -128) w[i] = 127;
+        if (top) w[i] = w[i] & 1 ? 127 : symmetric ? -127 : -128;
+    }
+    return top;
+}
+
 /* --- gemm ------------------------------------------------------------------------------------------------------- */
 
 /* The panel of gemm.h, written out plainly. */
@@ -56,6 +67,9 @@ static void pack(const mcc_gemm_kernel *g, uint8_t *panel, size_t bytes, size_t 
     }
 }
 
+/* Row i at tap t among the pointers; tiles follow each other. */
+static size_t row_at(const mcc_gemm_kernel *g, size_t taps, size_t t, size_t i) { return (i / g->mr * taps + t) * g->mr + i % g->mr; }
+
 static void check_s8(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, size_t taps, bool with_residual, bool raw) {
     enum { MARGIN = 5 };
     const mcc_gemm_set set = {.serve = {g}, .mr = g->mr, .nr = g->nr, .kr = g->kr};
@@ -65,7 +79,7 @@ static void check_s8(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, siz
     int8_t *w = check_alloc(n * depth + 1);
     int32_t *bias = check_alloc(n * sizeof *bias);
     float *scale = check_alloc(n * sizeof *scale);
-    check_fill_s8(w, n * depth);
+    const bool top = fill_weights(w, n * depth);
     check_fill_s32(bias, n, 100000);
     fill_scale(scale, n, depth + 1);
     const size_t bytes = g->nr * (8 + taps * ((k + g->kr - 1) / g->kr) * g->kr);
@@ -84,14 +98,15 @@ static void check_s8(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, siz
         mcc_amx_open(high);
     }
     for (size_t t = 0; t < taps && !lined; t++)
-        for (size_t i = 0; i < g->mr; i++) {
-            const size_t at = t * g->mr + i;
+        for (size_t i = 0; i < m || i < g->mr; i++) {
+            const size_t at = row_at(g, taps, t, i);
             if (i >= m) {
-                rows[at] = rows[t * g->mr + m - 1];
+                rows[at] = rows[row_at(g, taps, t, m - 1)];
                 continue;
             }
             int8_t *row = check_alloc_end(read), *values = check_alloc(k + 1);
             check_fill_s8(row, read);
+            if (top) memset(row, (uint8_t)(offset - 128), read);
             for (size_t d = 0; d < k; d++) values[d] = (int8_t)(uint8_t)((uint8_t)row[d] - offset);
             rows[at] = row, seen[at] = values;
         }
@@ -108,7 +123,7 @@ static void check_s8(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, siz
         for (size_t j = 0; j < stride && i * stride + j < count && !check_failed(); j++) {
             int32_t acc = j < n ? bias[j] : 0;
             for (size_t t = 0; j < n && t < taps; t++)
-                for (size_t d = 0; d < k; d++) acc += seen[t * g->mr + i][d] * w[(j * taps + t) * k + d];
+                for (size_t d = 0; d < k; d++) acc += seen[row_at(g, taps, t, i)][d] * w[(j * taps + t) * k + d];
             const size_t at = i * stride + j;
             const int got = raw ? c32[at] : c8[at];
             const int want = j >= n ? (raw ? 0x55555555 : 85) : raw ? acc : requant(acc, scale[j], residual ? residual + at : NULL, &q);
@@ -122,10 +137,11 @@ static void check_s8(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, siz
 static void check_tiles(const mcc_gemm_kernel *g) {
     static const size_t depths[][2] = {{0, 1}, {1, 1}, {2, 1}, {3, 1}, {4, 1}, {5, 1}, {7, 1}, {8, 1}, {9, 1}, {15, 1}, {16, 1},
                                        {17, 1}, {31, 1}, {67, 1}, {300, 1}, {1, 9}, {3, 3}, {16, 9}, {5, 2}, {19, 4}};
+    const mcc_gemm_set set = {.serve = {g}, .mr = g->mr, .nr = g->nr, .kr = g->kr};
     size_t cases = 0;
-    for (size_t m = 1; m <= g->mr; m++)
+    for (size_t m = 1; m <= (mcc_gemm_s8_many(&set) ? 3u : 1u) * g->mr; m += m < g->mr ? 1 : g->mr)
         for (size_t n = 1; n <= g->nr; n++) {
-            const bool corner = (m == 1 || m == g->mr || m == g->mr - 1u) && (n == 1 || n == g->nr || n == g->nr / 2u + 1);
+            const bool corner = (m == 1 || m >= g->mr - 1u) && (n == 1 || n == g->nr || n == g->nr / 2u + 1);
             for (size_t d = 0; d < sizeof depths / sizeof *depths; d++) {
                 if (!corner && d != (m * 5 + n) % (sizeof depths / sizeof *depths)) continue;
                 for (int style = 0; style < 3 && !check_failed(); style++, cases++)
@@ -171,12 +187,7 @@ static void check_depthwise_row(const mcc_dwconv_s8_row *k, size_t pixels, size_
     int8_t *w = check_alloc(n * taps), *residual = style == 1 ? check_alloc_end(count) : NULL, *y = check_alloc_end(count), *fill = check_alloc_end(n);
     int32_t *raw = style == 2 ? check_alloc_end(count * sizeof *raw) : NULL, *bias = check_alloc(n * sizeof *bias);
     float *scale = check_alloc(n * sizeof *scale);
-    check_fill_s8(w, n * taps);
-    const bool symmetric = check_int(0, 3), top = check_int(0, 3) == 0; /* -128 among the weights; the largest products alone */
-    for (size_t i = 0; i < n * taps; i++) {
-        if (symmetric && w[i] == -128) w[i] = 127;
-        if (top) w[i] = w[i] & 1 ? 127 : symmetric ? -127 : -128;
-    }
+    const bool top = fill_weights(w, n * taps);
     check_fill_s32(bias, n, 100000);
     fill_scale(scale, n, taps + 1);
     if (residual) check_fill_s8(residual, count);

@@ -83,3 +83,32 @@ def test_gate_of_arm64_counts(bench):
     assert compare(1, 1, name="new fp32")[0] == ["new fp32 on cortex-a53 is not on record; make record-arm64"]
     recorded = arm64_gate.json.loads(arm64_gate.RECORD.read_text())["instructions"]
     assert {n for n in recorded} == {*arm64_gate.LAYERS, *(f"{n} {p}" for n in arm64_gate.NETWORKS for p in ("fp32", "int8"))}
+
+
+def counted(network, runtime, instructions, variant="", precision="fp32", **more):
+    made = {"id": f"{network} {runtime}", "network": network, "runtime": runtime, "precision": precision,
+            "core": "arm64-cortex-a76", "variant": variant, "ok": True, "check": "error", "value": 0.0, "version": "1",
+            "instructions": instructions, "cycles": instructions / 2}
+    return {" ".join((network, precision, runtime, variant)): made | more}
+
+
+ARM64 = {"schema": 1, "compiler": "gcc 12", "rows": {
+    **counted("mobilenet_v2", "mcc", 90e6), **counted("mobilenet_v2", "litert", 120e6), **counted("mobilenet_v2", "ncnn", 100e6),
+    **counted("mobilenet_v2", "mcc", 50e6, "static", "int8"),
+    **counted("mobilenet_v2", "mcc", 45e6, "dynamic", "int8", ok=False, value=0.5),
+    **counted("mobilenet_v2", "litert", 49e6, "static", "int8"), **counted("mobilenet_v2", "litert", 48e6, "dynamic", "int8"),
+    **counted("resnet18", "mcc", 10e6), **counted("resnet18", "ncnn", 9e6, ok=False, value=0.2),
+    "resnet18 mnn": {"id": "resnet18 mnn", "network": "resnet18", "runtime": "mnn", "precision": "fp32", "variant": "",
+                     "core": "arm64-cortex-a76", "error": "not converted: x"}}}
+
+
+def test_counts_of_arm64(bench):
+    """The fewest of right outputs counts, for mcc as for peers; a wrong output is no rival and is named."""
+    import arm64_results
+    text = arm64_results.markdown(ARM64)
+    assert "| fp32 | arm64-cortex-a76 | 90.0 | 95 | met | 100.0 ncnn |" in text
+    assert "| int8 | arm64-cortex-a76 | 50.0 | 44 | not met | 48.0 litert |" in text
+    assert "| int8 | arm64-cortex-a76 | 1 | 0; not: mobilenet_v2 0.96 | 0.96 |" in text
+    assert "| mobilenet_v2 | 90.0 | 1.11 | **100.0** | - | 120.0 | 45.0 / 50.0 ncnn |" in text
+    assert "- resnet18 mnn: not converted: x" in text and "- resnet18 ncnn: wrong output: error 0.2" in text
+    assert "| resnet18 | 10.0 |  | wrong | none | - |  |" in text

@@ -1,4 +1,6 @@
 """Targets as data, classes of instructions, cycle models and what llvm-mca prints."""
+import os
+
 import pytest
 from mcc.cli.arm64 import count, cycles, decode, llvm, targets
 from mcc.passes.errors import TargetError, UserError
@@ -69,6 +71,29 @@ def test_mistakes_of_a_target_file_have_places(tmp_path):
     said = "\n".join(e.value.problems)
     assert "x.yaml:4:8: cores: must be a whole number, not 'four'" in said
     assert "caches: unknown key 'l2kb'; did you mean 'l2_kb'?" in said
+
+
+PEAKS = {"f32": [("neon", 0x4E20CC00, 4)], "f16": [("neonfp16", 0x4E400C00, 8)],  # fmla .4s, fmla .8h
+         "s8": [("neoni8mm", 0x4E80A400, 32), ("neondot", 0x4E809400, 16), ("neon", 0x0E208000, 8)]}  # smmla, sdot, smlal
+
+
+# Not the M1: LLVM's model of it starts 2 to 3 products a cycle, and it has four pipes.
+@pytest.mark.parametrize("name", [n for n in targets.names() if targets.find(n).arch == "arm64" and "apple" not in n])
+def test_peaks_are_what_the_cycle_models_reach(name):
+    """Products into registers of their own, nothing else, at the rate that a target's file states. llvm-mca's models are made
+    from Arm's Software Optimization Guides (Cortex-A72: UAN 0016, A76: PJDOC-466751330-7215, of the others likewise)."""
+    target = targets.find(name)
+    core = target.cycles
+    if core.mca and llvm.missing():
+        assert os.environ.get("CI") != "true", f"must be there in CI (make deps): {llvm.missing()}"
+        pytest.skip(llvm.missing())
+    for kind, ways in PEAKS.items():
+        if (stated := getattr(target.peak, kind)) is None:
+            continue
+        word, macs = next((w, m) for isa, w, m in ways if isa in target.isa)
+        block = tuple(word | i | 24 << 5 | 25 << 16 for i in range(24))
+        spent = cycles.in_order(block, core.in_order) if core.in_order else llvm.cycles([block], core.mca)[block]
+        assert len(block) * macs / spent == pytest.approx(stated, rel=0.02), kind
 
 
 def test_in_order_model():

@@ -84,6 +84,30 @@ def test_codebooks(bits, groups, dtype):
             assert check_both_readers([value], entropy=entropy) == ["palette"]
 
 
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("block", [0, 1, 8, 32, 100])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_quantized(bits, block, dtype):
+    rng = np.random.default_rng(bits)
+    shape, top = (17, 3, 45), 1 << bits
+
+    def wide(a):
+        return np.repeat(a, block, -1)[..., :45] if block else np.reshape(a, np.shape(a) + (1, 1) * np.ndim(a))
+
+    for scales in [shape[:-1] + (-(-45 // block),)] if block else [(), shape[:1]]:
+        scale = (abs(rng.standard_normal(scales)) + 0.1).astype(dtype).astype(np.float32)
+        codes = rng.integers(0, top, shape)
+        for zero in (None, rng.integers(0, top, scales)):
+            data = (codes - wide(np.full(scales, top // 2) if zero is None else zero)).astype(np.float32) * wide(scale)
+            how = {"bits": bits, "block": block, "scale": scale, "zero": zero}
+            for entropy in (True, False):
+                assert check_both_readers([constant("w", data, quantized=how)], entropy=entropy) == ["quantized"]
+            each = (2 if dtype == "float16" else 4) + (zero is not None)
+            size = len(storage.store(data, "float32", {"quantized": how}, False).bytes)
+            assert size <= 8 + scale.size * each + -(-data.size * bits // 8)
+    assert storage.store(data * np.float32(1.0001), "float32", {"quantized": how}).storage != storage.QUANTIZED
+
+
 @pytest.mark.parametrize("density", [0.0, 0.03, 0.3, 0.8])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int32", "float64"])
 def test_sparse(density, dtype):

@@ -35,12 +35,18 @@ def seed_file(name: str, vary: set[int] | None, storage: str) -> bytes:
     for i, a in enumerate(arrays):
         constant = i in OPS[name].static or (vary is not None and i not in vary)
         inputs.append(None if a is None else Value(f"x{i}", a.dtype.name, a.shape, _stored(a, storage) if constant else None,
-                                                   {storage: {"bits": 2}} if constant and storage == "codebook" else {}))
+                                                   _meta(a, storage) if constant else {}))
     outputs = [Value(f"y{i}", str(t.dtype).removeprefix("torch."), tuple(t.shape))
                for i, t in enumerate(results if isinstance(results, tuple) else (results,))]
     graph = Graph([v for v in inputs if v is not None and v.data is None], outputs, [Node(name, inputs, outputs, attrs, name)])
     plan(graph)
     return to_bytes(engine_form(graph), {"op": name})
+
+
+def _meta(a: np.ndarray, storage: str) -> dict:
+    if storage == "quantized" and a.dtype == np.float32 and a.ndim >= 2:
+        return {"quantized": {"bits": 4, "block": 4, "scale": np.full((*a.shape[:-1], -(-a.shape[-1] // 4)), 0.5, np.float32)}}
+    return {"codebook": {"bits": 2}} if storage == "codebook" else {}
 
 
 def _stored(a: np.ndarray, storage: str) -> np.ndarray:
@@ -50,6 +56,8 @@ def _stored(a: np.ndarray, storage: str) -> np.ndarray:
         return np.sign(a) * (1 + (abs(a) > 0.5)).astype(a.dtype)
     if storage == "sparse":
         return a * (abs(a) > 1)
+    if storage == "quantized":
+        return np.clip(np.rint(a * 2), -8, 7).astype(a.dtype) / 2
     return a
 
 
@@ -59,7 +67,8 @@ def seeds(tmp_path_factory):
     folder, made = tmp_path_factory.mktemp("fuzz"), []
     for name in sorted(set(ops()) & set(OPS)):
         for label, vary, storage in (("all", None, "raw"), ("first", {0}, "raw"),
-                                     ("codebook", {0}, "codebook"), ("sparse", {0}, "sparse")):
+                                     ("codebook", {0}, "codebook"), ("sparse", {0}, "sparse"),
+                                     ("quantized", {0}, "quantized")):
             data = seed_file(name, vary, storage)
             if any(data == p.read_bytes() for p in made[-6:]):
                 continue

@@ -62,13 +62,30 @@ WRONG = {
     "structure.low_rank": [({"ratio": 1.5}, "ratio"), ({"ratio": 0.5, "rank": 4}, "rank and ratio"), ({"rank": 0}, "rank"),
                            ({"whiten": True, "split": "spatial"}, "whiten"), ({"overrides": {"fc": {"macs": 0.5}}}, "fc")],
     "prune.weights": [({"sparsity": 1.0}, "sparsity"), ({"start": 0.7, "end": 0.2}, "start"), ({"epochs": -1}, "epochs"),
-                      ({"sparsity": 0.995}, "max_sparsity"), ({"overrides": {"fc": {"ratio": 0.5}}}, "ratio")],
+                      ({"sparsity": 0.995}, "max_sparsity"), ({"overrides": {"fc": {"ratio": 0.5}}}, "ratio"),
+                      ({"importance": "bn_gamma"}, "weights"), ({"rewind": 5}, "iterative"), ({"regrow": 1.0}, "regrow"),
+                      ({"regrow": 0.3, "schedule": "iterative"}, "regrow"), ({"macs": 1.5}, "macs")],
+    "prune.blocks": [({"pattern": "2:4", "sparsity": 0.5}, "sparsity"), ({"pattern": "2:4", "regrow": 0.3}, "regrow"),
+                     ({"importance": "fpgm"}, "blocks"), ({"bytes": 0.5, "sparsity": 0.5}, "sparsity and bytes")],
+    "prune.heads": [({"ratio": 0.5, "bytes": 0.5}, "ratio and bytes"), ({"min_heads": 0}, "min_heads"),
+                    ({"importance": "bn_gamma"}, "heads"), ({"overrides": {"a": {"macs": 0.5}}}, "overrides")],
+    "prune.layers": [({"count": 2, "ratio": 0.5}, "count and ratio"), ({"count": 0}, "count"), ({"macs": 2.0}, "macs"),
+                     ({"importance": "fpgm"}, "layers"), ({"steps": 0}, "steps")],
     "prune.channels": [({"ratio": 0.5, "macs": 0.5}, "ratio and macs"), ({"ratio": 0.0}, "ratio"), ({"multiple": 0}, "multiple"),
                        ({"overrides": {"a": {"ratio": 2}}}, "overrides")],
     "quantize.ptq": [({"percentile": 20}, "percentile"), ({"samples": 0}, "samples"),
                      ({"overrides": {"fc": {"activations": "int4"}}}, "activations"),
-                     ({"overrides": {"fc": {"bits": 4}}}, "bits")],
+                     ({"overrides": {"fc": {"bits": 4}}}, "bits"), ({"weight_bits": 9}, "weight_bits"), ({"decay": 0}, "decay"),
+                     ({"smooth": 1.0}, "smooth"), ({"round_steps": 0}, "round_steps"),
+                     ({"overrides": {"fc": {"weight_bits": 1}}}, "weight_bits")],
+    "quantize.weight_only": [({"bits": 1}, "bits"), ({"group": 12}, "group"), ({"embeddings": 9}, "embeddings"),
+                             ({"overrides": {"fc": {"per": "row"}}}, "per"), ({"overrides": {"fc": {"bit": 4}}}, "bit")],
+    "quantize.qat": [({"epochs": -1}, "epochs"), ({"freeze": 2}, "freeze"), ({"activations": "dynamic"}, "static"),
+                     ({"temperature": 0}, "temperature"), ({"weight_bits": 1}, "weight_bits")],
+    "quantize.mixed": [({"bytes": 0.2, "error": 0.1}, "bytes and error"), ({"bytes": 0}, "bytes"), ({"error": -1}, "error"),
+                       ({"choices": [9]}, "choices"), ({"look_at": 0}, "look_at")],
     "quantize.codebook": [({"bits": 9}, "bits"), ({"bits": 4, "clusters": 8}, "bits and clusters"), ({"clusters": 0}, "clusters"),
+                          ({"samples": 0}, "samples"),
                           ({"overrides": {"fc*": {"clusers": 4}}}, "clusers"), ({"groups": 0}, "groups")],
     "distill.logits": [({"temperature": 0}, "temperature"), ({"alpha": 1.5}, "alpha"), ({"epochs": 0}, "epochs"),
                        ({"teacher": []}, "teacher")],
@@ -90,7 +107,8 @@ def test_wrong_options_are_refused(name):
 
 
 SETTINGS = {"structure.low_rank": {"ratio": 0.6}, "prune.weights": {"sparsity": 0.6, "epochs": 1, "steps": 3},
-            "prune.channels": {"ratio": 0.4}, "quantize.ptq": {"samples": 32}, "quantize.codebook": {"bits": 3, "min_size": 16},
+            "prune.channels": {"ratio": 0.4}, "prune.blocks": {"sparsity": 0.5, "scope": "layer"},
+            "quantize.ptq": {"samples": 32}, "quantize.codebook": {"bits": 3, "min_size": 16},
             "distill.logits": {"epochs": 0.5}, "distill.tinybert": {"epochs": 0.5, "prediction_epochs": 0.5}}
 
 
@@ -105,18 +123,20 @@ def test_all_pairs(first, second):
     try:
         out = find(second)(**SETTINGS.get(second, {})).run(middle, ctx)
     except UserError as e:
-        assert first == "quantize.ptq" and not second.startswith("distill.") or not find(second)().matches(middle), e
+        integers = first in ("quantize.ptq", "quantize.qat", "quantize.mixed")
+        assert integers and not second.startswith("distill.") or not find(second)().matches(middle), e
         return
     assert outputs(out).shape == outputs(graph).shape and torch.isfinite(outputs(out)).all()
     zeros = {v.name: v.data == 0 for v in middle.constants() if v.meta.get("sparse")}
     for v in out.constants():
         if v.meta.get("sparse"):
             assert (v.data == 0).any()
-            if v.name in zeros and zeros[v.name].shape == v.data.shape and second != "prune.weights":
-                assert np.array_equal(v.data == 0, zeros[v.name])
+            if v.name in zeros and zeros[v.name].shape == v.data.shape:
+                assert not v.data[zeros[v.name]].any(), "zeros stay"
+                assert second.startswith("prune.") or np.array_equal(v.data == 0, zeros[v.name])
         if v.meta.get("codebook"):
             book = v.meta["codebook"]
             assert all(len(np.unique(g)) <= 2 ** book["bits"] for g in v.data.reshape(book["groups"], -1))
-    if first in ("prune.weights", "quantize.codebook") and second in ("quantize.codebook", "distill.logits"):
-        key = "sparse" if first == "prune.weights" else "codebook"
+    if first in ("prune.weights", "prune.blocks", "quantize.codebook") and second in ("quantize.codebook", "distill.logits"):
+        key = "sparse" if first.startswith("prune.") else "codebook"
         assert sum(bool(v.meta.get(key)) for v in out.constants()) >= sum(bool(v.meta.get(key)) for v in middle.constants())

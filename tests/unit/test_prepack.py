@@ -154,3 +154,32 @@ def test_command(tmp_path):
     assert sizes[0]["prepacked_bytes"] == 0 and sizes[1]["prepacked_bytes"] == sizes[1]["bytes"] - sizes[0]["bytes"] > w.nbytes
     assert Session(tmp_path / "m.mcc").facts["packed"] == "used"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.mcc", "m.onnx"]
+
+
+# What packing writes, by ISA: [MCC_PACKING_VERSION, checksum of the kernels' names, checksum of the packed weights].
+RECORD = Path(__file__).parent / "packing.json"
+
+
+def packing(isa_words: str, folder: Path) -> list[int]:
+    plain, packed = folder / "plain.mcc", folder / "packed.mcc"
+    whole = []
+    for make in GRAPHS.values():
+        lower(make(), plain)
+        Session(plain, isa=isa_words).prepack(packed)
+        data = packed.read_bytes()
+        _, at, size = sections(data)[PACKED]
+        version, _, names = struct.unpack_from("<III", data, at)
+        whole.append(data[at + 24:at + size])
+    return [version, names, zlib.crc32(b"".join(whole))]
+
+
+@pytest.mark.parametrize("words", ["c", "c avx2", "c avx2 avx512", "c avx2 avx512 avx512vnni avx512vbmi"])
+def test_changed_packing_has_another_version(words, tmp_path):
+    """Files that were prepacked by an older engine must not be taken for this one's."""
+    if not set(words.split()) <= set(isa().split()):
+        pytest.skip(f"this CPU has no {words}")
+    was, now = json.loads(RECORD.read_text())[words], packing(words, tmp_path)
+    if now[2] == was[2]:
+        return
+    assert now[:2] != was[:2], "packed weights have changed, and kernels' names have not: raise MCC_PACKING_VERSION"
+    pytest.fail(f"packed weights and version or names have changed: record {json.dumps({words: now})} in {RECORD.name}")

@@ -51,13 +51,13 @@ def test_prune_gradually():
     real = find("prune.weights").masks
 
     class Spy(find("prune.weights")):
-        def masks(self, data, targets, progress):
-            found = real(self, data, targets, progress)
-            seen.append((progress, {k if isinstance(k, str) else k.name: v for k, v in found.items()}))
+        def masks(self, graph, job, progress=1.0):
+            found = real(self, graph, job, progress)
+            seen.append((progress, found))
             return found
     out = Spy(sparsity=0.8, epochs=4, steps=5, end=0.5).run(graph, ctx)
     shares = [p for p, _ in seen]
-    assert shares[:-1] == pytest.approx([1 - (1 - t / 5) ** 3 for t in range(6)]) and shares[-1] == 1.0
+    assert shares == pytest.approx([1 - (1 - t / 5) ** 3 for t in range(6)])
     for (_, a), (_, b) in itertools.pairwise(seen):
         assert all(not (b[k] & ~a[k]).any() for k in a)
     assert ctx.notes["sparsity"] == pytest.approx(0.8, abs=0.01)
@@ -65,10 +65,10 @@ def test_prune_gradually():
 
 
 def test_lamp_spares_small_layers():
-    from mcc.passes.prune.weights import lamp
+    from mcc.passes.prune.importance.norms import lamp
 
-    scores = lamp(np.array([[3.0, 1.0], [2.0, 0.5]]))
-    assert scores[0, 0] == 1 and scores[1, 0] == pytest.approx(4 / 13) and scores[1, 1] == pytest.approx(0.25 / 14.25)
+    scores = lamp(np.array([[3.0, 1.0], [2.0, 0.5]]).ravel() ** 2)
+    assert scores[0] == 1 and scores[2] == pytest.approx(4 / 13) and scores[3] == pytest.approx(0.25 / 14.25)
 
 
 # --- prune.channels ---------------------------------------------------------------------------------------------------
@@ -86,7 +86,21 @@ def test_channels_by_ratio_and_by_macs():
         assert target * 0.6 < total_macs(out) / total_macs(graph) <= target
 
 
-@pytest.mark.parametrize("importance", ["l1", "l2", "bn", "taylor", "random"])
+def test_channels_by_other_budgets():
+    from mcc.passes.prune.budget import cost
+    graph = cnn()
+    ctx = context(graph)
+    for kind in ("params", "bytes"):
+        out = find("prune.channels")(**{kind: 0.6}, multiple=1).run(graph, ctx)
+        assert 0.45 < cost(kind, out, ctx, "t") / cost(kind, graph, ctx, "t") <= 0.6
+    ctx.measure = lambda g: {"bytes": 1, "latency_ms": 1.0 + sum(v.data.size for v in g.constants())}
+    out = find("prune.channels")(latency=0.5, multiple=1).run(graph, ctx)
+    assert 0.35 < ctx.measure(out)["latency_ms"] / ctx.measure(graph)["latency_ms"] <= 0.5
+    find("prune.channels")(params=0.05, min_channels=12).run(graph, ctx)
+    assert "more than the 5.0% asked for: the groups are at max_ratio, rounded, or as narrow as" in ctx.notes["warning"]
+
+
+@pytest.mark.parametrize("importance", ["l1", "l2", "bn_gamma", "fpgm", "wanda", "taylor", "fisher", "random"])
 def test_channels_that_do_nothing_go_first(importance):
     graph = cnn()
     dead = [3, 7, 8, 12]

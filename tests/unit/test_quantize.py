@@ -1,6 +1,8 @@
 """The quantize family: palettes, and integers by calibration."""
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,9 @@ from mcc.passes import find
 from mcc.passes.errors import UserError
 from mcc.passes.graph import Graph, Node, Value, constant
 from mcc.passes.ops.run import run
+from mcc.passes.quantize.curvature import FLOOR, curvature
 
-from networks import RNG, cnn, context, distance, outputs, shifted
+from networks import RNG, cnn, context, distance, outputs, same_graph, shifted
 
 torch.set_num_threads(1)
 
@@ -26,6 +29,47 @@ def test_kmeans_is_a_local_optimum():
     assert len(kmeans(np.array([1.0, 1.0, 2.0]), 8)) == 2
     spread = kmeans(np.concatenate([np.zeros(1000), [100.0]]), 3)  # an empty cluster finds work, or is not there
     assert 2 <= len(spread) <= 3 and spread[-1] == 100
+
+
+def test_weighted_kmeans_counts_values():
+    from mcc.passes.quantize.codebook import kmeans
+
+    values, counts = RNG.standard_normal(200), RNG.integers(1, 6, 200)
+    for init in ("linear", "density"):
+        weighted = kmeans(values, 5, init, counts=counts)
+        np.testing.assert_allclose(weighted, kmeans(np.repeat(values, counts), 5, init), rtol=1e-9)
+    assert not np.allclose(weighted, kmeans(values, 5))
+
+
+@pytest.mark.parametrize("kind", ["hessian", "fisher"])
+def test_codebook_by_importance(kind):
+    """What importance promises: less error where it was measured, of the layer's output or of the loss."""
+    graph = cnn()
+    ctx = context(graph, shifted(graph))
+    plain, by = (find("quantize.codebook")(bits=2, layers="fc1", importance=k).run(graph, ctx) for k in ("none", kind))
+    w, a, b = (next(v.data.astype(np.float64) for v in g.constants() if v.name == "fc1.weight") for g in (graph, plain, by))
+    node = next(n for n in graph.nodes if n.inputs[1:] and n.inputs[1] is not None and n.inputs[1].name == "fc1.weight")
+    counts = curvature(graph, [node], kind, ctx, 256)[node.inputs[1]]
+    assert np.isclose(counts.mean(), 1 + FLOOR) and counts.min() >= FLOOR
+    assert (counts * (b - w) ** 2).sum() < (counts * (a - w) ** 2).sum()
+    assert len(np.unique(b)) <= 4
+    ctx.data = None
+    with pytest.raises(UserError, match="needs data"):
+        find("quantize.codebook")(bits=2, importance=kind).run(graph, ctx)
+
+
+def test_hessian_of_a_grouped_convolution():
+    r = np.random.default_rng(0)
+    x, y = Value("x", "float32", ("N", 4, 5, 5)), Value("y", "float32", ("N", 6, 5, 5))
+    w = constant("w", r.standard_normal((6, 2, 1, 1)).astype(np.float32))
+    graph = Graph([x], [y], [Node("conv", [x, w, None], [y], {"group": 2})])
+    images = r.standard_normal((8, 4, 5, 5)).astype(np.float32) * np.array([1, 2, 3, 4], np.float32)[:, None, None]
+    square = (images.astype(np.float64) ** 2).mean((0, 2, 3))
+    ctx = context(graph)
+    ctx.data = SimpleNamespace(batches=lambda split, batch, seed, limit: [({"x": torch.from_numpy(images)}, None)])
+    got = curvature(graph, graph.nodes, "hessian", ctx, 8)[w]
+    want = np.stack([square[:2]] * 3 + [square[2:]] * 3)
+    np.testing.assert_allclose(got[:, :, 0, 0] - FLOOR, want / want.mean(), rtol=1e-5)
 
 
 def test_codebook_keeps_zeros_and_counts():
@@ -224,6 +268,125 @@ def test_embeddings_become_int8_rows():
     out, ids = quantize_graph(graph), {"ids": r.integers(0, 50, (2, 5))}
     assert not any(v.data.dtype == np.float32 and v.data.size > 50 for v in out.constants())
     assert distance(run(out, ids)["y"], run(graph, ids)["y"]) < 0.02
+
+
+def relu6_net():
+    """convolution, batch norm, ReLU6, depthwise, batch norm, ReLU6, convolution: channels of very different size."""
+    graph, r = two_convs(), np.random.default_rng(1)
+    x = graph.inputs[0]
+    nodes, bounds = [], [constant("low", np.float32(0)), constant("high", np.float32(6))]
+    for node in graph.nodes:
+        if node.op == "relu":
+            node.op, node.inputs = "clip", [node.inputs[0], *bounds]
+        nodes.append(node)
+        if node.op == "conv" and node.name != "c":
+            made, c = node.outputs[0], 12
+            node.outputs = [Value(f"{node.name}.raw", "float32", made.shape)]
+            norm = [constant(f"{node.name}.bn.{k}", v.astype(np.float32)) for k, v in (
+                ("weight", r.uniform(0.5, 1, c)), ("bias", r.standard_normal(c)), ("mean", np.zeros(c)), ("var", np.ones(c)))]
+            nodes.append(Node("batch_norm", [node.outputs[0], *norm], [made], {}, f"{node.name}.bn"))
+    graph = Graph([x], graph.outputs, nodes)
+    raw = graph.module().values({"x": context(graph).data.inputs["x"]}, ["a.raw", "b.raw"])
+    for name, t in raw.items():
+        for k, v in (("mean", t.mean((0, 2, 3))), ("var", t.var((0, 2, 3)))):
+            next(u for u in graph.constants() if u.name == f"{name[0]}.bn.{k}").data = v.detach().numpy()
+    w = graph.nodes[0].inputs[1]
+    graph.nodes[1].inputs[1].data = graph.nodes[1].inputs[1].data * np.logspace(-2.5, 0, 12).astype(np.float32)
+    graph.nodes[1].inputs[2].data = graph.nodes[1].inputs[2].data * np.logspace(-2.5, 0, 12).astype(np.float32)
+    assert w.data.shape == (12, 3, 1, 1)
+    return graph
+
+
+def test_one_scale_a_tensor_collapses_and_comes_back_without_data():
+    for graph in (two_convs(), relu6_net()):
+        ctx, made = context(graph), {}
+        for how in ("off", "auto"):
+            out = find("quantize.ptq")(granularity="tensor", equalize=how, samples=32).run(graph, ctx)
+            made[how] = distance(outputs(out), outputs(graph))
+            assert all(n.inputs[1].data.ndim == 0 for n in out.nodes if n.op == "dequantize_linear")
+            assert ctx.notes["collapse"]["before"]
+        assert made["auto"] < made["off"] / 3 and ctx.notes["collapse"]["after"] == []
+    blind = context(graph)
+    blind.data = None
+    out = find("quantize.ptq")(granularity="tensor", calibration="synthetic", samples=32).run(graph, blind)
+    assert distance(outputs(out), outputs(graph)) < made["auto"] * 1.5
+    with pytest.raises(UserError, match="no batch norms"):
+        find("quantize.ptq")(calibration="synthetic").run(two_convs(), blind)
+
+
+def test_relus_take_the_place_of_clips_only_where_a_layer_would_collapse():
+    graph = relu6_net()
+    kinds = {}
+    for relu6, granularity in (("auto", "channel"), ("auto", "tensor"), ("keep", "tensor"), ("relu", "tensor")):
+        out = find("quantize.ptq")(granularity=granularity, relu6=relu6).run(graph, context(graph))
+        kinds[relu6, granularity] = {n.op for n in out.nodes} & {"relu", "clip"}
+    assert kinds == {("auto", "channel"): {"clip"}, ("auto", "tensor"): {"relu"}, ("keep", "tensor"): {"clip"},
+                     ("relu", "tensor"): {"relu"}}
+
+
+def test_moving_average_forgets():
+    from mcc.passes.quantize.observe import Range, choose
+
+    def ends(decay):
+        seen = Range(decay=decay)
+        for top in (8.0, 1.0, 1.0, 1.0):
+            seen.see(torch.tensor([-0.5 * top, top]))
+        return choose(seen, "moving_average")
+    assert ends(1.0) == pytest.approx((-1.375, 2.75))
+    top = (8 * 0.125 + 0.25 + 0.5 + 1) / 1.875
+    assert ends(0.5) == pytest.approx((-top / 2, top))
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 8])
+def test_fewer_bits(bits):
+    graph = cnn()
+    out = find("quantize.ptq")(weight_bits=bits, overrides={"fc2": {"weight_bits": 8}}).run(graph, context(graph))
+    codes = {v.name: v for v in out.constants() if v.dtype == "int8" and v.data.ndim > 1}
+    for name, v in codes.items():
+        top = 127 if name.startswith("fc2") else 2 ** (bits - 1) - 1
+        assert abs(v.data).max() == top and (top > 7) == ("codebook" not in v.meta)
+    assert distance(outputs(out), outputs(graph)) < {2: 1, 3: 0.6, 4: 0.3, 5: 0.15, 8: 0.05}[bits]
+
+
+OPTIONS = [{"activations": "dynamic"}, {"activations": "none"}, {"calibration": "synthetic"}, {"observer": "minmax"},
+           {"observer": "percentile"}, {"observer": "percentile", "percentile": 99.0}, {"observer": "entropy"},
+           {"observer": "moving_average"}, {"observer": "moving_average", "decay": 0.5}, {"samples": 32},
+           {"observer": "moving_average", "batch": 7},
+           {"weight_bits": 4}, {"weight_bits": 4, "weight_scales": "max"}, {"granularity": "tensor"},
+           {"granularity": "tensor", "equalize": "off"}, {"relu6": "relu"},
+           {"correct_bias": False}, {"embeddings": False}, {"layers": "a"}, {"skip": ["a"]}, {"float_ops": ["hard_swish"]},
+           {"overrides": {"a": {"weight_bits": 4}}}, {"overrides": {"a": {"granularity": "tensor"}}},
+           {"weight_bits": 3, "overrides": {"c": {"weight_scales": "max"}}}, {"overrides": {"a": {"activations": "dynamic"}}}]
+
+
+def everything():
+    """A graph on which every option of quantize.ptq has something to say."""
+    graph, r = relu6_net(), np.random.default_rng(2)
+    y = graph.outputs[0]
+    h, ids, row, z = (Value(n, t, s) for n, t, s in (("h", "float32", y.shape), ("ids", "int64", ("N", 6)),
+                                                     ("row", "float32", ("N", 6, 32)), ("z", "float32", ("N", 6, 4))))
+    w, p, t = (constant(f"{n}.weight", r.standard_normal(s).astype(np.float32))
+               for n, s in (("d", (5, 5, 1, 1)), ("p", (4, 32)), ("t", (50, 32))))
+    d = Value("d", "float32", y.shape)
+    graph.nodes += [Node("hard_swish", [y], [h], {}, "h"), Node("conv", [h, w, None], [d], {}, "d"),
+                    Node("gather", [t, ids], [row], {"axis": 0}, "t"),
+                    Node("linear", [row, p, None], [z], {}, "p")]
+    graph.inputs, graph.outputs = [*graph.inputs, ids], [d, z]
+    return graph
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_every_option_reaches_the_numbers(options):
+    graph = everything()
+    if options.get("calibration"):
+        graph = relu6_net()
+    made = []
+    for given in (dict(list(options.items())[:-1]), options):  # with and without the last
+        ctx = context(graph)
+        if "ids" in ctx.data.inputs:
+            ctx.data.inputs["ids"] = ctx.data.inputs["ids"].abs() % 50
+        made.append(find("quantize.ptq")(**given).run(graph, ctx))
+    assert not same_graph(*made)
 
 
 def test_calibration_that_does_not_fit_is_told():

@@ -174,6 +174,22 @@ def busy_net(n=640, layers=3):
     return to_bytes(Graph([values[0]], [values[-1]], nodes, meta={"arena": 2 * n * n * 4}))
 
 
+def test_every_run_of_a_small_net_gives_the_same():
+    """Runs of one row walk the weights from either end in turn, and on two threads try who is faster: no number changes."""
+    rng = np.random.default_rng(6)
+    x, y = Value("x", "float32", (1, 500), meta={"offset": 0}), Value("y", "float32", (1, 330), meta={"offset": 2048})
+    w, b = constant("w", rng.standard_normal((330, 500)).astype("f4")), constant("b", rng.standard_normal(330).astype("f4"))
+    net = to_bytes(Graph([x], [y], [Node("linear", [x, w, b], [y], {}, "n")], meta={"arena": 4096}))
+    given = {"x": rng.standard_normal((1, 500)).astype("f4")}
+    np.testing.assert_allclose(Session(net).run(given)["y"], given["x"] @ w.data.T + b.data, rtol=1e-4, atol=1e-4)
+    runs = [Session(net, threads=t).run(given)["y"] for t in (1, 2)]
+    for threads, times in ((1, 3), (2, 600)):
+        session = Session(net, threads=threads)
+        runs += [session.run(given)["y"] for _ in range(times)]
+    for again in runs[1:]:
+        np.testing.assert_array_equal(again, runs[0])
+
+
 def test_profile_adds_up():
     found = Session(busy_net()).times({"v0": np.ones((640, 640), "f4")}, seconds=0, least=5, ops=True)
     assert 0.95 <= found.covered <= 1.01 and len(found.ops) == 3

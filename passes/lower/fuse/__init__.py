@@ -14,6 +14,7 @@ from ...graph import Graph
 
 FUSIONS = (
     "linear",
+    "dynamic_integer",
     "quantized_linear",
     "linear_bias",
     "conv_bias",

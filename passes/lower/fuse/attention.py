@@ -1,7 +1,8 @@
 """softmax(q @ k.T * scale + mask) @ v -> attention(q, k, v, mask), for [batch, heads, length, width] tensors.
 
 The scale may stand on the scores (times or divided), on q, on k, or its root on both, as torch's own decomposition
-writes it. The mask is added, or chooses -inf, and broadcasts to the scores. (Vaswani et al., arXiv 1706.03762.)
+writes it. The mask is added, or chooses -inf, and broadcasts to the scores; the softmax may be guarded against a row that
+sees no key. (Vaswani et al., arXiv 1706.03762.)
 """
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ K = (P("mul", KT, Number("k_mul")), P("div", KT, Number("k_div")), P("transpose"
 RAW = P("matmul", Q, K)
 SCORES = (P("mul", RAW, Number("mul")), P("div", RAW, Number("div")), RAW)
 MASKED = (P("add", SCORES, "mask"), P("where", "hide", Number("inf"), SCORES), P("where", "keep", SCORES, Number("inf")), SCORES)
-PATTERN = P("matmul", P("softmax", MASKED, axis=lambda a: a in (-1, 3)), "v")
+WEIGHTS = P("softmax", MASKED, name="weights", axis=lambda a: a in (-1, 3))
+GUARDED = P("where", P("is_nan", WEIGHTS), 0.0, "weights")  # a query that sees no key: the op gives 0 there as well
+PATTERN = P("matmul", (WEIGHTS, GUARDED), "v")
 
 
 def replace(m):

@@ -9,13 +9,15 @@ import numpy as np
 from ...graph import Value
 from ..match import Const, P, Sketch, rewrite
 
-PATTERNS = [P("add", P(("conv", "conv_transpose"), "x", Const("w"), name="y"), Const("b"))]
+PATTERNS = [P("add", P(("conv", "conv_transpose"), "x", "w", name="y"), Const("b"))]
 
 
 def replace(m):
     w, b, layer = m["w"], m["b"], m.node("y")
+    if w.shape is None:
+        return None
     n = w.shape[0] if layer.op == "conv" else w.shape[1] * layer.attrs.get("group", 1)
-    rank = w.data.ndim
+    rank = len(w.shape)
     shape = (1,) * (rank - b.data.ndim) + b.data.shape
     if b.data.ndim > rank or shape[1] != n or any(d != 1 for i, d in enumerate(shape) if i != 1):
         return None
