@@ -112,7 +112,7 @@ ZOO: dict[str, Architecture] = {
     "mixnet": Architecture(mobile.mixnet),
     "ghostnet": Architecture(mobile.ghostnet),
     "shufflenet_v1": Architecture(mobile.shufflenet_v1, left=0.6),
-    "shufflenet_v2": Architecture(_shufflenet_v2),
+    "shufflenet_v2": Architecture(_shufflenet_v2, left=0.45),
     "mobileone": Architecture(mobile.mobileone),
     "convnext": Architecture(attention.convnext),
     "convnext_v2": Architecture(partial(attention.convnext, True)),
