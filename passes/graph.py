@@ -143,6 +143,13 @@ class Graph:
         return GraphModule(self)
 
 
+def claim(taken: set[str], stem: str) -> str:
+    """A name that is not in `taken`, which it joins: `stem`, else `stem_1`, `stem_2`..."""
+    name = next(n for n in _names(stem) if n not in taken)
+    taken.add(name)
+    return name
+
+
 def _names(stem: str) -> Iterable[str]:
     yield stem
     i = 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph import Graph, Node, Value, constant
+from ..graph import Graph, Node, Value, claim, constant
 from ..ops import call
 from .fold import evaluate, infer_node, tensor
 from .islands import ISLANDS
@@ -76,12 +76,7 @@ class Rewriter:
                     again = True
 
     def name(self, stem: str) -> str:
-        name, i = stem, 0
-        while name in self.taken:
-            i += 1
-            name = f"{stem}_{i}"
-        self.taken.add(name)
-        return name
+        return claim(self.taken, stem)
 
     def const(self, data, stem: str) -> Value:
         return constant(self.name(stem), data)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import UserError
-from ..graph import Graph, Node, Value, constant
+from ..graph import Graph, Node, Value, claim, constant
 from .fold import infer_node
 
 
@@ -65,8 +65,8 @@ def signed(graph: Graph) -> None:
         if any(scale_zero(n) is None and n.inputs[0].data is None for n in around):
             continue
         if maker is None and v.data is None:  # a graph input: x ^ 0x80 read as int8
-            flip = constant(_new(names, "sign_bit"), np.array(128, np.uint8))
-            a, b = Value(_new(names, v.name + ".flipped")), Value(_new(names, v.name + ".int8"))
+            flip = constant(claim(names, "sign_bit"), np.array(128, np.uint8))
+            a, b = Value(claim(names, v.name + ".flipped")), Value(claim(names, v.name + ".int8"))
             shift = [Node("bitwise_xor", [v, flip], [a]), Node("cast", [a], [b], {"to": "int8"})]
             graph.nodes[:0] = shift
             for n in shift:
@@ -79,14 +79,5 @@ def signed(graph: Graph) -> None:
                 v.data = (v.data.astype(np.int16) - 128).astype(np.int8)
         for n in around:
             zero = n.inputs[2].data if len(n.inputs) > 2 and n.inputs[2] is not None else np.array(0, np.uint8)
-            n.inputs[2:] = [constant(_new(names, "zero"), (zero.astype(np.int16) - 128).astype(np.int8))]
+            n.inputs[2:] = [constant(claim(names, "zero"), (zero.astype(np.int16) - 128).astype(np.int8))]
             n.attrs.pop("output_dtype", None)
-
-
-def _new(names: set[str], stem: str) -> str:
-    name, i = stem, 0
-    while name in names:
-        i += 1
-        name = f"{stem}_{i}"
-    names.add(name)
-    return name

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ..base import Context
 from ..errors import UserError
-from ..graph import Graph, Node, Value, constant
+from ..graph import Graph, Node, Value, claim, constant
 from .observe import Range, choose, grid, watch
 from .places import LAYERS, Places
 
@@ -51,22 +51,15 @@ def insert(graph: Graph, places: Places, ranges: dict[Value, tuple[float, float]
     """A quantize and a dequantize behind every value of `places`; its int8 readers read the latter."""
     taken = {v.name for v in graph.values()}
 
-    def fresh(stem):
-        name, i = stem, 0
-        while name in taken:
-            i += 1
-            name = f"{stem}_{i}"
-        taken.add(name)
-        return name
-
     grids = {}
     for leader, (lo, hi) in ranges.items():
         scale, zero = grid(lo, hi)
-        grids[leader] = (constant(fresh(leader.name + ".scale"), scale), constant(fresh(leader.name + ".zero"), zero))
+        grids[leader] = (constant(claim(taken, leader.name + ".scale"), scale),
+                         constant(claim(taken, leader.name + ".zero"), zero))
     behind: dict[Value, list[Node]] = {}
     for v, leader in places.values.items():
         s, z = grids[leader]
-        q, d = Value(fresh(v.name + ".int8"), "int8", v.shape), Value(fresh(v.name + ".float"), "float32", v.shape)
+        q, d = Value(claim(taken, v.name + ".int8"), "int8", v.shape), Value(claim(taken, v.name + ".float"), "float32", v.shape)
         behind[v] = [Node("quantize_linear", [v, s, z], [q], {}, v.name + ".quantize"),
                      Node("dequantize_linear", [q, s, z], [d], {}, v.name + ".dequantize")]
         for node in graph.nodes:

@@ -106,6 +106,7 @@ def reference(path, feed) -> list[np.ndarray]:
 def engine(path, tmp_path, notes=()):
     """(ops, session) of the lowered model; what it says about layers that stay float is `notes`, one word each."""
     lowered = lower(load(path), tmp_path / "m.mcc")
+    assert all(n.inputs[0].dtype in ("int8", "uint8") for n in lowered.nodes if n.op == "gather"), "an embedding became float"
     said = lowered.meta.get("notes", [])
     assert all("stays float" in line and any(n in line for n in notes) for line in said) and bool(said) == bool(notes), said
     return [n.op for n in lowered.nodes], Session(str(tmp_path / "m.mcc"))
@@ -123,6 +124,7 @@ def test_static(name, kinds, models, tmp_path):
     if kinds != "u8u8":  # weights with a zero point have no integer layer
         assert not {"nhwc_conv", "linear"} & set(ops), ops
         assert sum(op in ("nhwc_qconv", "nhwc_qinverted_residual", "qlinear") for op in ops) >= 4, ops
+    assert not {"is_nan", "where"} & set(ops), "a guard of what cannot be NaN"
     assert (tmp_path / "m.mcc").stat().st_size < path.stat().st_size
     model = onnx.load(path)
     scales = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
@@ -146,6 +148,7 @@ def test_dynamic(name, weight, per_channel, models, tmp_path):
     quantize_dynamic(source, path, per_channel=per_channel, weight_type=weight)
     ops, session = engine(path, tmp_path, ["zero point"] if weight == U8 else [])
     assert not {"matmul_integer", "nhwc_conv_integer"} & set(ops), ops
+    assert ("attention" in ops) == (name == "text"), ops
     if weight == S8:
         assert not {"nhwc_conv", "linear"} & set(ops), ops
     rng = np.random.default_rng(2)

@@ -17,7 +17,7 @@ from mcc.passes.lower.match import Sketch
 from mcc.passes.lower.read import read
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "golden"))
-from int8_nets import random_int8_graph  # noqa: E402
+from int8_nets import random_dynamic_graph, random_int8_graph  # noqa: E402
 
 PACKED = 4
 
@@ -42,12 +42,15 @@ def float_graph():
 GRAPHS = {"float": float_graph, **{f"int8-{i}": lambda i=i: random_int8_graph(i) for i in range(6)}}
 
 
-@pytest.fixture(scope="module", params=GRAPHS)
+DYNAMIC = {"dynamic": lambda: random_dynamic_graph(4)}  # beside what packing.json has on record
+
+
+@pytest.fixture(scope="module", params=GRAPHS | DYNAMIC)
 def files(request, tmp_path_factory):
     """(plain, prepacked)"""
     folder = tmp_path_factory.mktemp("prepack")
     plain, packed = folder / "plain.mcc", folder / "packed.mcc"
-    lower(GRAPHS[request.param](), plain)
+    lower((GRAPHS | DYNAMIC)[request.param](), plain)
     Session(plain).prepack(packed)
     return plain, packed
 
