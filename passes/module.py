@@ -140,7 +140,7 @@ class GraphModule(nn.Module):
             t = torch.where(self._buffers[self._masks[v]].bool(), t, torch.zeros((), dtype=t.dtype, device=t.device))
         if v in self._watched and t.requires_grad:
             t = t.view_as(t)  # a hook on the Parameter itself would stay
-            t.register_hook(lambda g, t=t.detach(): self._watched[v](t, g.detach()))
+            t.register_hook(lambda g, t=t.detach(): self._watched[v](t, ranks.add(g.detach().clone()) / ranks.count()))
         return t
 
     def _special(self, node: Node, inputs: list) -> tuple | None:
@@ -183,7 +183,8 @@ class GraphModule(nn.Module):
         self._buffers[self._masks[v]] = (keep != 0).to(weight.device, torch.uint8)
 
     def on_gradient(self, name: str, see: Callable[[torch.Tensor, torch.Tensor], None]) -> None:
-        """see(value, gradient) of a constant in every backward pass, as the graph sees it: masked places have a gradient too."""
+        """see(value, gradient) of a constant in every backward pass, as the graph sees it: masked places have one too. Where
+        several processes train, the gradient is that of the whole batch, and all of them have to ask for it."""
         self._watched[self._constant(name)] = see
 
     def write_back(self) -> Graph:

@@ -28,6 +28,8 @@ from mcc.passes.train import fit
 CASES = {
     "channels": lambda: Channels(ratio=0.5, multiple=1, epochs=2, lr=0.01),
     "weights": lambda: Weights(sparsity=0.6, epochs=2, lr=0.01),
+    "regrow": lambda: Weights(sparsity=0.6, regrow=0.3, epochs=2, lr=0.01),
+    "movement": lambda: Weights(sparsity=0.6, importance="movement", epochs=2, lr=0.01),
     "low_rank": lambda: LowRank(ratio=0.5, whiten=False, epochs=2, lr=0.01),
     "logits": lambda: Logits(alpha=0.5, epochs=2, lr=0.01),
     "hidden": lambda: Hidden(pairs={"a": "a"}, epochs=2, lr=0.01),
