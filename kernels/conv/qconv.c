@@ -17,6 +17,7 @@ typedef struct state {
     mcc_qgemm gemm;
     mcc_qtail tail;
     mcc_qcodes codes;
+    mcc_dwconv_s8_f32 deep; /* a depthwise layer's own kernel; no row: it goes by products */
     mcc_qimage image;   /* the copy that is read instead of x; no bytes: none is made */
     mcc_conv_rows rows; /* of x, or of the copy */
     bool plain;         /* row i of the product is pixel i of x */
@@ -63,10 +64,25 @@ static mcc_status pack_few(mcc_net *net, mcc_node *node, state *s, const mcc_gem
     return finish(node, s, front);
 }
 
+static mcc_status finish_deep(mcc_net *net, mcc_node *node, state *s, int32_t x_zero, size_t front) {
+    const size_t c = s->rows.window.c;
+    int8_t *fill = mcc_net_alloc(net, c + 4);
+    if (!fill) return MCC_NO_MEMORY;
+    memset(fill, (uint8_t)(int8_t)x_zero, c + 4);
+    s->rows.fill = fill, s->rows.runs.k = c;
+    node->workspace = front;
+    node->writes_slice = !mcc_in(node, 4);
+    return MCC_OK;
+}
+
 /* Packs the weight and asks for workspace, `front` bytes of it for the caller. */
 static mcc_status pack(mcc_net *net, mcc_node *node, state *s, const int32_t *bias, const float *scale, int32_t x_zero, size_t front) {
     mcc_window *v = &s->rows.window;
     const size_t n = v->o / v->group;
+    if (v->group > 1 && v->group == v->c && v->o == v->c && s->tail.out != MCC_Q_CODES) {
+        MCC_TRY(mcc_dwconv_s8_f32_prepare(net, node, v, bias, x_zero, &s->deep));
+        if (s->deep.row) return finish_deep(net, node, s, x_zero, front);
+    }
     mcc_gemm_set set, last;
     mcc_gemm_s8_pick(n, v->kh * v->kw * (v->c / v->group), &set, &last);
     if (mcc_image_fits(v)) return pack_few(net, node, s, &set, bias, scale, x_zero, front);
@@ -109,6 +125,11 @@ static void job_of(const mcc_node *node, const state *s, const void *x, int8_t *
                       .space = mcc_workspace_each(node, exec), .space_each = node->workspace_each};
 }
 
+static void multiply(mcc_exec *exec, const state *s, const source *from, const mcc_qjob *job) {
+    if (s->deep.row) mcc_dwconv_s8_f32_run(exec, &s->deep, job, from->rows.fill);
+    else mcc_qgemm_run(exec, job);
+}
+
 /* `type`: what x must be; the dynamic layers check that themselves. */
 static mcc_status begin(mcc_net *net, mcc_node *node, mcc_type type, state **out) {
     mcc_status status;
@@ -137,7 +158,7 @@ static void run_static(const mcc_node *node, mcc_exec *exec) {
     mcc_qjob job;
     job_of(node, s, node->in[0]->data, mcc_workspace(exec), &from, exec, &job);
     mcc_qtail_job(node, &s->tail, &job);
-    mcc_qgemm_run(exec, &job);
+    multiply(exec, s, &from, &job);
 }
 
 void mcc_qconv_rows(const mcc_node *node, mcc_exec *exec, size_t m, const int8_t *x, const int8_t *residual, int8_t *y) {
@@ -216,7 +237,7 @@ static void quantize_images(void *arg, size_t begin, size_t end, unsigned thread
 
 /* Pads hold the zero point of this run's codes. `fill`: room for what the rows point to. */
 static void pads(const state *s, int8_t zero, int8_t *fill, source *from) {
-    const int8_t byte = (int8_t)(mcc_gemm_s8_offset(&s->gemm.set) ? zero ^ -128 : zero);
+    const int8_t byte = (int8_t)(!s->deep.row && mcc_gemm_s8_offset(&s->gemm.set) ? zero ^ -128 : zero);
     from->image.zero = zero;
     from->window.fill = (uint8_t)byte;
     memset(fill, (uint8_t)byte, s->rows.runs.k + 4);
@@ -245,5 +266,5 @@ void mcc_run_nhwc_dqconv(const mcc_node *node, mcc_exec *exec) {
     job.shifted = offset != 0;
     job.row_scale = scale, job.rows_per_scale = s->m / s->images;
     mcc_dynamic_job(node, &s->tail, &s->codes, s->m, (int32_t *)(void *)(space + minus_at(s)), &job);
-    mcc_qgemm_run(exec, &job);
+    multiply(exec, s, &from, &job);
 }

@@ -72,6 +72,8 @@ typedef struct mcc_qjob {
     size_t space_each;
 } mcc_qjob;
 void mcc_qgemm_run(mcc_exec *exec, const mcc_qjob *job);
+/* acc[i * stride + j] -= minus[j], wrapping, for i < rows, j < n. */
+void mcc_qgemm_subtract(int32_t *acc, size_t stride, const int32_t *minus, size_t rows, size_t n);
 /* The workspace_each of a product with m rows; SIZE_MAX when that overflows. */
 size_t mcc_qgemm_space(const mcc_qgemm *g, size_t m, bool placed);
 

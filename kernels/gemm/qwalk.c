@@ -78,8 +78,8 @@ void mcc_table_s8(int8_t *y, size_t count, const int8_t *table) {
     mcc_qtable_pick()->fn(count, y, y, table);
 }
 
-static void subtract(int32_t *acc, size_t nr, const int32_t *minus, size_t rows, size_t n) {
-    for (size_t i = 0; i < rows; i++, acc += nr)
+void mcc_qgemm_subtract(int32_t *acc, size_t stride, const int32_t *minus, size_t rows, size_t n) {
+    for (size_t i = 0; i < rows; i++, acc += stride)
         for (size_t j = 0; j < n; j++) acc[j] = (int32_t)((uint32_t)acc[j] - (uint32_t)minus[j]);
 }
 
@@ -285,7 +285,7 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
                 fn(some, n, k, taps, from, panel, acc, set->nr, NULL, NULL, ahead);
                 if (wild) requantize(job, acc, set, panel, some, n, at);
                 else {
-                    if (job->minus) subtract(acc, set->nr, job->minus + batch * g->n + j, some, n);
+                    if (job->minus) mcc_qgemm_subtract(acc, set->nr, job->minus + batch * g->n + j, some, n);
                     finish(job, finish_fn, acc, set->nr, row + r, some, batch * g->n + j, n, at);
                 }
             }

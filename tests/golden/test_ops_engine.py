@@ -364,6 +364,25 @@ def test_int8_images(x_type, case):
     check("nhwc_qconv", inputs, attrs, fixed=range(1, 4))
 
 
+@pytest.mark.parametrize("case", range(16))
+def test_int8_depthwise_to_float32(case):
+    """By rows where the window is a usual one, by products where it is not: the same numbers, to the bit."""
+    r = np.random.default_rng(case)
+    k, stride, c, n = (3, 5, 3, 2)[case % 4], int(r.integers(1, 3)), int(r.choice([2, 7, 16, 33, 100])), int(r.integers(1, 3))
+    h, w, act = int(r.integers(k, 20)), int(r.integers(k, 24)), str(r.choice(["none", "relu", "clip"]))
+    attrs = {"strides": [stride] * 2, "pads": [int(p) for p in r.integers(0, k, 4)], "group": c, "act": act, "alpha": -0.5,
+             "beta": 2.0}
+    shape = [n, *((d + attrs["pads"][i] + attrs["pads"][i + 2] - k) // stride + 1 for i, d in enumerate((h, w))), c]
+    weight, scale = r.integers(-127, 128, (c, k, k, 1)).astype("int8"), (r.random(c) * 0.01 + 0.001).astype("float32")
+    residual = r.standard_normal(shape).astype("float32") if case % 3 == 0 else None
+    x = r.standard_normal((n, h, w, c)).astype("float32")
+    codes, bias = (x * 40).round().clip(-128, 127).astype("int8"), r.integers(-500, 500, c).astype("int32")
+    check("nhwc_qconv", [codes, weight, bias, scale, residual], attrs | {"x_zero": int(r.integers(-9, 9)), "out": "float32"},
+          fixed=range(1, 4), rtol=0, atol=0)
+    inputs = [x, weight, scale, r.standard_normal(c).astype("float32"), residual]
+    check("nhwc_dqconv", inputs, attrs, fixed=range(1, 4), rtol=0, atol=0)
+
+
 def inverted_residual(rng, h, w, c, wide, o, k, stride, expand=True, n=1, pads=None):
     """Inputs and attributes of nhwc_inverted_residual and of nhwc_qinverted_residual."""
     pads = [k // 2] * 4 if pads is None else pads
