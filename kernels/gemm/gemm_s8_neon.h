@@ -96,10 +96,12 @@ ALWAYS int8x16_t every(const int8_t *p) { /* four k to all columns */
 /* A row is loaded when its turn comes: earlier, as gcc would, rows crowd out sums. */
 #define IN_TURN(p) __asm__ volatile("" : "+r"(p) : : "memory");
 
-/* The last k & 3: what is past them meets weights of 0. */
+/* The last k & 3: what is past them meets weights of 0. Not a loop, which gcc would make vectors of. */
 ALWAYS int8x16_t rest(const int8_t *p, size_t count) {
-    uint32_t x = 0;
-    for (size_t e = 0; e < count; e++) x |= (uint32_t)(uint8_t)p[e] << (8 * e);
+    const uint8_t *b = (const uint8_t *)p;
+    uint32_t x = b[0];
+    if (count > 1) x |= (uint32_t)b[1] << 8;
+    if (count > 2) x |= (uint32_t)b[2] << 16;
     return vreinterpretq_s8_u32(vdupq_n_u32(x));
 }
 
