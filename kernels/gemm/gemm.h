@@ -55,7 +55,7 @@ typedef void mcc_gemm_s8_fn(size_t m, size_t n, size_t k, size_t taps, const int
                             void *c, size_t c_stride, const int8_t *residual, const mcc_requant *q, size_t ahead);
 
 typedef struct mcc_gemm_kernel {
-    const char *name;
+    mcc_name name;
     uint32_t isa;
     mcc_type type;
     uint8_t mr, nr, kr;

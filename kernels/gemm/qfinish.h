@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../core/names.h"
+
 /* For i < m, j < n, with acc[i * acc_stride + j], and y and residual[i * y_stride + j]:
  *     y = clamp(float(acc) * s + bias[j] + residual, lo, hi),  s = row_scale ? row_scale[i] * scale[j] : scale[j]
  * bias and residual may be NULL. y may be residual. NaN stays NaN. */
@@ -17,7 +19,7 @@ typedef void mcc_qfinish_fn(size_t m, size_t n, const int32_t *acc, size_t acc_s
 typedef float mcc_qdynamic_fn(size_t n, const float *x, int8_t *codes, int32_t offset);
 
 typedef struct mcc_qfinish_kernel {
-    const char *name;
+    mcc_name name;
     uint32_t isa;
     mcc_qfinish_fn *finish;
     mcc_qdynamic_fn *dynamic;
