@@ -1,5 +1,5 @@
-# Targets: setup test demo check arm64 check-arm64 gate-arm64 record-arm64 check-asan check-ubsan check-tsan check-sanitizers
-#          fuzz-open ext lib mcc-run lint bench bench-arm64 deps clean
+# Targets: setup test demo check arm64 check-arm64 check-arm64-sanitizers gate-arm64 record-arm64 check-asan check-ubsan check-tsan
+#          check-sanitizers fuzz-open ext lib mcc-run lint bench bench-arm64 deps clean
 #
 #   make check                                   the C kernel checker, seed from the clock; make check seed=7 family=gemm
 #   make lib CC=... CFLAGS=... out=build/phone   the engine for another machine
@@ -34,7 +34,7 @@ check_obj = $(check_src:%.c=$(out)/obj/%.o)
 # Every product is made under a name of its own and renamed, so that two makes at once do no harm.
 compile = mkdir -p $(@D) && $(CC) $(FLAGS) $(1) -MMD -MP -MT $@ -MF $@.$$$$.d -c $< -o $@.$$$$ && mv -f $@.$$$$.d $(@:.o=.d) && mv -f $@.$$$$ $@
 
-.PHONY: default setup test demo check arm64 check-arm64 gate-arm64 record-arm64 check-asan check-ubsan check-tsan check-sanitizers \
+.PHONY: default setup test demo check arm64 check-arm64 check-arm64-sanitizers arm64-asan arm64-ubsan gate-arm64 record-arm64 check-asan check-ubsan check-tsan check-sanitizers \
         fuzz-open ext lib mcc-run lint bench bench-arm64 deps clean FORCE
 default: lib mcc-run
 
@@ -121,7 +121,28 @@ ifneq ($(arm64_missing),)
 else
 	$(MAKE) --no-print-directory build/arm64/mcc-check out=build/arm64 CC="$(CC_arm64)" LDFLAGS=-static
 	@for cpu in $(ARM64_CPUS); do echo "-cpu $$cpu"; $(QEMU) -cpu $$cpu build/arm64/mcc-check $(or $(seed),1) $(family) || exit 1; done
+	@if [ "$(CI)" = true ]; then $(MAKE) --no-print-directory check-arm64-sanitizers; \
+	 else echo "skip check-arm64-sanitizers: runs when CI=true, or by its name"; fi
 endif
+
+# On the widest core, which checks the kernels of every tier. gcc has no wholly static AddressSanitizer, so that program takes the
+# cross compiler's C library; leaks cannot be looked for under emulation (LeakSanitizer wants ptrace). -O1 as above, not -O3.
+arm64_libc = $(abspath $(dir $(shell $(CC_arm64) -print-file-name=libc.so.6))/..)
+arm64_round = echo 'int main(void) { return 0; }' | $(CC_arm64) -x c - -fsanitize=$(2) $(3) -o build/try-$(1) && \
+              $(MAKE) --no-print-directory -j$(jobs) build/$(1)/mcc-check out=build/$(1) CC="$(CC_arm64)" LDFLAGS="-fsanitize=$(2) $(3)" \
+                      CFLAGS="-O1 -g1 -fno-omit-frame-pointer -fno-sanitize-recover=all -fsanitize=$(2)" && \
+              ASAN_OPTIONS=detect_leaks=0 $(QEMU) -L $(arm64_libc) -cpu $(lastword $(ARM64_CPUS)) build/$(1)/mcc-check $(or $(seed),1) $(family)
+check-arm64-sanitizers:
+ifneq ($(arm64_missing),)
+	@echo "skip check-arm64-sanitizers: $(arm64_missing) not found; see make deps"
+	@test "$(CI)" != true
+else
+	@mkdir -p build; $(MAKE) --no-print-directory --output-sync -j$(jobs) arm64-asan arm64-ubsan
+endif
+arm64-asan:
+	@echo "AddressSanitizer, -cpu $(lastword $(ARM64_CPUS))"; $(call arm64_round,$@,address,-static-libasan)
+arm64-ubsan:
+	@echo "UndefinedBehaviorSanitizer, -cpu $(lastword $(ARM64_CPUS))"; $(call arm64_round,$@,undefined,-static)
 
 # Instructions of layers and networks against those on record; record-arm64 writes them down anew.
 gate-arm64 record-arm64: setup
