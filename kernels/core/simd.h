@@ -23,6 +23,7 @@
 
 #define MCC_IS_avx2 1
 #define MCC_IS_avx512 2
+#define MCC_IS_avx512bf16 2 /* and what a file adds to that itself */
 #define MCC_IS_neon 3
 #define MCC_IS__(isa) MCC_IS_##isa
 #define MCC_IS_(isa) MCC_IS__(isa)

@@ -8,6 +8,7 @@
 
 #define MCC_TYPE_f32 MCC_F32
 #define MCC_TYPE_s8 MCC_S8
+#define MCC_TYPE_bf16 MCC_BF16
 
 static const mcc_gemm_kernel table[] = {
 #define GEMM(type, mr, nr, kr, isa)                                                                            \
@@ -57,7 +58,7 @@ static bool exact(const mcc_gemm_kernel *like, size_t nr, size_t mr) {
 /* The NR of a last panel of `left` columns: narrower than the others when there are such kernels for every tile. */
 static size_t last_nr(const mcc_gemm_kernel *g, size_t left) {
     size_t nr = g->nr;
-    if (g->type != MCC_F32 || !left || !exact(g, g->nr, g->mr)) return nr;
+    if (g->type == MCC_S8 || !left || !exact(g, g->nr, g->mr)) return nr;
     for (const mcc_gemm_kernel *h = table; h < table + COUNT; h++)
         if (h->nr < nr && left <= h->nr && fits(h, g, h->nr) && exact(g, h->nr, g->mr)) nr = h->nr;
     return nr;
@@ -80,7 +81,13 @@ static size_t cost(const mcc_gemm_kernel *g, size_t n) {
     return n / g->nr * (g->nr + 2) + (left ? last + 2 + wait : 0);
 }
 
-void mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set) {
+bool mcc_gemm_forced(mcc_type type) {
+    for (const mcc_gemm_kernel *g = table; g < table + COUNT; g++)
+        if (g->type == type && mcc_kernel_forced(g->name)) return true;
+    return false;
+}
+
+bool mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set) {
     const uint32_t have = mcc_isa();
     const mcc_gemm_kernel *best = NULL, *end = table + COUNT;
     size_t tallest = MCC_GEMM_MAX_MR;
@@ -94,13 +101,14 @@ void mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set) {
         if (best && g->isa == best->isa && g->nr == best->nr) continue;
         if (!best || (g->isa == best->isa && n < ((size_t)1 << 40) && cost(g, n) < cost(best, n))) best = g;
     }
-    /* The C lines need nothing, so there is a best one for every type that has lines. */
     memset(set, 0, sizeof *set);
+    if (!best) return false;
     set->nr = best->nr, set->kr = best->kr;
     set->mr = serve(best, best->nr, tallest, set->serve);
     set->even = exact(best, best->nr, set->mr);
     set->last_nr = tallest == MCC_GEMM_MAX_MR ? last_nr(best, n % best->nr) : best->nr;
     if (set->last_nr < set->nr) serve(best, set->last_nr, set->mr, set->last);
+    return true;
 }
 
 size_t mcc_gemm_table_bytes(size_t taps, size_t mr) {

@@ -29,6 +29,9 @@ typedef void mcc_gemm_f32_fn(size_t m, size_t n, size_t k, size_t taps, const fl
                              float *c, size_t c_stride, const float *residual, float lo, float hi,
                              const mcc_gemm_ahead *ahead);
 
+/* bf16 tile: as a float32 one, but that k, the rows and w count pairs of bfloat16 (bf16.h), whose two products are added. */
+typedef mcc_gemm_f32_fn mcc_gemm_bf16_fn;
+
 /* What becomes of an int32 sum; every rounding step is that of passes/ops/lowered.py, so all kernels give the same bytes:
  * t = float(acc) * scale[j]; t += float(residual - r_zero) * r_scale; y = rint(min(max(t, lo), hi)) + zero */
 typedef struct mcc_requant {
@@ -75,7 +78,10 @@ typedef struct mcc_gemm_set {
     size_t mr, nr, kr, last_nr;
     bool even; /* every number of rows has its own kernel, so all tiles may be of one height */
 } mcc_gemm_set;
-void mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set);
+/* False when this CPU has none, which is so of MCC_BF16 only: the C lines of the others need nothing. */
+bool mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set);
+/* Did mcc_limit_kernel ask for a kernel of this type? */
+bool mcc_gemm_forced(mcc_type type);
 
 /* --- float32 ----------------------------------------------------------------------------------------------- */
 
@@ -121,10 +127,13 @@ typedef struct mcc_gemm_f32_job {
     const float *residual;  /* like c, or NULL */
     mcc_gemm_place_fn place;
     const void *arg;
+    bool made;              /* place makes the rows, which takes time: a tile passes by all panels at once */
     bool adjacent;          /* the rows of a part follow each other in memory, k apart: they can be asked for ahead */
     void **tables;          /* mcc_workspace_each: large tables, or NULL */
 } mcc_gemm_f32_job;
 void mcc_gemm_f32_run(mcc_exec *exec, const mcc_gemm_f32_job *job);
+/* Does a tile of such a product of m rows pass by all panels at once? */
+bool mcc_gemm_f32_one_span(const mcc_gemm_f32 *gemm, size_t m);
 
 /* The job.arg of mcc_gemm_place_matrix: x is rows of k; c's rows are `pitch` elements apart. */
 typedef struct mcc_gemm_matrix { const float *x; size_t k, pitch; } mcc_gemm_matrix;
@@ -138,6 +147,7 @@ typedef struct mcc_layer {
     mcc_tensor *x, *w, *b, *residual, *y; /* b and residual may be NULL; w is [n, k] or [n, kh, kw, c / group] */
     size_t m, n, k;                       /* rows of x (output pixels), outputs, inputs per output */
     const struct mcc_window *window;      /* NULL when row i of x makes row i of y: linear, and 1x1 convolution */
+    bool strips;                          /* mcc_linear_rows runs it, some rows at a time */
     mcc_epilogue post;
 } mcc_layer;
 
