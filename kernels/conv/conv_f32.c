@@ -1,4 +1,4 @@
-/* conv_f32.c: nhwc_conv(x [N,H,W,C], w [O,kh,kw,C/group], b?, residual?), float32: depthwise goes to its own kernels,
+/* conv_f32.c: nhwc_conv(x [N,H,W,C], w [O,kh,kw,C/group], b?, residual?), float32 and float16: depthwise goes to its own kernels,
  * 1x1 is a plain product, the rest is a product over windows. */
 #include <string.h>
 
@@ -42,12 +42,12 @@ static void run_image(const mcc_node *node, mcc_exec *exec) {
 static mcc_status prepare_image(mcc_net *net, mcc_node *node, const mcc_layer *layer, conv *s) {
     mcc_gemm_f32 *g = &s->gemm;
     mcc_image *image = &s->image;
-    mcc_image_init(image, layer->window, sizeof(float), &g->set, 0);
+    mcc_image_init(image, layer->window, g->set.elem, &g->set, 0);
     g->taps = 1, g->k = image->k, g->panel = mcc_gemm_f32_panel(&g->set, g->k);
     const size_t packed = mcc_gemm_f32_packed(&g->set, g->n, g->k);
     if (packed > SIZE_MAX / sizeof(float)) return MCC_NO_MEMORY;
     bool ready;
-    float *to = mcc_net_pack(net, packed * sizeof(float), &ready);
+    void *to = mcc_net_pack(net, packed * g->set.elem, &ready);
     if (!to) return MCC_NO_MEMORY;
     g->w = to;
     s->head.run = run_image;
@@ -74,17 +74,18 @@ static mcc_status prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer) 
     if (!layer->m) return MCC_OK;
     mcc_gemm_f32 *g = &s->gemm;
     g->n = v->o / v->group, g->post = layer->post;
-    mcc_gemm_pick(MCC_F32, g->n, &g->set);
+    mcc_gemm_pick(layer->x->type, g->n, &g->set);
+    const size_t elem = g->set.elem;
     if (mcc_image_fits(v)) return prepare_image(net, node, layer, s);
-    s->rows = (mcc_conv_rows){.window = *v, .runs = mcc_window_runs(v, sizeof(float), g->set.mr), .elem = sizeof(float)};
+    s->rows = (mcc_conv_rows){.window = *v, .runs = mcc_window_runs(v, elem, g->set.mr), .elem = elem};
     if (!layer->k) s->rows.runs.taps = s->rows.runs.k = 0; /* no input channels: the bias is all there is */
     g->taps = s->rows.runs.taps, g->k = s->rows.runs.k;
     g->panel = mcc_gemm_f32_panel(&g->set, layer->k);
     const size_t per_group = mcc_gemm_f32_packed(&g->set, g->n, layer->k), tables = mcc_gemm_table_bytes(g->taps, g->set.mr);
     if (per_group > SIZE_MAX / 16 / v->group || tables == SIZE_MAX) return MCC_NO_MEMORY;
     bool ready;
-    float *packed = mcc_net_pack(net, per_group * v->group * sizeof(float), &ready);
-    void *fill = mcc_net_alloc(net, g->k * sizeof(float));
+    char *packed = mcc_net_pack(net, per_group * v->group * elem, &ready);
+    void *fill = mcc_net_alloc(net, g->k * elem);
     if (!packed || !fill) return MCC_NO_MEMORY;
     s->rows.w_group = per_group;
     s->rows.fill = fill;
@@ -99,7 +100,7 @@ static mcc_status prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer) 
     if (layer->w->count && !w) return status;
     const size_t w_elem = mcc_type_bytes(layer->w->type), b_elem = layer->b ? mcc_type_bytes(layer->b->type) : 0;
     for (size_t group = 0; group < v->group; group++) {
-        float *to = packed + group * per_group;
+        char *to = packed + group * per_group * elem;
         mcc_gemm_f32_pack_bias(&g->set, to, g->panel, g->n, b ? b + group * g->n * b_elem : NULL, b ? layer->b->type : MCC_F32);
         if (w) mcc_gemm_f32_pack(&g->set, to, g->panel, 0, g->n, 0, layer->k, w + group * g->n * layer->k * w_elem,
                                  layer->w->type, layer->k, 1);
@@ -112,8 +113,10 @@ mcc_status mcc_prepare_nhwc_conv(mcc_net *net, mcc_node *node) {
     mcc_layer layer;
     MCC_TRY(mcc_conv_layer(net, node, &window, &layer));
     const mcc_type w = layer.w->type;
-    MCC_NEED(layer.x->type == MCC_F32 && layer.y->type == MCC_F32 && (w == MCC_F32 || w == MCC_F16 || w == MCC_BF16),
-             "x and y are float32, the weight a float type");
+    const bool depthwise = window.group > 1 && window.group == window.c, half = mcc_is_half(node);
+    if (half && (!mcc_layer_half(&layer) || (depthwise && window.o != window.c))) return mcc_half_widen(net, node);
+    MCC_NEED(mcc_layer_float(&layer) && (w == MCC_F32 || w == MCC_F16 || w == MCC_BF16),
+             "x and y are float32 or both float16, the weight a float type");
     const bool plain = mcc_window_is_plain(&window) && window.group == 1;
     MCC_NEED(!window.planar || mcc_image_fits(&window), "NCHW is for small windows of few channels");
     const int64_t tile = mcc_int(node, "winograd", -1);
@@ -122,12 +125,12 @@ mcc_status mcc_prepare_nhwc_conv(mcc_net *net, mcc_node *node) {
     bool taken = false;
     /* With images of many pixels codes save no time, and Winograd does; many zeros save more than it. */
     const bool coded = layer.w->storage == MCC_PALETTE || layer.w->storage == MCC_QUANTIZED;
-    if (coded) MCC_TRY(mcc_winograd_try(net, node, &layer, &taken));
-    if (!taken && !window.planar) MCC_TRY(mcc_layer_formats(net, node, &layer, &taken));
-    if (!taken && !coded) MCC_TRY(mcc_winograd_try(net, node, &layer, &taken));
+    if (coded && !half) MCC_TRY(mcc_winograd_try(net, node, &layer, &taken));
+    if (!taken && !window.planar && !half) MCC_TRY(mcc_layer_formats(net, node, &layer, &taken));
+    if (!taken && !coded && !half) MCC_TRY(mcc_winograd_try(net, node, &layer, &taken));
     if (taken) return MCC_OK;
     if (!layer.window) return mcc_linear_prepare(net, node, &layer);
-    if (window.group > 1 && window.group == window.c) return mcc_dwconv_f32_prepare(net, node, &layer);
+    if (depthwise) return mcc_dwconv_f32_prepare(net, node, &layer);
     return prepare(net, node, &layer);
 }
 

@@ -7,6 +7,7 @@
 #include "../core/registry.h"
 
 #define MCC_TYPE_f32 MCC_F32
+#define MCC_TYPE_f16 MCC_F16
 #define MCC_TYPE_s8 MCC_S8
 
 static const mcc_gemm_kernel table[] = {
@@ -57,7 +58,7 @@ static bool exact(const mcc_gemm_kernel *like, size_t nr, size_t mr) {
 /* The NR of a last panel of `left` columns: narrower than the others when there are such kernels for every tile. */
 static size_t last_nr(const mcc_gemm_kernel *g, size_t left) {
     size_t nr = g->nr;
-    if (g->type != MCC_F32 || !left || !exact(g, g->nr, g->mr)) return nr;
+    if (g->type == MCC_S8 || !left || !exact(g, g->nr, g->mr)) return nr;
     for (const mcc_gemm_kernel *h = table; h < table + COUNT; h++)
         if (h->nr < nr && left <= h->nr && fits(h, g, h->nr) && exact(g, h->nr, g->mr)) nr = h->nr;
     return nr;
@@ -94,8 +95,10 @@ void mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set) {
         if (best && g->isa == best->isa && g->nr == best->nr) continue;
         if (!best || (g->isa == best->isa && n < ((size_t)1 << 40) && cost(g, n) < cost(best, n))) best = g;
     }
-    /* The C lines need nothing, so there is a best one for every type that has lines. */
+    /* The C lines need nothing, so there is a best one for every type that has them. */
     memset(set, 0, sizeof *set);
+    if (!best) return;
+    set->elem = mcc_type_bytes(type);
     set->nr = best->nr, set->kr = best->kr;
     set->mr = serve(best, best->nr, tallest, set->serve);
     set->even = exact(best, best->nr, set->mr);
