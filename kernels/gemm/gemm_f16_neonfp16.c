@@ -1,7 +1,7 @@
 /* gemm_f16_neonfp16.c: float16 tiles of 8 x 16, 8 x 8 and every lower height, summed in float16. Each row of A gives 8 k in one
  * load, four vectors of weights come with one instruction, and the multiply-add takes A lane by lane: of 140 instructions for
  * eight k of an 8 x 16 tile, 128 multiply. 16 sums, 8 rows and 4 weights are 28 of the 32 registers; lanes can be taken of the
- * first 16 only, so the weights are in the last. */
+ * first 16 only, so A is in those, and weights are in the last. */
 #if defined(__aarch64__)
 #include <arm_neon.h>
 
@@ -25,16 +25,19 @@
             : "=w"(w0), "=w"(w1), "=w"(w2), "=w"(w3), "+r"(w) : "m"(*(const float16_t(*)[32])w));
 
 #define POINT(i) const float16_t *p##i = (const float16_t *)row[i];
-#define LOAD(i) const float16x8_t x##i = vld1q_f16(p##i); p##i += 8;
-#define ONE(i) const float16x8_t x##i = vld1q_dup_f16(p##i++);
+#define LOAD(i) register float16x8_t x##i __asm__("v" #i) = vld1q_f16(p##i); p##i += 8;
+#define ONE(i) register float16x8_t x##i __asm__("v" #i) = vld1q_dup_f16(p##i++);
+
+/* s += a * x[l]. gcc 12 would copy the lane of each intrinsic into a vector first. */
+#define FMA(s, a, x, l) __asm__("fmla %0.8h, %1.8h, %2.h[" #l "]" : "+w"(s) : "w"(a), "x"(x))
 
 /* By the number of vectors in a row of the tile, 2 or 1: the sums of row i are s, t. */
 #define NAME2(i) float16x8_t s##i, t##i;
 #define NAME1(i) float16x8_t s##i;
 #define BIAS2(i) s##i = vld1q_f16(panel), t##i = vld1q_f16(panel + 8);
 #define BIAS1(i) s##i = vld1q_f16(panel);
-#define LANE2(i, l, a, b) s##i = vfmaq_laneq_f16(s##i, a, x##i, l), t##i = vfmaq_laneq_f16(t##i, b, x##i, l);
-#define LANE1(i, l, a) s##i = vfmaq_laneq_f16(s##i, a, x##i, l);
+#define LANE2(i, l, a, b) FMA(s##i, a, x##i, l); FMA(t##i, b, x##i, l);
+#define LANE1(i, l, a) FMA(s##i, a, x##i, l);
 #define LANE2_0(i) LANE2(i, 0, w0, w1)
 #define LANE2_1(i) LANE2(i, 1, w2, w3)
 #define LANE2_2(i) LANE2(i, 2, w0, w1)
@@ -146,8 +149,8 @@ TILE(2, 8, 1)
 /* One row: neighbouring k add to sums of their own, so that no multiply-add waits for the one before it. */
 #define MORE_SUMS2 float16x8_t s1 = zero, t1 = zero, s2 = zero, t2 = zero, s3 = zero, t3 = zero;
 #define MORE_SUMS1 float16x8_t s1 = zero, s2 = zero, s3 = zero;
-#define TURN2(j, l, a, b) s##j = vfmaq_laneq_f16(s##j, a, x0, l), t##j = vfmaq_laneq_f16(t##j, b, x0, l);
-#define TURN1(j, l) s##j = vfmaq_laneq_f16(s##j, w##j, x0, l);
+#define TURN2(j, l, a, b) FMA(s##j, a, x0, l); FMA(t##j, b, x0, l);
+#define TURN1(j, l) FMA(s##j, w##j, x0, l);
 #define TURNS2                                                                                                 \
     { WEIGHTS TURN2(0, 0, w0, w1) TURN2(1, 1, w2, w3) } { WEIGHTS TURN2(2, 2, w0, w1) TURN2(3, 3, w2, w3) }    \
     { WEIGHTS TURN2(0, 4, w0, w1) TURN2(1, 5, w2, w3) } { WEIGHTS TURN2(2, 6, w0, w1) TURN2(3, 7, w2, w3) }
