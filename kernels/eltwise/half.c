@@ -24,6 +24,12 @@ bool mcc_is_half(const mcc_node *node) {
     return false;
 }
 
+bool mcc_half_live(const mcc_node *node) {
+    for (uint32_t i = 0; i < node->inputs; i++)
+        if (node->in[i] && node->in[i]->constant && node->in[i]->type == MCC_F16) return false;
+    return mcc_is_half(node);
+}
+
 bool mcc_half_kernels(void) { return mcc_isa() & MCC_ISA_neonfp16; }
 
 typedef struct job { mcc_convert_fn fn; const char *from; char *to; size_t size_from, size_to; } job;

@@ -8,6 +8,8 @@
 
 /* Is an activation that the node reads or makes float16? */
 bool mcc_is_half(const mcc_node *node);
+/* Is one, and no constant: a node that can be widened whatever it does with constants. */
+bool mcc_half_live(const mcc_node *node);
 
 /* Has this CPU float16 arithmetic, and this build kernels for it? */
 bool mcc_half_kernels(void);
