@@ -9,16 +9,16 @@
 #include "gemm.h"
 #include "rows.h"
 
-/* As in gemm_f32_neon.c. */
+/* As in gemm_f32_neon.c; and the pointers after a loop are what they are then, not computed from those before it. */
 #if !defined(__clang__)
-#pragma GCC optimize("no-schedule-insns", "no-ivopts", "no-tree-coalesce-vars", "no-caller-saves")
+#pragma GCC optimize("no-schedule-insns", "no-ivopts", "no-tree-coalesce-vars", "no-caller-saves", "no-tree-scev-cprop")
 #endif
 
 #define ARGS                                                                                                   \
     size_t m, size_t n, size_t k, size_t taps, const uint16_t *const *rows, const uint16_t *panel_, uint16_t *c_, \
         size_t c_stride, const uint16_t *residual_, float lo, float hi, const mcc_gemm_ahead *ahead
 
-/* w0 ... w3: the next 32 numbers at w. */
+/* w0 ... w3: the next 32 numbers at w, which has a register of its own, so that no loop copies it. */
 #define WEIGHTS                                                                                                \
     register float16x8_t w0 __asm__("v28"), w1 __asm__("v29"), w2 __asm__("v30"), w3 __asm__("v31");           \
     __asm__("ld1 {v28.8h-v31.8h}, [%4], #64"                                                                   \
@@ -98,10 +98,7 @@ __attribute__((noinline)) static void edge(size_t m, size_t n, const float16_t *
         const float16_t *r = residual;                                                                          \
         const size_t stride = c_stride;                                                                         \
         if (r) { GEMM_ROWS(MR, MORE##V) }                                                                       \
-        if (bounded) {                                                                                          \
-            const float16x8_t low = vdupq_n_f16((float16_t)lo), high = vdupq_n_f16((float16_t)hi);              \
-            GEMM_ROWS(MR, CUT##V)                                                                               \
-        }                                                                                                       \
+        if (bounded) { GEMM_ROWS(MR, CUT##V) }                                                                  \
         GEMM_ROWS(MR, STORE##V)                                                                                 \
     }                                                                                                           \
     if (n <= NR) return;                                                                                        \
@@ -110,6 +107,7 @@ __attribute__((noinline)) static void edge(size_t m, size_t n, const float16_t *
 
 #define BEGIN                                                                                                   \
     const bool bounded = lo > -__builtin_inff() || hi < __builtin_inff();                                       \
+    const float16x8_t low = vdupq_n_f16((float16_t)lo), high = vdupq_n_f16((float16_t)hi);                      \
     const float16_t *panel = (const float16_t *)panel_, *residual = (const float16_t *)residual_;               \
     float16_t *c = (float16_t *)c_;                                                                             \
     (void)ahead;
@@ -120,7 +118,7 @@ __attribute__((noinline)) static void edge(size_t m, size_t n, const float16_t *
         for (;;) {                                                                                              \
             GEMM_ROWS(MR, NAME##V)                                                                              \
             GEMM_ROWS(MR, BIAS##V)                                                                              \
-            const float16_t *w = panel + NR;                                                                    \
+            register const float16_t *w __asm__("x15") = panel + NR;                                                                    \
             const uint16_t *const *row = rows;                                                                  \
             for (size_t t = taps; t; t--, row += MR) {                                                          \
                 GEMM_ROWS(MR, POINT)                                                                            \
@@ -166,7 +164,7 @@ TILE(2, 8, 1)
         const float16x8_t zero = vdupq_n_f16(0);                                                                \
         for (;;) {                                                                                              \
             NAME##V(0) BIAS##V(0) MORE_SUMS##V                                                                  \
-            const float16_t *w = panel + NR;                                                                    \
+            register const float16_t *w __asm__("x15") = panel + NR;                                                                    \
             const uint16_t *const *row = rows;                                                                  \
             for (size_t t = taps; t; t--, row++) {                                                              \
                 POINT(0)                                                                                        \
