@@ -21,9 +21,11 @@ static void run(const mcc_node *node, mcc_exec *exec) {
     mcc_conv_rows rows = s->rows;
     rows.x = node->in[0]->data, rows.pitch = y->pitch;
     const mcc_window *v = &s->rows.window;
-    const mcc_gemm_f32_job job = {.gemm = &s->gemm, .batch = v->group, .m = y->count / v->o, .w = s->gemm.w, .c = y->data,
+    mcc_gemm_f32_job job = {.gemm = &s->gemm, .batch = v->group, .m = y->count / v->o, .w = s->gemm.w, .c = y->data,
                                   .c_stride = y->pitch, .residual = residual ? residual->data : NULL, .place = mcc_conv_place,
-                                  .arg = &rows, .tables = mcc_workspace_each(node, exec)};
+                                  .arg = &rows, .tables = mcc_workspace_each(node, exec), .at_once = SIZE_MAX,
+                                  .scratch_row = rows.runs.scratch * rows.elem};
+    if (job.scratch_row) job.at_once = MCC_WINDOW_SCRATCH / job.scratch_row;
     mcc_gemm_f32_run(exec, &job);
 }
 
@@ -35,7 +37,7 @@ static void run_image(const mcc_node *node, mcc_exec *exec) {
     image.x = node->in[0]->data, image.pitch = y->pitch;
     const mcc_gemm_f32_job job = {.gemm = &s->gemm, .batch = 1, .m = y->count / image.window.o, .w = s->gemm.w, .c = y->data,
                                   .c_stride = y->pitch, .residual = residual ? residual->data : NULL,
-                                  .place = mcc_image_place, .arg = &image};
+                                  .place = mcc_image_place, .arg = &image, .at_once = image.slots};
     mcc_gemm_f32_run(exec, &job);
 }
 

@@ -99,6 +99,7 @@ void mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set) {
     memset(set, 0, sizeof *set);
     if (!best) return;
     set->elem = mcc_type_bytes(type);
+    set->many = type == MCC_F16;
     set->nr = best->nr, set->kr = best->kr;
     set->mr = serve(best, best->nr, tallest, set->serve);
     set->even = exact(best, best->nr, set->mr);

@@ -30,9 +30,10 @@ typedef void mcc_gemm_f32_fn(size_t m, size_t n, size_t k, size_t taps, const fl
                              float *c, size_t c_stride, const float *residual, float lo, float hi,
                              const mcc_gemm_ahead *ahead);
 
-/* float16 tile: the same of float16 numbers, the panel's too, summed in float16: a sum of depth = taps * k products is off by some
+/* float16 tiles: the same of float16 numbers, the panel's too, summed in float16: a sum of depth = taps * k products is off by some
  * sqrt(depth) / 4096 of the largest sum on its way, and one beyond 65504 is infinite. There are no plain C kernels of it: where there
- * is none for the CPU, products are made in float32 (eltwise/half.h). */
+ * is none for the CPU, products are made in float32 (eltwise/half.h). Many tiles in one call: where m > MR it is a multiple of
+ * MR, and the taps * MR pointers of one tile follow those of the one before. */
 typedef void mcc_gemm_f16_fn(size_t m, size_t n, size_t k, size_t taps, const uint16_t *const *rows, const uint16_t *panel,
                              uint16_t *c, size_t c_stride, const uint16_t *residual, float lo, float hi,
                              const mcc_gemm_ahead *ahead);
@@ -83,6 +84,7 @@ typedef struct mcc_gemm_set {
     size_t mr, nr, kr, last_nr;
     size_t elem; /* bytes of an element */
     bool even; /* every number of rows has its own kernel, so all tiles may be of one height */
+    bool many; /* these kernels make many tiles in one call */
 } mcc_gemm_set;
 void mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set);
 
@@ -131,6 +133,8 @@ typedef struct mcc_gemm_f32_job {
     mcc_gemm_place_fn place;
     const void *arg;
     bool adjacent;          /* the rows of a part follow each other in memory, k apart: they can be asked for ahead */
+    size_t at_once;         /* rows that can be placed together: as many as the scratch holds, SIZE_MAX when none is used; 0: a tile's */
+    size_t scratch_row;     /* bytes of it that each takes, of windows with several taps */
     void **tables;          /* mcc_workspace_each: large tables, or NULL */
 } mcc_gemm_f32_job;
 void mcc_gemm_f32_run(mcc_exec *exec, const mcc_gemm_f32_job *job);

@@ -86,7 +86,7 @@ __attribute__((noinline)) static void edge(size_t m, size_t n, const float16_t *
     }
 }
 
-/* The end of a tile: what is added, cut and stored while in registers; then the next panel, if there is one. */
+/* The end of a tile: what is added, cut and stored while in registers; then the next panel, if there is one, or the next tile. */
 #define PUT(MR, NR, V)                                                                                          \
     if (m < MR || n < NR) {                                                                                     \
         float16_t whole[MR * NR], *y = whole;                                                                   \
@@ -101,15 +101,22 @@ __attribute__((noinline)) static void edge(size_t m, size_t n, const float16_t *
         if (bounded) { GEMM_ROWS(MR, CUT##V) }                                                                  \
         GEMM_ROWS(MR, STORE##V)                                                                                 \
     }                                                                                                           \
-    if (n <= NR) return;                                                                                        \
-    n -= NR, c += NR, panel = w;                                                                                \
-    if (residual) residual += NR;
+    if (n > NR) {                                                                                               \
+        n -= NR, c += NR, panel = w;                                                                            \
+        if (residual) residual += NR;                                                                           \
+        continue;                                                                                               \
+    }                                                                                                           \
+    if (m <= MR) return;                                                                                        \
+    m -= MR, n = columns, rows += taps * MR, panel = panels, c = line += MR * c_stride;                         \
+    if (residual) residual = more += MR * c_stride;
 
 #define BEGIN                                                                                                   \
     const bool bounded = lo > -__builtin_inff() || hi < __builtin_inff();                                       \
     const float16x8_t low = vdupq_n_f16((float16_t)lo), high = vdupq_n_f16((float16_t)hi);                      \
-    const float16_t *panel = (const float16_t *)panel_, *residual = (const float16_t *)residual_;               \
-    float16_t *c = (float16_t *)c_;                                                                             \
+    const float16_t *const panels = (const float16_t *)panel_, *panel = panels;                                 \
+    const float16_t *more = (const float16_t *)residual_, *residual = more;                                     \
+    float16_t *line = (float16_t *)c_, *c = line;                                                               \
+    const size_t columns = n;                                                                                   \
     (void)ahead;
 
 #define TILE(MR, NR, V)                                                                                         \

@@ -136,11 +136,33 @@ static size_t min(size_t a, size_t b) { return a < b ? a : b; }
 /* Steps that cover `bytes` in `asks`. */
 static size_t step(size_t bytes, size_t asks) { return asks ? (bytes + asks - 1) / asks : 0; }
 
-/* How tile `tile` of a product with even or with full tiles is cut. */
+/* How a product with even or with full tiles is cut: the first row of tile `tile`. Of even tiles the higher ones come first. */
 static size_t row_of(const walk *k, size_t tile) {
     const mcc_gemm_f32_job *job = k->job;
     if (!job->gemm->set.even) return min(tile * job->gemm->set.mr, job->m);
-    return k->high * tile + (k->rest ? k->rest * tile / k->tiles : 0);
+    return k->high * tile + min(tile, k->rest);
+}
+
+#define TILES 16 /* that one call makes at most, so that an activation which follows finds them in the cache */
+
+/* How many tiles from this one on, of its height and before tile `to`, one call may make. */
+static size_t alike(const walk *k, size_t tile, size_t to) {
+    const mcc_gemm_f32_job *job = k->job;
+    const mcc_gemm_set *set = &job->gemm->set;
+    if (!set->many || !set->even || !job->gemm->taps) return 1;
+    const size_t rows = k->high + (tile < k->rest), same = tile < k->rest ? min(k->rest, to) - tile : to - tile;
+    const size_t most = min(job->at_once / rows, MCC_GEMM_TABLE / job->gemm->taps / rows);
+    return most < 1 ? 1 : min(same, min(most, TILES));
+}
+
+/* The rows of `count` tiles. */
+static void place(const walk *k, size_t batch, size_t row, size_t rows, size_t count, size_t mr, char *scratch, const void **table,
+                  size_t *w, size_t *c) {
+    const mcc_gemm_f32_job *job = k->job;
+    const size_t taps = job->gemm->taps;
+    if (count > 1 && taps == 1) rows *= count, mr = rows, count = 1;
+    while (count--)
+        job->place(job->arg, batch, row + count * rows, rows, mr, scratch + count * rows * job->scratch_row, table + count * taps * mr, w, c);
 }
 
 /* What the next tile of `rows` rows (0: there is none) will touch, while all panels pass by: its output, and the larger of
@@ -183,12 +205,13 @@ static void units(void *arg, size_t begin, size_t end, unsigned thread) {
     size_t tile = from + at % (to - from), span = at / (to - from);
     mcc_gemm_ahead ahead = {.read = (const char *)job->w, .write = (const char *)job->w};
     for (size_t u = begin; u < end; u++) {
-        const size_t row = row_of(k, tile), rows = row_of(k, tile + 1) - row;
+        const size_t row = row_of(k, tile), high = row_of(k, tile + 1) - row;
+        const size_t count = alike(k, tile, min(to, tile + end - u)), rows = count * high;
         const size_t first = (k->back ? begin + end - 1 - u : span) * k->span, panels = min(k->panels - first, k->span);
         const size_t column = first * set->nr, columns = min(g->n - column, panels * set->nr);
-        const mcc_gemm_kernel *kernel = set->serve[rows];
+        const mcc_gemm_kernel *kernel = set->serve[high];
         size_t w = 0, c = 0;
-        job->place(job->arg, batch, row, rows, kernel->mr, scratch, table, &w, &c);
+        place(k, batch, row, high, count, kernel->mr, scratch, table, &w, &c);
         const char *panel = (const char *)job->w + w * elem + first * panel_bytes;
         const char *residual = job->residual ? (const char *)job->residual + (c + column) * elem : NULL;
         char *out = (char *)job->c + (c + column) * elem;
@@ -208,11 +231,12 @@ static void units(void *arg, size_t begin, size_t end, unsigned thread) {
         const size_t wide = columns - narrow;
         if (wide) tiles(kernel, job, rows, wide, table, panel, out, residual, &ahead);
         if (narrow)
-            tiles(set->last[rows], job, rows, narrow, table, panel + wide / set->nr * panel_bytes, out + wide * elem,
+            tiles(set->last[high], job, rows, narrow, table, panel + wide / set->nr * panel_bytes, out + wide * elem,
                   residual ? residual + wide * elem : NULL, &ahead);
         ahead.read += ahead.read_step * asks;
         mcc_epilogue_after(&g->post, out, rows, columns, job->c_stride);
-        if (++tile < to) continue;
+        tile += count, u += count - 1;
+        if (tile < to) continue;
         if (++span == k->spans) {
             span = 0;
             if (++group == k->groups) group = 0, batch++;

@@ -48,7 +48,8 @@ static void run(const mcc_node *node, mcc_exec *exec) {
     }
     const mcc_gemm_matrix a = {node->in[0]->data, g->k, node->out[0]->pitch, g->set.elem};
     const mcc_gemm_f32_job job = {.gemm = g, .batch = 1, .m = state->m, .w = packed, .c = node->out[0]->data, .c_stride = a.pitch,
-                                  .residual = residual ? residual->data : NULL, .place = mcc_gemm_place_matrix, .arg = &a, .adjacent = true};
+                                  .residual = residual ? residual->data : NULL, .place = mcc_gemm_place_matrix, .arg = &a, .adjacent = true,
+                                  .at_once = SIZE_MAX};
     mcc_gemm_f32_run(exec, &job);
 }
 
@@ -57,7 +58,7 @@ void mcc_linear_rows(const mcc_node *node, mcc_exec *exec, size_t m, const void 
     const mcc_gemm_f32 *g = &state->gemm;
     const mcc_gemm_matrix a = {x, g->k, g->n, g->set.elem};
     const mcc_gemm_f32_job job = {.gemm = g, .batch = 1, .m = m, .w = g->w, .c = y, .c_stride = g->n, .residual = residual,
-                                  .place = mcc_gemm_place_matrix, .arg = &a};
+                                  .place = mcc_gemm_place_matrix, .arg = &a, .at_once = SIZE_MAX};
     mcc_gemm_f32_run(exec, &job);
 }
 

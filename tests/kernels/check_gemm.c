@@ -18,8 +18,9 @@ static void check_tile(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, s
     mcc_gemm_f32_pack(&set, panel, one, 0, n, 0, depth, w, g->type, depth, 1);
 
     const void *rows[64 * MCC_GEMM_MAX_MR];
+#define ROW(i, t) rows[((i) / g->mr * taps + (t)) * g->mr + (i) % g->mr]
     for (size_t t = 0; t < taps; t++)
-        for (size_t i = 0; i < g->mr; i++) rows[t * g->mr + i] = i < m ? check_some(e, k) : rows[t * g->mr + m - 1];
+        for (size_t i = 0; i < m || i < g->mr; i++) ROW(i, t) = i < m ? check_some(e, k) : ROW(m - 1, t);
     void *c = check_alloc_end((m * stride - MARGIN) * e);
     const void *residual = with_residual ? check_some(e, m * stride - MARGIN) : NULL;
     memset(c, 0x55, (m * stride - MARGIN) * e);
@@ -34,7 +35,7 @@ static void check_tile(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, s
             double want = check_at(e, bias, j), size = fabs(want);
             for (size_t t = 0; t < taps; t++) {
                 for (size_t q = 0; q < k; q++) {
-                    const double p = check_at(e, rows[t * g->mr + i], q) * check_at(e, w, j * depth + t * k + q);
+                    const double p = check_at(e, ROW(i, t), q) * check_at(e, w, j * depth + t * k + q);
                     want += p, size += fabs(p);
                 }
             }
@@ -48,6 +49,7 @@ static void check_tile(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, s
             if (((char *)c)[i * stride * e + j] != 0x55)
                 check_fail(g->name, "m=%zu n=%zu k=%zu: wrote past column n of row %zu", m, n, k, i);
     }
+#undef ROW
     check_free_all(g->name);
 }
 
@@ -69,6 +71,9 @@ static void check_tiles(const mcc_gemm_kernel *g) {
     /* several panels */
     for (size_t n = g->nr + 1u; n <= 3u * g->nr && !check_failed(); n += (size_t)check_int(1, g->nr), cases++)
         check_tile(g, 1 + n % g->mr, n, depths[n % 16][0], depths[n % 16][1], n & 1, n & 2);
+    /* several tiles, of float16 */
+    for (size_t m = 2u * g->mr; g->type == MCC_F16 && m <= 4u * g->mr && !check_failed(); m += g->mr)
+        for (size_t d = 0; d < 15; d++, cases++) check_tile(g, m, 1 + d * g->nr / 5, depths[d][0], depths[d][1], d & 1, d & 2);
     check_ok(g->name, cases);
 }
 
