@@ -20,7 +20,7 @@ from .files import bind_option, bound, calibration, known
 @click.option("--target", default="host", show_default=True, help="Where to measure: host; arm64 or arm64-CORE (emulated: "
               "instructions are counted, times are estimates; `mcc targets` lists them); ssh:USER@HOST[:PORT]; adb[:SERIAL].")
 @click.option("--threads", type=click.IntRange(0, 64), default=1, show_default=True, help="0: as many as pay.")
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16", "int8"]), default="fp32", show_default=True,
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "fp16-math", "bf16", "int8"]), default="fp32", show_default=True,
               help="How an .onnx or .pt2 is lowered.")
 @click.option("--calibration", "samples", type=click.Path(path_type=Path), metavar="FILE.npz", help="As for mcc lower.")
 @click.option("--seconds", type=click.FloatRange(0.01, 3600), default=2.0, show_default=True,

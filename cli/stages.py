@@ -13,7 +13,7 @@ STAGES = ("load", "fold", "fuse", "layout", "integer", "epilogue", "shuffle", "i
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--after", type=click.Choice(STAGES), default="load", show_default=True, help="Stop lowering behind this stage.")
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16", "int8"]), default="fp32", show_default=True)
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "fp16-math", "bf16", "int8"]), default="fp32", show_default=True)
 @click.option("--calibration", "samples", type=click.Path(path_type=Path), metavar="FILE.npz", help="As for mcc lower.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE.onnx", help="Save it for Netron instead.")
 @bind_option

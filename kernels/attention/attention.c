@@ -3,6 +3,7 @@
  * Causal and window masks make the keys of a query a range, and only about that range is computed. */
 #include "../core/element.h"
 #include "../core/ops.h"
+#include "../eltwise/half.h"
 #include "attend.h"
 
 enum { PACK_FROM = 8 }; /* queries of one head of keys that pay for packing it */
@@ -69,6 +70,7 @@ static mcc_status shapes(mcc_net *net, const mcc_node *node, attention *a) {
 
 mcc_status mcc_prepare_attention(mcc_net *net, mcc_node *node) {
     MCC_NEED(node->outputs >= 1 && node->outputs <= 4 && mcc_arity(node, 3, 7, node->outputs), "attention: wrong number of inputs or outputs");
+    if (mcc_half_live(node)) return mcc_half_widen(net, node);
     MCC_TRY(mcc_dense_inputs(net, node));
     attention *a = mcc_net_alloc(net, sizeof *a);
     if (!a) return MCC_NO_MEMORY;

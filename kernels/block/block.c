@@ -124,10 +124,11 @@ static mcc_status prepare(mcc_net *net, mcc_node *node, const kind *kind) {
     block *s = node->state = mcc_net_alloc(net, sizeof *s);
     if (!s) return MCC_NO_MEMORY;
     mcc_tensor *x = node->in[0], *y = node->out[0];
-    const mcc_type type = integer ? MCC_S8 : MCC_F32;
+    const mcc_type type = integer ? MCC_S8 : x->type;
     s->kind = kind, s->integer = integer, s->expand = mcc_in(node, 1) != NULL, s->elem = mcc_type_bytes(type);
     const mcc_tensor *w = mcc_in(node, integer ? 5 : 3);
-    MCC_NEED(x->type == type && y->type == type, integer ? "x and y are int8" : "x and y are float32");
+    MCC_NEED(x->type == type && y->type == type && (integer || type == MCC_F32 || type == MCC_F16),
+             integer ? "x and y are int8" : "x and y are float32 or both float16");
     MCC_NEED(x->rank == 4 && y->rank == 4 && w && w->rank == 4, "x, y and the middle weight have four axes");
     s->images = x->dim[0], s->h = x->dim[1], s->w = x->dim[2], s->c = x->dim[3];
     s->oh = y->dim[1], s->ow = y->dim[2], s->o = y->dim[3], s->wide = w->dim[0];
@@ -176,7 +177,12 @@ static void lines_int8(const mcc_node *part, mcc_exec *exec, const mcc_dwconv_ri
 static const kind float_kind = {false, prepare_float, rows_float, lines_float, NULL};
 static const kind int8_kind = {true, prepare_int8, rows_int8, lines_int8, mcc_qconv_rows_space};
 
-mcc_status mcc_prepare_nhwc_inverted_residual(mcc_net *net, mcc_node *node) { return prepare(net, node, &float_kind); }
+mcc_status mcc_prepare_nhwc_inverted_residual(mcc_net *net, mcc_node *node) {
+    bool raw = true; /* weights of other storages have float32 kernels */
+    for (uint32_t i = 1; i < node->inputs && i < 7; i += 2) raw = raw && (!node->in[i] || node->in[i]->storage == MCC_RAW);
+    if (mcc_is_half(node) && !(mcc_half_kernels() && raw)) return mcc_half_widen(net, node);
+    return prepare(net, node, &float_kind);
+}
 mcc_status mcc_prepare_nhwc_qinverted_residual(mcc_net *net, mcc_node *node) { return prepare(net, node, &int8_kind); }
 
 /* A part as its runner sees it: the tensors are those of this net, which may be a clone. */

@@ -1,4 +1,4 @@
-/* conv_f32.c: nhwc_conv(x [N,H,W,C], w [O,kh,kw,C/group], b?, residual?), float32: depthwise goes to its own kernels,
+/* conv_f32.c: nhwc_conv(x [N,H,W,C], w [O,kh,kw,C/group], b?, residual?), float32 and float16: depthwise goes to its own kernels,
  * 1x1 is a plain product, the rest is a product over windows. */
 #include <string.h>
 
@@ -28,9 +28,11 @@ static void run(const mcc_node *node, mcc_exec *exec) {
         mcc_bf16_round(exec, s->round, v->n * v->h, v->w * v->c, rows.x, space);
         rows.x = space;
     }
-    const mcc_gemm_f32_job job = {.gemm = &s->gemm, .batch = v->group, .m = y->count / v->o, .w = s->gemm.w, .c = y->data,
+    mcc_gemm_f32_job job = {.gemm = &s->gemm, .batch = v->group, .m = y->count / v->o, .w = s->gemm.w, .c = y->data,
                                   .c_stride = y->pitch, .residual = residual ? residual->data : NULL, .place = mcc_conv_place,
-                                  .arg = &rows, .tables = mcc_workspace_each(node, exec)};
+                                  .arg = &rows, .tables = mcc_workspace_each(node, exec), .at_once = SIZE_MAX,
+                                  .scratch_row = rows.runs.scratch * rows.elem};
+    if (job.scratch_row) job.at_once = MCC_WINDOW_SCRATCH / job.scratch_row;
     mcc_gemm_f32_run(exec, &job);
 }
 
@@ -42,19 +44,19 @@ static void run_image(const mcc_node *node, mcc_exec *exec) {
     image.x = node->in[0]->data, image.pitch = y->pitch;
     const mcc_gemm_f32_job job = {.gemm = &s->gemm, .batch = 1, .m = y->count / image.window.o, .w = s->gemm.w, .c = y->data,
                                   .c_stride = y->pitch, .residual = residual ? residual->data : NULL,
-                                  .place = mcc_image_place, .arg = &image};
+                                  .place = mcc_image_place, .arg = &image, .at_once = image.slots};
     mcc_gemm_f32_run(exec, &job);
 }
 
 static mcc_status prepare_image(mcc_net *net, mcc_node *node, const mcc_layer *layer, conv *s) {
     mcc_gemm_f32 *g = &s->gemm;
     mcc_image *image = &s->image;
-    mcc_image_init(image, layer->window, sizeof(float), &g->set, 0);
+    mcc_image_init(image, layer->window, g->set.elem, &g->set, 0);
     g->taps = 1, g->k = image->k, g->panel = mcc_gemm_f32_panel(&g->set, g->k);
     const size_t packed = mcc_gemm_f32_packed(&g->set, g->n, g->k);
     if (packed > SIZE_MAX / sizeof(float)) return MCC_NO_MEMORY;
     bool ready;
-    float *to = mcc_net_pack(net, packed * sizeof(float), &ready);
+    void *to = mcc_net_pack(net, packed * g->set.elem, &ready);
     if (!to) return MCC_NO_MEMORY;
     g->w = to;
     s->head.run = run_image;
@@ -83,9 +85,9 @@ static mcc_status prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer) 
     g->n = v->o / v->group, g->post = layer->post;
     const bool image = mcc_image_fits(v);
     if (!image) s->round = mcc_bf16_pick(node, layer, g->n, &g->set);
-    if (!s->round) mcc_gemm_pick(MCC_F32, g->n, &g->set);
+    if (!s->round) mcc_gemm_pick(layer->x->type, g->n, &g->set);
     if (image) return prepare_image(net, node, layer, s);
-    const size_t elem = s->round ? 2 : sizeof(float), values = sizeof(float) / elem, depth = layer->k / values;
+    const size_t elem = s->round ? 2 : g->set.elem, values = g->set.elem / elem, depth = layer->k / values;
     s->rows = (mcc_conv_rows){.window = *v, .runs = mcc_window_runs(v, elem, g->set.mr), .elem = elem};
     if (!layer->k) s->rows.runs.taps = s->rows.runs.k = 0; /* no input channels: the bias is all there is */
     g->taps = s->rows.runs.taps, g->k = s->rows.runs.k / values;
@@ -93,8 +95,8 @@ static mcc_status prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer) 
     const size_t per_group = mcc_gemm_f32_packed(&g->set, g->n, depth), tables = mcc_gemm_table_bytes(g->taps, g->set.mr);
     if (per_group > SIZE_MAX / 16 / v->group || tables == SIZE_MAX) return MCC_NO_MEMORY;
     bool ready;
-    float *packed = mcc_net_pack(net, per_group * v->group * sizeof(float), &ready);
-    void *fill = mcc_net_alloc(net, g->k * sizeof(float));
+    char *packed = mcc_net_pack(net, per_group * v->group * g->set.elem, &ready);
+    void *fill = mcc_net_alloc(net, g->k * g->set.elem);
     if (!packed || !fill) return MCC_NO_MEMORY;
     s->rows.w_group = per_group;
     s->rows.fill = fill;
@@ -110,7 +112,7 @@ static mcc_status prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer) 
     if (layer->w->count && !w) return status;
     const size_t w_elem = mcc_type_bytes(layer->w->type), b_elem = layer->b ? mcc_type_bytes(layer->b->type) : 0;
     for (size_t group = 0; group < v->group; group++) {
-        float *to = packed + group * per_group;
+        char *to = packed + group * per_group * g->set.elem;
         mcc_gemm_f32_pack_bias(&g->set, to, g->panel, g->n, b ? b + group * g->n * b_elem : NULL, b ? layer->b->type : MCC_F32);
         const char *part = w ? w + group * g->n * layer->k * w_elem : NULL;
         if (s->round) MCC_TRY(mcc_bf16_pack(&g->set, to, g->panel, g->n, layer->k, part));
@@ -124,8 +126,10 @@ mcc_status mcc_prepare_nhwc_conv(mcc_net *net, mcc_node *node) {
     mcc_layer layer;
     MCC_TRY(mcc_conv_layer(net, node, &window, &layer));
     const mcc_type w = layer.w->type;
-    MCC_NEED(layer.x->type == MCC_F32 && layer.y->type == MCC_F32 && (w == MCC_F32 || w == MCC_F16 || w == MCC_BF16),
-             "x and y are float32, the weight a float type");
+    const bool depthwise = window.group > 1 && window.group == window.c, half = mcc_is_half(node);
+    if (half && (!mcc_layer_half(&layer) || (depthwise && window.o != window.c))) return mcc_half_widen(net, node);
+    MCC_NEED(mcc_layer_float(&layer) && (w == MCC_F32 || w == MCC_F16 || w == MCC_BF16),
+             "x and y are float32 or both float16, the weight a float type");
     const bool plain = mcc_window_is_plain(&window) && window.group == 1;
     MCC_NEED(!window.planar || mcc_image_fits(&window), "NCHW is for small windows of few channels");
     const int64_t tile = mcc_int(node, "winograd", -1);
@@ -134,12 +138,12 @@ mcc_status mcc_prepare_nhwc_conv(mcc_net *net, mcc_node *node) {
     bool taken = false;
     /* With images of many pixels codes save no time, and Winograd does; many zeros save more than it. */
     const bool coded = layer.w->storage == MCC_PALETTE || layer.w->storage == MCC_QUANTIZED;
-    if (coded) MCC_TRY(mcc_winograd_try(net, node, &layer, &taken));
-    if (!taken && !window.planar) MCC_TRY(mcc_layer_formats(net, node, &layer, &taken));
-    if (!taken && !coded) MCC_TRY(mcc_winograd_try(net, node, &layer, &taken));
+    if (coded && !half) MCC_TRY(mcc_winograd_try(net, node, &layer, &taken));
+    if (!taken && !window.planar && !half) MCC_TRY(mcc_layer_formats(net, node, &layer, &taken));
+    if (!taken && !coded && !half) MCC_TRY(mcc_winograd_try(net, node, &layer, &taken));
     if (taken) return MCC_OK;
     if (!layer.window) return mcc_linear_prepare(net, node, &layer);
-    if (window.group > 1 && window.group == window.c) return mcc_dwconv_f32_prepare(net, node, &layer);
+    if (depthwise) return mcc_dwconv_f32_prepare(net, node, &layer);
     return prepare(net, node, &layer);
 }
 

@@ -28,14 +28,32 @@ size_t mcc_image_weight(const mcc_image *g, size_t at) {
     return g->planes == 1 ? at : at % cells * g->planes + at / cells;
 }
 
-/* A window wholly inside of the image, of `lines` lines in each of `planes` planes. `chunk` bytes are copied for each run, what is
- * too much is written over by the next one. Sizes come by value: stores of bytes might change those behind a pointer. */
-static inline __attribute__((always_inline)) void inside(size_t planes, size_t lines, size_t run, const char *at, size_t plane,
-                                                         size_t line, size_t chunk, char *to) {
-    for (size_t p = 0; p < planes; p++, at += plane) {
-        const char *from = at;
-        for (size_t ky = 0; ky < lines; ky++, from += line, to += run) memcpy(to, from, chunk);
+/* Where the next window goes: slots follow each other, round and round. */
+typedef struct slots { char *scratch, *to; size_t slot, slots, step; } slots;
+
+static inline void advance(slots *s) {
+    s->to += s->step;
+    if (++s->slot == s->slots) s->slot = 0, s->to = s->scratch;
+}
+
+/* `count` neighbouring windows wholly inside of the image, of `lines` lines in each of `planes` planes, `next` bytes apart. `chunk`
+ * bytes are copied for each run, what is too much is written over by the next one. Sizes come by value: stores of bytes might
+ * change those behind a pointer. */
+static inline __attribute__((always_inline)) const void **inside(size_t count, size_t planes, size_t lines, size_t run, const char *at,
+                                                                 size_t next, size_t plane, size_t line, size_t chunk, slots *s,
+                                                                 const void **table) {
+    slots my = *s;
+    for (; count; count--, at += next, advance(&my)) {
+        const char *top = at;
+        char *to = my.to;
+        *table++ = to;
+        for (size_t p = 0; p < planes; p++, top += plane) {
+            const char *from = top;
+            for (size_t ky = 0; ky < lines; ky++, from += line, to += run) memcpy(to, from, chunk);
+        }
     }
+    *s = my;
+    return table;
 }
 
 /* Any window: each run is what is inside, between pads. */
@@ -70,41 +88,50 @@ void mcc_image_place(const void *arg, size_t group, size_t first, size_t rows, s
     const int64_t reach_y = (int64_t)(v->dh * (v->kh - 1)), reach_x = (int64_t)(v->dw * (v->kw - 1));
     const int64_t over = (int64_t)((g->chunk - g->run + cell - 1) / cell); /* cells that a chunk reads past its run */
     const bool dense = v->dw == 1 || v->kw == 1;
-    const size_t planes = g->planes, lines = v->kh, run = g->run, chunk = g->chunk, slots = g->slots, step = g->step;
-    const size_t ow = v->ow, oh = v->oh, sh = v->sh, sw = v->sw;
-    const int64_t h = (int64_t)v->h, width = (int64_t)v->w, top = v->top, left = v->left;
-    const char *const x = g->x;
-    size_t slot = first % slots;
-    size_t ox = first % v->ow, oy = first / v->ow % v->oh, image = first / v->ow / v->oh;
+    const size_t planes = g->planes, lines = v->kh, run = g->run, chunk = g->chunk, ow = v->ow, sw = v->sw, next = sw * cell;
+    const int64_t h = (int64_t)v->h, width = (int64_t)v->w;
+    const void **const end = table + rows;
+    slots s = {scratch, (char *)scratch + first % g->slots * g->step, first % g->slots, g->slots, g->step};
+    size_t ox = first % ow, oy = first / ow % v->oh, image = first / ow / v->oh;
     (void)group, (void)w;
-    for (size_t i = 0; i < rows; i++) {
-        char *to = (char *)scratch + slot * step;
-        if (++slot == slots) slot = 0;
-        const int64_t iy = (int64_t)(oy * sh) - top, ix = (int64_t)(ox * sw) - left;
-        const char *base = x + image * planes * plane;
-        /* Cells of the plane behind the window's last one: the last plane of all may not be left. */
-        const int64_t behind = (h - iy - reach_y) * width - ix - reach_x - 1;
-        if (dense && iy >= 0 && iy + reach_y < h && ix >= 0 && ix + reach_x < width && behind >= over) {
+    while (table < end) { /* the windows of an output row */
+        const int64_t iy = (int64_t)(oy * v->sh) - v->top;
+        const char *base = (const char *)g->x + image * planes * plane;
+        size_t left = (size_t)(end - table) < ow - ox ? (size_t)(end - table) : ow - ox;
+        /* The last column at which a window is inside, with what its chunks read too much: behind the last plane of all there
+         * may be nothing. */
+        int64_t most = (h - iy - reach_y) * width - reach_x - 1 - over;
+        if (most > width - reach_x - 1) most = width - reach_x - 1;
+        if (!dense || iy < 0 || iy + reach_y >= h) most = -1;
+        while (left) {
+            const int64_t ix = (int64_t)(ox * sw) - v->left;
+            size_t count = ix >= 0 && ix <= most ? (size_t)(most - ix) / sw + 1 : 0;
+            if (!count) {
+                any(g, base, plane, line, iy, ix, s.to);
+                *table++ = s.to;
+                advance(&s);
+                ox++, left--;
+                continue;
+            }
+            if (count > left) count = left;
             const char *at = base + (size_t)iy * line + (size_t)ix * cell;
-#define INSIDE(bytes) inside(planes, lines, run, at, plane, down, bytes, to)
+#define INSIDE(bytes)                                                                                                       \
+    table = lines == 3 ? inside(count, planes, 3, run, at, next, plane, down, bytes, &s, table)                             \
+                       : inside(count, planes, lines, run, at, next, plane, down, bytes, &s, table)
             switch (chunk) {
             case 4: INSIDE(4); break;
             case 8: INSIDE(8); break;
             case 16: INSIDE(16); break;
             case 32: INSIDE(32); break;
             case 64: INSIDE(64); break;
-            default: INSIDE(chunk);
+            default: table = inside(count, planes, lines, run, at, next, plane, down, chunk, &s, table);
             }
 #undef INSIDE
-        } else {
-            any(g, base, plane, line, iy, ix, to);
+            ox += count, left -= count;
         }
-        table[i] = to;
-        if (++ox == ow) {
-            ox = 0;
-            if (++oy == oh) oy = 0, image++;
-        }
+        ox = 0;
+        if (++oy == v->oh) oy = 0, image++;
     }
-    for (size_t i = rows; i < mr; i++) table[i] = table[rows - 1];
+    for (size_t i = rows; i < mr; i++) end[i - rows] = end[-1];
     *c = first * g->pitch;
 }

@@ -5,6 +5,7 @@
 #include "../core/registry.h"
 
 #define MCC_TYPE_f32 MCC_F32
+#define MCC_TYPE_f16 MCC_F16
 #define MCC_TYPE_s8 MCC_S8
 
 static const mcc_dwconv_kernel table[] = {

@@ -11,6 +11,9 @@
  * Reads exactly `channels` floats behind each pointer. residual may be y. */
 typedef void mcc_dwconv_f32_taps_fn(size_t pixels, size_t channels, size_t taps, const float *const *table, const float *w,
                                     float *y, const float *residual, float lo, float hi);
+/* The same of float16, summed in float16. Like those of products (gemm.h), these have no plain C kernels. */
+typedef void mcc_dwconv_f16_taps_fn(size_t pixels, size_t channels, size_t taps, const uint16_t *const *table, const uint16_t *w,
+                                    uint16_t *y, const uint16_t *residual, float lo, float hi);
 
 /* What a run of outputs of one row sees, of any type. Columns count from the first one of the first output's window. Column
  * k of window row ky is at x[ky] + (k - first) * step[ky] bytes when first <= k < first + inside, else at fill. A row of
@@ -26,6 +29,8 @@ typedef struct mcc_dwconv_in {
  * of channel 0. */
 typedef void mcc_dwconv_f32_row_fn(size_t pixels, size_t c, size_t n, size_t channels, const mcc_dwconv_in *in, const float *w,
                                    float *y, const float *residual, float lo, float hi);
+typedef void mcc_dwconv_f16_row_fn(size_t pixels, size_t c, size_t n, size_t channels, const mcc_dwconv_in *in, const uint16_t *w,
+                                   uint16_t *y, const uint16_t *residual, float lo, float hi);
 
 /* An image whose rows pass through a ring: row y stands at x + y % rows * (the bytes of a row). */
 typedef struct mcc_dwconv_ring { const void *x; size_t rows; } mcc_dwconv_ring;
@@ -54,10 +59,10 @@ typedef struct mcc_dwconv_kernel {
 
 const mcc_dwconv_kernel *mcc_dwconv_kernels(size_t *count);
 
-/* The kernels for a window on this CPU: `taps` always, `row` when there is one for the window (else NULL). */
+/* The kernels for a window on this CPU: `taps` always (of float16: where mcc_half_kernels), `row` when there is one for the window (else NULL). */
 void mcc_dwconv_pick(mcc_type type, const mcc_window *window, const mcc_dwconv_kernel **taps, const mcc_dwconv_kernel **row);
 
-/* --- the walk over output rows, float32 ------------------------------------------------------------------------- */
+/* --- the walk over output rows, float ------------------------------------------------------------------------- */
 
 /* Calls row() for blocks of channels [c, c + n) of runs of output rows when has_row, else taps() for all channels of some
  * pixels; after() when pixels are whole; on all threads. Pixels are numbered over all images; table pointers are of pixel
@@ -82,7 +87,7 @@ size_t mcc_dwconv_table_bytes(const mcc_window *window);
 
 /* Output rows [first, first + count) of one image, to y; the node was prepared by mcc_dwconv_f32_prepare, with one output per
  * channel, up to MCC_DWCONV_ROWS rows of a window, no dilation and no residual. */
-void mcc_dwconv_f32_lines(const mcc_node *node, mcc_exec *exec, const mcc_dwconv_ring *ring, size_t first, size_t count, float *y);
+void mcc_dwconv_f32_lines(const mcc_node *node, mcc_exec *exec, const mcc_dwconv_ring *ring, size_t first, size_t count, void *y);
 /* The same for mcc_dwconv_s8_prepare. */
 void mcc_dwconv_s8_lines(const mcc_node *node, mcc_exec *exec, const mcc_dwconv_ring *ring, size_t first, size_t count, int8_t *y);
 

@@ -1,172 +1,22 @@
-/* dwconv_f32_neon.c: along a row, four channels at a time, with the weights of the window in registers. Each column of the image
- * is read once and adds to all outputs whose windows have it, so that per output of 3x3 windows 9 of 17 instructions
- * multiply. Sums take turns by name: what was the second output's is the first one's a step later. */
+/* dwconv_f32_neon.c: four channels at a time. */
 #if defined(__aarch64__)
 #define MCC_SIMD neon
 #include "dwconv_f32_simd.h"
 
 DW_TAPS(4)
 
-/* gcc 12 would hold the loads of three columns in registers at once, and spill. */
-#if !defined(__clang__)
-#pragma GCC optimize("no-schedule-insns", "no-ivopts")
-#endif
-
-/* A step makes one output: it reads `stride` columns, the last of its window. (kw - 1) / stride steps before the first output
- * do the same without storing. Columns of step j begin at j * stride + 1 - stride. Steps [0, from) and [to, steps) see pads or
- * store nothing: `at` has the pointers of their columns, kh each. */
-enum { EDGE = 12 }; /* columns at edges, at most */
-typedef struct walk {
-    size_t steps, from, to;
-    const char *at[EDGE * MCC_DWCONV_ROWS];
-} walk;
-
-static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
-static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
-
-/* false: too many columns at edges. */
-__attribute__((noinline)) static bool plan(walk *walk, size_t pixels, size_t k, size_t stride, const mcc_dwconv_in *in) {
-    const size_t warm = (k - 1) / stride, steps = pixels + warm, end = in->first + in->inside;
-    walk->steps = steps;
-    walk->from = smaller(steps, larger(warm, (in->first + 2 * (stride - 1)) / stride));
-    walk->to = smaller(steps, larger(walk->from, in->inside ? (end - 1) / stride + 1 : 0));
-    const size_t head = walk->from * stride, tail = (steps - walk->to) * stride;
-    if (head + tail > EDGE) return false;
-    mcc_dwconv_point(in, 1 - stride, head, k, walk->at);
-    mcc_dwconv_point(in, walk->to * stride + 1 - stride, tail, k, walk->at + head * k);
-    return true;
-}
-
-#define ARGS                                                                                                             \
-    size_t pixels, size_t channel, size_t n, size_t channels, const mcc_dwconv_in *in, const float *w, float *y,          \
-        const float *residual, float lo, float hi
-
-/* What has no walk: runs with a residual, wide pads, channels that fill no vector. */
-__attribute__((noinline)) static void by_pixels(size_t k, size_t stride, ARGS) {
-    const void *cells[MCC_DWCONV_ROWS * MCC_DWCONV_ROWS];
-    const float *taps[MCC_DWCONV_ROWS * MCC_DWCONV_ROWS];
-    for (size_t p = 0, at = channel; p < pixels; p++, at += channels) {
-        mcc_dwconv_cells(in, p * stride, k, k, cells);
-        for (size_t t = 0; t < k * k; t++) taps[t] = (const float *)cells[t] + channel;
-        mcc_dwconv_f32_tapsc4_neon(1, n, k * k, taps, w, y + at, residual ? residual + at : NULL, lo, hi);
-    }
-}
-
-/* One instruction each, where the compiler makes two. */
-VFN float32x4_t load(const char **p, size_t step) {
-    float32x4_t x;
-    __asm__("ld1 {%0.4s}, [%1], %2" : "=w"(x), "+r"(*p) : "r"(step), "m"(*(const float(*)[4])(const void *)*p));
-    return x;
-}
-VFN void store(char **p, size_t step, float32x4_t y) {
-    __asm__("st1 {%2.4s}, [%0], %3" : "+r"(*p), "=m"(*(float(*)[4])(void *)*p) : "w"(y), "r"(step));
-}
-
-/* A column of the window: its rows, in memory and in registers. */
-#define ROWS3(X) X(0) X(1) X(2)
-#define ROWS5(X) X(0) X(1) X(2) X(3) X(4)
-#define READ(r) const float32x4_t x##r = load(&p##r, step##r);
-#define FETCH(r) const float32x4_t x##r = vld1q_f32((const float *)(const void *)(at[r] + offset));
-#define ADD(s, r, kx) s = vfmaq_f32(s, x##r, w##r##kx);
-#define PLACE(r)                                                                       \
-    const char *p##r = in->x[r] + (first - in->first) * in->step[r] + offset;          \
-    const size_t step##r = in->step[r];
-#define WEIGHTS3(r)                                                                                                      \
-    const float32x4_t w##r##0 = v_load(w + (3 * r + 1) * VN), w##r##1 = v_load(w + (3 * r + 2) * VN),                    \
-                      w##r##2 = v_load(w + (3 * r + 3) * VN);
-#define WEIGHTS5(r)                                                                                                      \
-    const float32x4_t w##r##0 = v_load(w + (5 * r + 1) * VN), w##r##1 = v_load(w + (5 * r + 2) * VN),                    \
-                      w##r##2 = v_load(w + (5 * r + 3) * VN), w##r##3 = v_load(w + (5 * r + 4) * VN),                    \
-                      w##r##4 = v_load(w + (5 * r + 5) * VN);
-
-/* A step by window and stride: GET reads a column, sum a is complete at its end, the last one begins. */
-#define STEP_3s1(GET, a, b, c) { ROWS3(GET) c = bias; TAKE_3s1(0, a, b, c) TAKE_3s1(1, a, b, c) TAKE_3s1(2, a, b, c) }
-#define TAKE_3s1(r, a, b, c) ADD(a, r, 2) ADD(b, r, 1) ADD(c, r, 0)
-#define STEP_3s2(GET, a, b)                                                                          \
-    { ROWS3(GET) ADD(a, 0, 1) ADD(a, 1, 1) ADD(a, 2, 1) }                                            \
-    NEXT(GET, 3)                                                                                     \
-    { ROWS3(GET) b = bias; TAKE_3s2(0, a, b) TAKE_3s2(1, a, b) TAKE_3s2(2, a, b) }
-#define TAKE_3s2(r, a, b) ADD(a, r, 2) ADD(b, r, 0)
-#define STEP_5s1(GET, a, b, c, d, e)                                                                 \
-    {                                                                                                \
-        ROWS5(GET)                                                                                   \
-        e = bias;                                                                                    \
-        TAKE_5s1(0, a, b, c, d, e) TAKE_5s1(1, a, b, c, d, e) TAKE_5s1(2, a, b, c, d, e)             \
-        TAKE_5s1(3, a, b, c, d, e) TAKE_5s1(4, a, b, c, d, e)                                        \
-    }
-#define TAKE_5s1(r, a, b, c, d, e) ADD(a, r, 4) ADD(b, r, 3) ADD(c, r, 2) ADD(d, r, 1) ADD(e, r, 0)
-#define STEP_5s2(GET, a, b, c)                                                                       \
-    { ROWS5(GET) TAKE_5odd(0, a, b) TAKE_5odd(1, a, b) TAKE_5odd(2, a, b) TAKE_5odd(3, a, b) TAKE_5odd(4, a, b) } \
-    NEXT(GET, 5)                                                                                     \
-    {                                                                                                \
-        ROWS5(GET)                                                                                   \
-        c = bias;                                                                                    \
-        TAKE_5s2(0, a, b, c) TAKE_5s2(1, a, b, c) TAKE_5s2(2, a, b, c) TAKE_5s2(3, a, b, c) TAKE_5s2(4, a, b, c) \
-    }
-#define TAKE_5odd(r, a, b) ADD(a, r, 3) ADD(b, r, 1)
-#define TAKE_5s2(r, a, b, c) ADD(a, r, 4) ADD(b, r, 2) ADD(c, r, 0)
-/* To the next column of the table; rows in memory moved along as they were read. */
-#define NEXT(GET, KH) NEXT_##GET(KH)
-#define NEXT_READ(KH)
-#define NEXT_FETCH(KH) at += KH;
-
-#define PUT(a) store(&to, pixel, vminq_f32(high, vmaxq_f32(low, a)));
-
-/* By the number of sums: their names, one step whose names then move on, as many steps as there are names. */
-#define SUMS2 float32x4_t a = bias, b = bias;
-#define SUMS3 float32x4_t a = bias, b = bias, c = bias;
-#define SUMS5 float32x4_t a = bias, b = bias, c = bias, d = bias, e = bias;
-#define MADE2(STEP, GET) STEP(GET, a, b)
-#define MADE3(STEP, GET) STEP(GET, a, b, c)
-#define MADE5(STEP, GET) STEP(GET, a, b, c, d, e)
-#define TURN2 a = b;
-#define TURN3 a = b, b = c;
-#define TURN5 a = b, b = c, c = d, d = e;
-#define ROUND2(STEP) STEP(READ, a, b) PUT(a) STEP(READ, b, a) PUT(b)
-#define ROUND3(STEP) STEP(READ, a, b, c) PUT(a) STEP(READ, b, c, a) PUT(b) STEP(READ, c, a, b) PUT(c)
-#define ROUND5(STEP)                                                                                                     \
-    STEP(READ, a, b, c, d, e) PUT(a) STEP(READ, b, c, d, e, a) PUT(b) STEP(READ, c, d, e, a, b) PUT(c)                   \
-    STEP(READ, d, e, a, b, c) PUT(d) STEP(READ, e, a, b, c, d) PUT(e)
-
-#define ROLL(K, S, N)                                                                                      \
-    void mcc_dwconv_f32_##K##x##K##s##S##c4_neon(ARGS) {                                                   \
-        walk walk;                                                                                         \
-        if (residual || !plan(&walk, pixels, K, S, in)) {                                               \
-            by_pixels(K, S, pixels, channel, n, channels, in, w, y, residual, lo, hi);                     \
-            return;                                                                                        \
-        }                                                                                                  \
-        const float32x4_t low = vdupq_n_f32(lo), high = vdupq_n_f32(hi);                                   \
-        const size_t pixel = channels * sizeof(float), warm = (K - 1) / S, first = walk.from * S + 1 - S;  \
-        for (; n >= VN; n -= VN, channel += VN, w += (1 + K * K) * VN) {                                   \
-            const size_t offset = channel * sizeof(float);                                                 \
-            const float32x4_t bias = v_load(w);                                                            \
-            ROWS##K(WEIGHTS##K)                                                                            \
-            SUMS##N                                                                                        \
-            char *to = (char *)(y + channel);                                                              \
-            const char *const *at = walk.at;                                                               \
-            for (size_t j = 0; j < walk.from; j++, at += K) {                                              \
-                MADE##N(STEP_##K##s##S, FETCH)                                                             \
-                if (j >= warm) { PUT(a) }                                                                  \
-                TURN##N                                                                                    \
-            }                                                                                              \
-            if (walk.from < walk.to) {                                                                     \
-                ROWS##K(PLACE)                                                                             \
-                size_t left = walk.to - walk.from;                                                         \
-                for (; left >= N; left -= N) { ROUND##N(STEP_##K##s##S) }                                  \
-                for (; left; left--) {                                                                     \
-                    MADE##N(STEP_##K##s##S, READ)                                                          \
-                    PUT(a)                                                                                 \
-                    TURN##N                                                                                \
-                }                                                                                          \
-            }                                                                                              \
-            for (size_t j = walk.to; j < walk.steps; j++, at += K) {                                       \
-                MADE##N(STEP_##K##s##S, FETCH)                                                             \
-                if (j >= warm) { PUT(a) }                                                                  \
-                TURN##N                                                                                    \
-            }                                                                                              \
-        }                                                                                                  \
-        if (n) by_pixels(K, S, pixels, channel, n, channels, in, w, y, NULL, lo, hi);                      \
-    }
+#define KERNEL(what) DW_NAME(what, 4, neon)
+#define FN
+#define number float
+#define vec float32x4_t
+#define WIDE 4
+#define LANES "4s"
+#define LOAD vld1q_f32
+#define FMA vfmaq_f32
+#define MIN vminq_f32
+#define MAX vmaxq_f32
+#define DUP vdupq_n_f32
+#include "dwconv_float_neon.h"
 
 ROLL(3, 1, 3)
 ROLL(3, 2, 2)

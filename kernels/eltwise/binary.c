@@ -5,6 +5,7 @@
 #include "../core/element.h"
 #include "../core/ops.h"
 #include "eltwise.h"
+#include "half.h"
 
 enum { GRAIN = 4096, BLOCK = 128 };
 
@@ -178,6 +179,7 @@ static void work(void *arg, size_t begin, size_t end, unsigned thread) {
 static mcc_status prepare(mcc_net *net, mcc_node *node, code op, const char *kernel, bool many) {
     MCC_NEED(node->outputs == 1 && node->inputs >= 1 && (many || node->inputs == 2), "elementwise op: wrong number of inputs or outputs");
     for (uint32_t i = 0; i < node->inputs; i++) MCC_NEED(node->in[i], "elementwise op: an input is absent");
+    if (mcc_half_live(node)) return mcc_half_widen(net, node);
     MCC_TRY(mcc_dense_inputs(net, node));
     const mcc_type ta = node->in[0]->type, ty = node->out[0]->type;
     for (uint32_t i = 1; i < node->inputs; i++)

@@ -4,6 +4,7 @@
 #include "../core/element.h"
 #include "../core/ops.h"
 #include "eltwise.h"
+#include "half.h"
 
 enum { GRAIN = 4096, BLOCK = 256 };
 
@@ -60,6 +61,7 @@ static whole whole_of(const char *op) {
 static mcc_status prepare_unary(mcc_net *net, mcc_node *node, const char *what) {
     const bool clip = strcmp(what, "clip") == 0;
     MCC_NEED(mcc_arity(node, 1, clip ? 3 : 1, 1), "elementwise op: takes one input (clip: and two bounds) and one output");
+    if (mcc_half_live(node)) return mcc_half_widen(net, node);
     MCC_TRY(mcc_dense_inputs(net, node));
     const mcc_tensor *x = node->in[0], *y = node->out[0];
     MCC_NEED(x->type == y->type, "elementwise op: input and output have different types");

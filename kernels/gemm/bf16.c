@@ -12,7 +12,7 @@ static const mcc_round_kernel table[] = {
 #define ROUND(isa) {"round_bf16_" #isa, MCC_ISA_##isa, mcc_round_bf16_##isa},
 #include "round.def"
 #undef ROUND
-    {NULL, 0, NULL},
+    {.name = ""}, /* where there is none */
 };
 #define COUNT (sizeof table / sizeof *table - 1)
 
@@ -22,7 +22,7 @@ const mcc_round_kernel *mcc_round_kernels(size_t *count) {
 }
 
 bool mcc_kernels_round(size_t i, mcc_kernel_info *info) {
-    if (i >= COUNT) return false;
+    if (i > COUNT || !table[i].fn) return false;
     *info = (mcc_kernel_info){.name = table[i].name, .isa = table[i].isa};
     return true;
 }
@@ -37,7 +37,7 @@ mcc_round_fn *mcc_bf16_pick(const mcc_node *node, const mcc_layer *layer, size_t
     return g->fn && mcc_gemm_pick(MCC_BF16, n, set) ? g->fn : NULL;
 }
 
-mcc_status mcc_bf16_pack(const mcc_gemm_set *set, float *panels, size_t panel, size_t n, size_t k, const void *w) {
+mcc_status mcc_bf16_pack(const mcc_gemm_set *set, void *panels, size_t panel, size_t n, size_t k, const void *w) {
     const size_t pairs = mcc_bf16_pairs(k);
     float *even = NULL;
     if (k % 2 || (uintptr_t)w % sizeof *even) {

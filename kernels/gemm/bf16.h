@@ -14,7 +14,7 @@
 typedef void mcc_round_fn(size_t rows, size_t k, const float *x, size_t x_stride, uint16_t *y);
 
 typedef struct mcc_round_kernel {
-    const char *name;
+    mcc_name name;
     uint32_t isa;
     mcc_round_fn *fn;
 } mcc_round_kernel;
@@ -32,7 +32,7 @@ mcc_round_fn *mcc_bf16_pick(const mcc_node *node, const mcc_layer *layer, size_t
 static inline size_t mcc_bf16_pairs(size_t k) { return k / 2 + k % 2; }
 
 /* mcc_gemm_f32_pack for all n columns of w [n, k], bfloat16. */
-mcc_status mcc_bf16_pack(const mcc_gemm_set *set, float *panels, size_t panel, size_t n, size_t k, const void *w);
+mcc_status mcc_bf16_pack(const mcc_gemm_set *set, void *panels, size_t panel, size_t n, size_t k, const void *w);
 
 /* Rounds rows that follow each other, all threads taking some. */
 void mcc_bf16_round(mcc_exec *exec, mcc_round_fn *fn, size_t rows, size_t k, const float *x, void *y);

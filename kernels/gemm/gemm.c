@@ -7,6 +7,7 @@
 #include "../core/registry.h"
 
 #define MCC_TYPE_f32 MCC_F32
+#define MCC_TYPE_f16 MCC_F16
 #define MCC_TYPE_s8 MCC_S8
 #define MCC_TYPE_bf16 MCC_BF16
 
@@ -103,6 +104,8 @@ bool mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set) {
     }
     memset(set, 0, sizeof *set);
     if (!best) return false;
+    set->elem = type == MCC_BF16 ? sizeof(float) : mcc_type_bytes(type); /* of bfloat16 it is pairs (bf16.h) */
+    set->many = type == MCC_F16;
     set->nr = best->nr, set->kr = best->kr;
     set->mr = serve(best, best->nr, tallest, set->serve);
     set->even = exact(best, best->nr, set->mr);

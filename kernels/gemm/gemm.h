@@ -7,6 +7,7 @@
 #define MCC_GEMM_H
 
 #include "../core/net.h"
+#include "../eltwise/half.h"
 #include "epilogue.h"
 
 /* Memory that will be wanted soon, a hint: while it computes, a kernel asks for some cache lines at `read` (to be read) and
@@ -31,6 +32,14 @@ typedef void mcc_gemm_f32_fn(size_t m, size_t n, size_t k, size_t taps, const fl
 
 /* bf16 tile: as a float32 one, but that k, the rows and w count pairs of bfloat16 (bf16.h), whose two products are added. */
 typedef mcc_gemm_f32_fn mcc_gemm_bf16_fn;
+
+/* float16 tiles: the same of float16 numbers, the panel's too, summed in float16: a sum of depth = taps * k products is off by some
+ * sqrt(depth) / 4096 of the largest sum on its way, and one beyond 65504 is infinite. There are no plain C kernels of it: where there
+ * is none for the CPU, products are made in float32 (eltwise/half.h). Many tiles in one call: where m > MR it is a multiple of
+ * MR, and the taps * MR pointers of one tile follow those of the one before. */
+typedef void mcc_gemm_f16_fn(size_t m, size_t n, size_t k, size_t taps, const uint16_t *const *rows, const uint16_t *panel,
+                             uint16_t *c, size_t c_stride, const uint16_t *residual, float lo, float hi,
+                             const mcc_gemm_ahead *ahead);
 
 /* What becomes of an int32 sum; every rounding step is that of passes/ops/lowered.py, so all kernels give the same bytes:
  * t = float(acc) * scale[j]; t += float(residual - r_zero) * r_scale; y = rint(min(max(t, lo), hi)) + zero */
@@ -71,31 +80,33 @@ typedef struct mcc_gemm_kernel {
 const mcc_gemm_kernel *mcc_gemm_kernels(size_t *count);
 
 /* The kernels for a product with n columns on this CPU: serve[m] (1 <= m <= MR of the best) computes tiles of m rows,
- * serve[0] is the one with most rows; all have one NR, KR and packing. Of a float32 product whose last panel has at most
+ * serve[0] is the one with most rows; all have one NR, KR and packing. Of a float product whose last panel has at most
  * last_nr < NR columns, that panel is packed last_nr wide and computed by `last`, else last_nr is NR. */
 typedef struct mcc_gemm_set {
     const mcc_gemm_kernel *serve[MCC_GEMM_MAX_MR + 1], *last[MCC_GEMM_MAX_MR + 1];
     size_t mr, nr, kr, last_nr;
+    size_t elem; /* bytes of an element */
     bool even; /* every number of rows has its own kernel, so all tiles may be of one height */
+    bool many; /* these kernels make many tiles in one call */
 } mcc_gemm_set;
 /* False when this CPU has none, which is so of MCC_BF16 only: the C lines of the others need nothing. */
 bool mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set);
 /* Did mcc_limit_kernel ask for a kernel of this type? */
 bool mcc_gemm_forced(mcc_type type);
 
-/* --- float32 ----------------------------------------------------------------------------------------------- */
+/* --- float32, and float16 where set->elem is 2 --------------------------------------------------------------- */
 
-/* Floats of one panel, and of all panels of n columns; SIZE_MAX when that overflows. depth = taps * k. */
+/* Elements of one panel, and of all panels of n columns; SIZE_MAX when that overflows. depth = taps * k. */
 size_t mcc_gemm_f32_panel(const mcc_gemm_set *set, size_t depth);
 size_t mcc_gemm_f32_packed(const mcc_gemm_set *set, size_t n, size_t depth);
 
 /* Packs columns [first, first + n) and rows [row, row + depth) of the weight into `panels`, whose panels are `panel`
- * floats apart. Element (j, d) of the source (float32, float16 or bfloat16) stands at j * column + d * step.
+ * elements apart. Element (j, d) of the source (float32, float16 or bfloat16) stands at j * column + d * step.
  * first is a multiple of NR, and so is n unless first + n are all columns; columns past n are zero. */
-void mcc_gemm_f32_pack(const mcc_gemm_set *set, float *panels, size_t panel, size_t first, size_t n, size_t row,
+void mcc_gemm_f32_pack(const mcc_gemm_set *set, void *panels, size_t panel, size_t first, size_t n, size_t row,
                        size_t depth, const void *source, mcc_type type, size_t column, size_t step);
 /* The same for the bias (NULL: zeros). */
-void mcc_gemm_f32_pack_bias(const mcc_gemm_set *set, float *panels, size_t panel, size_t n, const void *bias, mcc_type type);
+void mcc_gemm_f32_pack_bias(const mcc_gemm_set *set, void *panels, size_t panel, size_t n, const void *bias, mcc_type type);
 
 /* --- products ------------------------------------------------------------------------------------------------- */
 
@@ -110,25 +121,27 @@ typedef void (*mcc_gemm_place_fn)(const void *arg, size_t batch, size_t row, siz
 /* The workspace_each of a node with such tables: 0 for small ones; SIZE_MAX when that overflows. */
 size_t mcc_gemm_table_bytes(size_t taps, size_t mr);
 
-/* A float32 product, prepared: immutable. */
+/* A float product, prepared: immutable. Its x, c and residual are of set.elem bytes as well. */
 typedef struct mcc_gemm_f32 {
     mcc_gemm_set set;
-    size_t n, k, taps, panel; /* panel: floats from one to the next */
-    const float *w;           /* packed; NULL when a run packs it */
+    size_t n, k, taps, panel; /* panel: elements from one to the next */
+    const void *w;            /* packed; NULL when a run packs it */
     mcc_epilogue post;
 } mcc_gemm_f32;
 
 typedef struct mcc_gemm_f32_job {
     const mcc_gemm_f32 *gemm;
     size_t batch, m;
-    const float *w;         /* packed weights; place adds to it */
-    float *c;
+    const void *w;          /* packed weights; place adds to it */
+    void *c;
     size_t c_stride;
-    const float *residual;  /* like c, or NULL */
+    const void *residual;   /* like c, or NULL */
     mcc_gemm_place_fn place;
     const void *arg;
     bool made;              /* place makes the rows, which takes time: a tile passes by all panels at once */
     bool adjacent;          /* the rows of a part follow each other in memory, k apart: they can be asked for ahead */
+    size_t at_once;         /* rows that can be placed together: as many as the scratch holds, SIZE_MAX when none is used; 0: a tile's */
+    size_t scratch_row;     /* bytes of it that each takes, of windows with several taps */
     void **tables;          /* mcc_workspace_each: large tables, or NULL */
 } mcc_gemm_f32_job;
 void mcc_gemm_f32_run(mcc_exec *exec, const mcc_gemm_f32_job *job);
@@ -136,7 +149,7 @@ void mcc_gemm_f32_run(mcc_exec *exec, const mcc_gemm_f32_job *job);
 bool mcc_gemm_f32_one_span(const mcc_gemm_f32 *gemm, size_t m);
 
 /* The job.arg of mcc_gemm_place_matrix: x is rows of k; c's rows are `pitch` elements apart. */
-typedef struct mcc_gemm_matrix { const float *x; size_t k, pitch; } mcc_gemm_matrix;
+typedef struct mcc_gemm_matrix { const void *x; size_t k, pitch, elem; } mcc_gemm_matrix;
 void mcc_gemm_place_matrix(const void *arg, size_t batch, size_t row, size_t rows, size_t mr, void *scratch, const void **table,
                            size_t *w, size_t *c);
 
@@ -151,12 +164,16 @@ typedef struct mcc_layer {
     mcc_epilogue post;
 } mcc_layer;
 
+/* Are x and y of one float type? */
+bool mcc_layer_float(const mcc_layer *layer);
+/* Are there float16 kernels for the layer on this CPU? Those of weights that are kept as codes or sparse are float32 ones. */
+bool mcc_layer_half(const mcc_layer *layer);
 /* For linear and nhwc_conv: checks b, residual and act, and makes what of x, b and residual is constant dense. */
 mcc_status mcc_layer_tail(mcc_net *net, const mcc_node *node, mcc_layer *layer);
 /* Prepares the dense product of a checked layer without a window (linear.c); w is [n, k] in memory. */
 mcc_status mcc_linear_prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer);
 /* m rows of a product so prepared, whose weight is constant; residual is like y, or NULL. */
-void mcc_linear_rows(const mcc_node *node, mcc_exec *exec, size_t m, const float *x, const float *residual, float *y);
+void mcc_linear_rows(const mcc_node *node, mcc_exec *exec, size_t m, const void *x, const void *residual, void *y);
 
 /* Runners keep their state behind this: linear and nhwc_conv call `state->run`. */
 typedef struct mcc_layer_state {

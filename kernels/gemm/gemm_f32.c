@@ -1,4 +1,4 @@
-/* gemm_f32.c: float32 products: packing of the weights, and the walk over tiles. */
+/* gemm_f32.c: float32 and float16 products: packing of the weights, and the walk over tiles. */
 #include <string.h>
 
 #include "../core/element.h"
@@ -18,17 +18,21 @@ size_t mcc_gemm_f32_packed(const mcc_gemm_set *set, size_t n, size_t depth) {
     return floats > SIZE_MAX / 16 ? SIZE_MAX : floats;
 }
 
-/* `count` elements, `step` apart, of a float type to float32. */
-static void widen(float *out, const void *source, mcc_type type, size_t at, size_t step, size_t count) {
+/* `count` elements, `step` apart, of a float type to float32 (elem 4) or float16 (elem 2). */
+static void take(void *out, size_t elem, const void *source, mcc_type type, size_t at, size_t step, size_t count) {
+    float *f = out;
+    uint16_t *h = out;
+    const uint16_t *s = (const uint16_t *)source + at;
     if (type == MCC_F32) {
-        const float *s = (const float *)source + at;
-        for (size_t i = 0; i < count; i++) out[i] = s[i * step];
+        const float *x = (const float *)source + at;
+        if (elem == 2) for (size_t i = 0; i < count; i++) h[i] = mcc_f16_of_f32(x[i * step]);
+        else for (size_t i = 0; i < count; i++) f[i] = x[i * step];
     } else if (type == MCC_F16) {
-        const uint16_t *s = (const uint16_t *)source + at;
-        for (size_t i = 0; i < count; i++) out[i] = mcc_f32_of_f16(s[i * step]);
+        if (elem == 2) for (size_t i = 0; i < count; i++) h[i] = s[i * step];
+        else for (size_t i = 0; i < count; i++) f[i] = mcc_f32_of_f16(s[i * step]);
     } else {
-        const uint16_t *s = (const uint16_t *)source + at;
-        for (size_t i = 0; i < count; i++) out[i] = mcc_f32_of_bf16(s[i * step]);
+        if (elem == 2) for (size_t i = 0; i < count; i++) h[i] = mcc_f16_of_f32(mcc_f32_of_bf16(s[i * step]));
+        else for (size_t i = 0; i < count; i++) f[i] = mcc_f32_of_bf16(s[i * step]);
     }
 }
 
@@ -58,43 +62,46 @@ static void turn(float *out, size_t nr, const float *in, size_t column) {
 }
 #endif
 
-void mcc_gemm_f32_pack(const mcc_gemm_set *set, float *panels, size_t panel, size_t first, size_t n, size_t row,
+void mcc_gemm_f32_pack(const mcc_gemm_set *set, void *panels, size_t panel, size_t first, size_t n, size_t row,
                        size_t depth, const void *source, mcc_type type, size_t column, size_t step) {
+    const size_t elem = set->elem;
     for (size_t j = first; j < first + n; j += set->nr) {
-        const size_t width = first + n - j < set->nr ? first + n - j : set->nr, nr = nr_of(set, width);
-        float *out = panels + j / set->nr * panel + nr * (row + 1);
+        const size_t width = first + n - j < set->nr ? first + n - j : set->nr, nr = nr_of(set, width), line = nr * elem;
+        char *out = (char *)panels + (j / set->nr * panel + nr * (row + 1)) * elem;
         if (column == 1) { /* rows of the source are rows of the panel */
-            for (size_t d = 0; d < depth; d++, out += nr) {
-                widen(out, source, type, j + d * step, 1, width);
-                memset(out + width, 0, (nr - width) * sizeof *out);
+            for (size_t d = 0; d < depth; d++, out += line) {
+                take(out, elem, source, type, j + d * step, 1, width);
+                memset(out + width * elem, 0, line - width * elem);
             }
             continue;
         }
         /* 16 values of one column at a time: contiguous reads when step is 1, writes within a few lines. */
-        for (size_t d = 0; d < depth; d += 16, out += 16 * nr) {
+        for (size_t d = 0; d < depth; d += 16, out += 16 * line) {
             const size_t run = depth - d < 16 ? depth - d : 16;
             size_t done = 0;
 #if defined(TURN)
-            if (type == MCC_F32 && step == 1 && run == 16)
+            if (type == MCC_F32 && elem == 4 && step == 1 && run == 16)
                 for (; done + TURN <= width; done += TURN)
                     for (size_t e = 0; e < run; e += TURN)
-                        turn(out + e * nr + done, nr, (const float *)source + (j + done) * column + d + e, column);
+                        turn((float *)(void *)(out + e * line) + done, nr, (const float *)source + (j + done) * column + d + e, column);
 #endif
             for (size_t i = done; i < width; i++) {
-                float line[16];
-                widen(line, source, type, (j + i) * column + d * step, step, run);
-                for (size_t e = 0; e < run; e++) out[e * nr + i] = line[e];
+                float some[16];
+                take(some, elem, source, type, (j + i) * column + d * step, step, run);
+                if (elem == 4) for (size_t e = 0; e < run; e++) ((float *)(void *)out)[e * nr + i] = some[e];
+                else for (size_t e = 0; e < run; e++) memcpy(out + e * line + i * 2, (char *)some + e * 2, 2);
             }
-            for (size_t e = 0; e < run; e++) memset(out + e * nr + width, 0, (nr - width) * sizeof *out);
+            for (size_t e = 0; e < run; e++) memset(out + e * line + width * elem, 0, line - width * elem);
         }
     }
 }
 
-void mcc_gemm_f32_pack_bias(const mcc_gemm_set *set, float *panels, size_t panel, size_t n, const void *bias, mcc_type type) {
-    for (size_t j = 0; j < n; j += set->nr, panels += panel) {
+void mcc_gemm_f32_pack_bias(const mcc_gemm_set *set, void *panels, size_t panel, size_t n, const void *bias, mcc_type type) {
+    char *out = panels;
+    for (size_t j = 0; j < n; j += set->nr, out += panel * set->elem) {
         const size_t width = n - j < set->nr ? n - j : set->nr;
-        memset(panels, 0, nr_of(set, width) * sizeof *panels);
-        if (bias) widen(panels, bias, type, j, 1, width);
+        memset(out, 0, nr_of(set, width) * set->elem);
+        if (bias) take(out, set->elem, bias, type, j, 1, width);
     }
 }
 
@@ -129,23 +136,57 @@ static size_t min(size_t a, size_t b) { return a < b ? a : b; }
 /* Steps that cover `bytes` in `asks`. */
 static size_t step(size_t bytes, size_t asks) { return asks ? (bytes + asks - 1) / asks : 0; }
 
-/* How tile `tile` of a product with even or with full tiles is cut. */
+/* How a product with even or with full tiles is cut: the first row of tile `tile`. Of even tiles the higher ones come first. */
 static size_t row_of(const walk *k, size_t tile) {
     const mcc_gemm_f32_job *job = k->job;
     if (!job->gemm->set.even) return min(tile * job->gemm->set.mr, job->m);
-    return k->high * tile + (k->rest ? k->rest * tile / k->tiles : 0);
+    return k->high * tile + min(tile, k->rest);
+}
+
+#define TILES 16 /* that one call makes at most, so that an activation which follows finds them in the cache */
+
+/* How many tiles from this one on, of its height and before tile `to`, one call may make. */
+static size_t alike(const walk *k, size_t tile, size_t to) {
+    const mcc_gemm_f32_job *job = k->job;
+    const mcc_gemm_set *set = &job->gemm->set;
+    if (!set->many || !set->even || !job->gemm->taps) return 1;
+    const size_t rows = k->high + (tile < k->rest), same = tile < k->rest ? min(k->rest, to) - tile : to - tile;
+    const size_t most = min(job->at_once / rows, MCC_GEMM_TABLE / job->gemm->taps / rows);
+    return most < 1 ? 1 : min(same, min(most, TILES));
+}
+
+/* The rows of `count` tiles. */
+static void place(const walk *k, size_t batch, size_t row, size_t rows, size_t count, size_t mr, char *scratch, const void **table,
+                  size_t *w, size_t *c) {
+    const mcc_gemm_f32_job *job = k->job;
+    const size_t taps = job->gemm->taps;
+    if (count > 1 && taps == 1) rows *= count, mr = rows, count = 1;
+    while (count--)
+        job->place(job->arg, batch, row + count * rows, rows, mr, scratch + count * rows * job->scratch_row, table + count * taps * mr, w, c);
 }
 
 /* What the next tile of `rows` rows (0: there is none) will touch, while all panels pass by: its output, and the larger of
  * its rows of A and the residual. */
-static void ask_next_tile(const walk *k, size_t rows, const float *a, const float *out, const float *residual,
+static void ask_next_tile(const walk *k, size_t rows, const void *a, const char *out, const char *residual,
                           mcc_gemm_ahead *ahead) {
     const mcc_gemm_f32_job *job = k->job;
     const mcc_gemm_f32 *g = job->gemm;
-    const size_t asks = k->panels * k->asks, y = job->c_stride == g->n ? rows * g->n : 0, x = job->adjacent ? rows * g->k : 0;
-    *ahead = (mcc_gemm_ahead){.read = (const char *)(a + x), .write = (const char *)(out + y),
-                              .read_step = step(x * sizeof(float), asks), .write_step = step(y * sizeof(float), asks)};
-    if (residual && y > x) ahead->read = (const char *)(residual + y), ahead->read_step = ahead->write_step;
+    const size_t asks = k->panels * k->asks, row = rows * g->set.elem;
+    const size_t y = job->c_stride == g->n ? row * g->n : 0, x = job->adjacent ? row * g->k : 0;
+    *ahead = (mcc_gemm_ahead){.read = (const char *)a + x, .write = out + y, .read_step = step(x, asks), .write_step = step(y, asks)};
+    if (residual && y > x) ahead->read = residual + y, ahead->read_step = ahead->write_step;
+}
+
+/* One call of a kernel: a row of tiles, over its panels. */
+static void tiles(const mcc_gemm_kernel *kernel, const mcc_gemm_f32_job *job, size_t m, size_t n, const void *const *rows,
+                  const char *panel, char *c, const char *residual, const mcc_gemm_ahead *ahead) {
+    const mcc_gemm_f32 *g = job->gemm;
+    const void *w = panel, *r = residual;
+    void *y = c;
+    if (g->set.elem == 2)
+        ((mcc_gemm_f16_fn *)kernel->fn)(m, n, g->k, g->taps, (const uint16_t *const *)rows, w, y, job->c_stride, r, g->post.lo, g->post.hi, ahead);
+    else
+        ((mcc_gemm_f32_fn *)kernel->fn)(m, n, g->k, g->taps, (const float *const *)rows, w, y, job->c_stride, r, g->post.lo, g->post.hi, ahead);
 }
 
 static void units(void *arg, size_t begin, size_t end, unsigned thread) {
@@ -156,7 +197,7 @@ static void units(void *arg, size_t begin, size_t end, unsigned thread) {
     _Alignas(64) char scratch[MCC_GEMM_SCRATCH];
     const void *small[MCC_GEMM_TABLE];
     const void **table = g->taps <= MCC_GEMM_TABLE / set->mr ? small : (const void **)job->tables + thread * g->taps * set->mr;
-    const float *const *rows_of = (const float *const *)table;
+    const size_t elem = set->elem, panel_bytes = g->panel * elem;
     size_t at = begin % (k->tiles * k->spans), batch = begin / k->tiles / k->spans, group = 0;
     while (k->tiles * (group + 1) / k->groups * k->spans <= at) group++;
     size_t from = k->tiles * group / k->groups, to = k->tiles * (group + 1) / k->groups; /* the group's tiles */
@@ -164,39 +205,38 @@ static void units(void *arg, size_t begin, size_t end, unsigned thread) {
     size_t tile = from + at % (to - from), span = at / (to - from);
     mcc_gemm_ahead ahead = {.read = (const char *)job->w, .write = (const char *)job->w};
     for (size_t u = begin; u < end; u++) {
-        const size_t row = row_of(k, tile), rows = row_of(k, tile + 1) - row;
+        const size_t row = row_of(k, tile), high = row_of(k, tile + 1) - row;
+        const size_t count = alike(k, tile, min(to, tile + end - u)), rows = count * high;
         const size_t first = (k->back ? begin + end - 1 - u : span) * k->span, panels = min(k->panels - first, k->span);
         const size_t column = first * set->nr, columns = min(g->n - column, panels * set->nr);
-        const mcc_gemm_kernel *kernel = set->serve[rows];
+        const mcc_gemm_kernel *kernel = set->serve[high];
         size_t w = 0, c = 0;
-        job->place(job->arg, batch, row, rows, kernel->mr, scratch, table, &w, &c);
-        const float *panel = job->w + w + first * g->panel;
-        const float *residual = job->residual ? job->residual + c + column : NULL;
-        float *out = job->c + c + column;
+        place(k, batch, row, high, count, kernel->mr, scratch, table, &w, &c);
+        const char *panel = (const char *)job->w + w * elem + first * panel_bytes;
+        const char *residual = job->residual ? (const char *)job->residual + (c + column) * elem : NULL;
+        char *out = (char *)job->c + (c + column) * elem;
 
         const size_t asks = panels * k->asks, passes = min(to - tile, end - u); /* over these panels, by this thread */
         if (k->spans > 1) {
             if (u == begin || tile == from) {
                 const size_t next = !k->back && span + 1 < k->spans && passes < end - u ? min(k->panels - first - panels, k->span) : 0;
-                ahead.read = (const char *)(panel + (next ? panels * g->panel : 0));
-                ahead.read_step = step(next * g->panel * sizeof(float), passes * asks);
+                ahead.read = panel + (next ? panels * panel_bytes : 0);
+                ahead.read_step = step(next * panel_bytes, passes * asks);
             }
         } else {
-            ask_next_tile(k, passes > 1 ? rows : 0, rows_of[0], out, residual, &ahead);
+            ask_next_tile(k, passes > 1 ? rows : 0, table[0], out, residual, &ahead);
         }
 
         const size_t left = columns % set->nr, narrow = left <= set->last_nr && set->last_nr < set->nr ? left : 0;
         const size_t wide = columns - narrow;
-        if (wide)
-            ((mcc_gemm_f32_fn *)kernel->fn)(rows, wide, g->k, g->taps, rows_of, panel, out, job->c_stride, residual,
-                                            g->post.lo, g->post.hi, &ahead);
+        if (wide) tiles(kernel, job, rows, wide, table, panel, out, residual, &ahead);
         if (narrow)
-            ((mcc_gemm_f32_fn *)set->last[rows]->fn)(rows, narrow, g->k, g->taps, rows_of, panel + wide / set->nr * g->panel,
-                                                     out + wide, job->c_stride, residual ? residual + wide : NULL,
-                                                     g->post.lo, g->post.hi, &ahead);
+            tiles(set->last[high], job, rows, narrow, table, panel + wide / set->nr * panel_bytes, out + wide * elem,
+                  residual ? residual + wide * elem : NULL, &ahead);
         ahead.read += ahead.read_step * asks;
         mcc_epilogue_after(&g->post, out, rows, columns, job->c_stride);
-        if (++tile < to) continue;
+        tile += count, u += count - 1;
+        if (tile < to) continue;
         if (++span == k->spans) {
             span = 0;
             if (++group == k->groups) group = 0, batch++;
@@ -217,7 +257,7 @@ void mcc_gemm_f32_run(mcc_exec *exec, const mcc_gemm_f32_job *job) {
     k.tiles = (job->m + g->set.mr - 1) / g->set.mr;
     k.high = job->m / k.tiles, k.rest = job->m % k.tiles;
     k.panels = (g->n + g->set.nr - 1) / g->set.nr;
-    const size_t panel_bytes = g->panel * sizeof(float), threads = mcc_threads(exec);
+    const size_t panel_bytes = g->panel * g->set.elem, threads = mcc_threads(exec);
     k.span = (k.tiles < MANY_TILES && !job->made ? FEW_BYTES : MANY_BYTES) / panel_bytes;
     /* With few rows, threads share the columns: some blocks for each, so that a slow core does not hold up the rest. */
     if (threads > 1 && job->batch * k.tiles < 4 * threads) {

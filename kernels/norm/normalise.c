@@ -6,6 +6,7 @@
  * row r being c = r % period * step + i / run. f32 through kernels, other floats in double. */
 #include "../core/element.h"
 #include "../core/ops.h"
+#include "../eltwise/half.h"
 #include "norm.h"
 
 typedef struct normalise {
@@ -116,6 +117,7 @@ static mcc_status finish(mcc_net *net, mcc_node *node, normalise *s, size_t chan
 static mcc_status last_axes(mcc_net *net, mcc_node *node, bool centred) {
     MCC_NEED(node->outputs >= 1 && node->outputs <= (centred ? 3u : 1u), "normalisation: wrong number of outputs");
     MCC_NEED(mcc_arity(node, 2, centred ? 3 : 2, node->outputs), "normalisation: takes x, scale and (layer_norm) bias");
+    if (mcc_half_live(node)) return mcc_half_widen(net, node);
     MCC_TRY(mcc_dense_inputs(net, node));
     const mcc_tensor *x = node->in[0];
     const int axis = mcc_axis(mcc_int(node, "axis", -1), x->rank);

@@ -6,6 +6,7 @@
  * a division, root or logarithm are cut toward zero; nothing gives 0, for a product 1, and for extremes the type's end. */
 #include "../core/element.h"
 #include "../core/ops.h"
+#include "../eltwise/half.h"
 #include "norm.h"
 
 typedef enum code { MEAN, SUM, MAX, MIN, PROD, L1, L2, SUM_SQUARE, LOG_SUM, LOG_SUM_EXP } code;
@@ -194,6 +195,7 @@ static mcc_status groups(mcc_net *net, const mcc_node *node, reduce *r) {
 
 static mcc_status prepare(mcc_net *net, mcc_node *node, code op) {
     MCC_NEED(mcc_arity(node, 1, 1, 1), "reduce: takes one input and one output");
+    if (mcc_half_live(node)) return mcc_half_widen(net, node);
     MCC_TRY(mcc_dense_inputs(net, node));
     MCC_NEED(node->in[0]->type == node->out[0]->type, "reduce: input and output have different types");
     reduce *r = mcc_net_alloc(net, sizeof *r);

@@ -2,6 +2,7 @@
  * f32 rows of contiguous values go to kernels; along another axis, 64 columns at a time do. Other floats in double. */
 #include "../core/element.h"
 #include "../core/ops.h"
+#include "../eltwise/half.h"
 #include "norm.h"
 
 typedef struct softmax {
@@ -91,6 +92,7 @@ static void slow_work(void *arg, size_t begin, size_t end, unsigned thread) {
 
 static mcc_status prepare(mcc_net *net, mcc_node *node, bool logarithm) {
     MCC_NEED(mcc_arity(node, 1, 1, 1), "softmax: takes one input and one output");
+    if (mcc_half_live(node)) return mcc_half_widen(net, node);
     MCC_TRY(mcc_dense_inputs(net, node));
     const mcc_tensor *x = node->in[0];
     MCC_NEED(mcc_is_float(x->type) && x->type == node->out[0]->type, "softmax: input and output are not floats of one type");

@@ -1,5 +1,6 @@
 /* pool_run.c: nhwc_max_pool (float32, int8, uint8) and nhwc_avg_pool (float32). */
 #include "../core/element.h"
+#include "../eltwise/half.h"
 #include "pool.h"
 
 typedef struct pool {
@@ -77,6 +78,7 @@ static void run(const mcc_node *node, mcc_exec *exec) {
 
 static mcc_status prepare(mcc_net *net, mcc_node *node, const char *what) {
     MCC_NEED(mcc_arity(node, 1, 1, 1), "takes one input, gives one output");
+    if (mcc_half_live(node)) return mcc_half_widen(net, node);
     pool *s = mcc_net_alloc(net, sizeof *s);
     if (!s) return MCC_NO_MEMORY;
     node->state = s;

@@ -200,7 +200,7 @@ static mcc_status prepare(mcc_net *net, mcc_node *node, kind k) {
 
 /* y[row] = w x[row] + bias, for m rows that are `pitch` apart in y. */
 static void multiply(const mcc_gemm_f32 *g, const float *packed, mcc_exec *exec, size_t m, const float *x, float *y, size_t pitch) {
-    const mcc_gemm_matrix a = {x, g->k, pitch};
+    const mcc_gemm_matrix a = {x, g->k, pitch, sizeof(float)};
     const mcc_gemm_f32_job job = {.gemm = g, .batch = 1, .m = m, .w = packed, .c = y, .c_stride = pitch,
                                   .place = mcc_gemm_place_matrix, .arg = &a, .adjacent = true};
     mcc_gemm_f32_run(exec, &job);

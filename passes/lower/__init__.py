@@ -13,14 +13,15 @@ from ..errors import UserError
 from ..graph import Graph
 
 STAGES = ("fold", "fuse", "layout", "integer", "epilogue", "shuffle", "image", "blocks", "plan")
-PRECISIONS = ("fp32", "fp16", "bf16", "int8", "w8", "w4")
+PRECISIONS = ("fp32", "fp16", "fp16-math", "bf16", "int8", "w8", "w4")
 
 
 def lower(graph: Graph, path=None, *, precision: str = "fp32", calibration=None, bind: dict[str, int] | None = None,
           stop_after: str | None = None, note: dict | None = None, entropy: bool = True) -> Graph:
     """Lower `graph` (left as it is) and write it to `path` when one is given; returns the lowered Graph.
 
-    precision    fp32 keeps the graph's own types; fp16 and bf16 store weights so; int8 quantizes (statically with
+    precision    fp32 keeps the graph's own types; fp16 and bf16 store weights so; fp16-math also computes in float16
+                 where the CPU can; int8 quantizes (statically with
                  `calibration`, an iterable of {input name: array} batches, else dynamically); w8 and w4 keep weights as
                  integers, a scale per output channel or block of 32 inputs, and compute in float.
     bind         sizes of symbolic dimensions; a symbolic first dimension (the batch) is 1 unless bound.
@@ -43,9 +44,12 @@ def lower(graph: Graph, path=None, *, precision: str = "fp32", calibration=None,
     bind_dims(graph, bind or {})
     for stage in STAGES:
         getattr(import_module(f".{stage}", __name__), stage)(graph)
-        if stage == "epilogue" and precision in ("fp16", "bf16"):
+        if stage == "epilogue" and precision in ("fp16", "fp16-math", "bf16"):
             from .half import store_half
-            store_half(graph, precision)
+            store_half(graph, precision.removesuffix("-math"))
+        if stage == "blocks" and precision == "fp16-math":
+            from .arithmetic import compute_half
+            compute_half(graph)
         if stage == stop_after:
             return graph
     if path is not None:

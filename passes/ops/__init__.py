@@ -25,6 +25,8 @@ from inspect import signature
 import numpy as np
 import torch
 
+from . import half
+
 FAMILIES = ("math", "layers", "reduce", "move", "rnn", "integer", "lowered")
 
 
@@ -51,6 +53,8 @@ def op(name: str, example: Callable, static: tuple[int, ...] = ()):
 
 def call(name: str, inputs: list, attrs: dict, outputs: int = 1) -> tuple:
     """The outputs of one op, as a tuple of `outputs` tensors. `inputs` are tensors (None where absent)."""
+    if half.rounds(name, inputs):
+        return half.rounded(lambda wide: call(name, wide, attrs, outputs), inputs)
     row = OPS[name]
     result = row.fn(*inputs, **attrs, **({"outputs": outputs} if row.counted else {}))
     result = result if isinstance(result, tuple) else (result,)

@@ -50,7 +50,7 @@ class Target(Part):
 
     arch: Annotated[str, StringConstraints(pattern=r"^(host|x86-64|arm64(-[\w.]+)?)$")] = "host"
     threads: int = Field(1, ge=1, le=64)
-    precision: Literal["fp32", "fp16", "bf16"] = Field("fp32", description="of what no pass has quantized")
+    precision: Literal["fp32", "fp16", "fp16-math", "bf16"] = Field("fp32", description="of what no pass has quantized")
 
 
 class Schema(Part):

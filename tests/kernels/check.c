@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../../kernels/core/element.h"
 #include "../../kernels/core/isa.h"
 
 /* --- results ----------------------------------------------------------------------------------- */
@@ -179,6 +180,30 @@ void check_fill_f32(float *out, size_t count) {
         const float x = check_normal();
         out[i] = style == 0 ? 0 : style == 1 ? x * 1e4f : style == 2 ? x * 1e-6f : style == 3 ? (i & 1 ? 1 : -1) : style == 4 ? fabsf(x) : x;
     }
+}
+
+void check_fill_f16(uint16_t *out, size_t count) {
+    const uint32_t style = check_u32() % 20;
+    for (size_t i = 0; i < count; i++) {
+        const float x = check_normal();
+        out[i] = mcc_f16_of_f32(style == 0 ? 0 : style == 1 ? x * 8 : style == 2 ? x * 1e-3f : style == 3 ? (i & 1 ? 1 : -1) : style == 4 ? fabsf(x) : x);
+    }
+}
+
+void *check_some(size_t elem, size_t count) {
+    void *p = check_alloc_end(count * elem);
+    if (elem == 2) check_fill_f16(p, count);
+    else check_fill_f32(p, count);
+    return p;
+}
+
+double check_at(size_t elem, const void *p, size_t i) {
+    return elem == 2 ? mcc_f32_of_f16(((const uint16_t *)p)[i]) : ((const float *)p)[i];
+}
+
+double check_slack(size_t elem, size_t depth, double size) {
+    const double steps = sqrt((double)depth + 4);
+    return elem == 2 ? 3 * 0x1p-11 * steps * size + 0x1p-24 * (double)(depth + 4) : 1e-6 * steps * size;
 }
 
 bool check_close(float got, float want, float tolerance, float scale) {

@@ -49,6 +49,14 @@ void check_fill_u8(uint8_t *out, size_t count);
 void check_fill_s32(int32_t *out, size_t count, int32_t limit); /* within -limit..limit */
 void check_fill_f32(float *out, size_t count);                  /* normal; or zeros, large, tiny, mixed signs */
 
+void check_fill_f16(uint16_t *out, size_t count);               /* the same within what sums of float16 hold */
+
+/* Elements of float32 (elem 4) or float16 (elem 2): memory with guards, filled; element i; and how far a sum of `depth` products
+ * whose magnitudes add up to `size` may be off. */
+void *check_some(size_t elem, size_t count);
+double check_at(size_t elem, const void *p, size_t i);
+double check_slack(size_t elem, size_t depth, double size);
+
 /* |got - want| <= tolerance * (|want| + scale), and NaN and infinities only where wanted. */
 bool check_close(float got, float want, float tolerance, float scale);
 

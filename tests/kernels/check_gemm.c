@@ -6,60 +6,51 @@
 #include "../../kernels/gemm/bf16.h"
 #include "check.h"
 
-/* One float32 tile. Rows lie apart, in any order, each ending at its own guard; the tile of c lies between columns
+/* One float tile. Rows lie apart, in any order, each ending at its own guard; the tile of c lies between columns
  * that must not change. */
-static void check_f32(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, size_t taps, bool with_residual, bool clamp) {
+static void check_tile(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, size_t taps, bool with_residual, bool clamp) {
     enum { MARGIN = 3 };
-    const mcc_gemm_set set = {.mr = g->mr, .nr = g->nr, .kr = g->kr};
+    const size_t e = mcc_type_bytes(g->type);
+    const mcc_gemm_set set = {.mr = g->mr, .nr = g->nr, .kr = g->kr, .elem = e};
     const size_t depth = taps * k, stride = n + MARGIN, one = mcc_gemm_f32_panel(&set, depth);
-    float *w = check_alloc((n * depth + 1) * sizeof(float)), *bias = check_alloc(n * sizeof(float));
-    check_fill_f32(w, n * depth);
-    check_fill_f32(bias, n);
-    float *panel = check_alloc_end(mcc_gemm_f32_packed(&set, n, depth) * sizeof(float));
-    mcc_gemm_f32_pack_bias(&set, panel, one, n, bias, MCC_F32);
-    mcc_gemm_f32_pack(&set, panel, one, 0, n, 0, depth, w, MCC_F32, depth, 1);
+    void *w = check_some(e, n * depth + 1), *bias = check_some(e, n);
+    void *panel = check_alloc_end(mcc_gemm_f32_packed(&set, n, depth) * e);
+    mcc_gemm_f32_pack_bias(&set, panel, one, n, bias, g->type);
+    mcc_gemm_f32_pack(&set, panel, one, 0, n, 0, depth, w, g->type, depth, 1);
 
-    const float *rows[64 * MCC_GEMM_MAX_MR];
-    for (size_t t = 0; t < taps; t++) {
-        for (size_t i = 0; i < g->mr; i++) {
-            if (i >= m) {
-                rows[t * g->mr + i] = rows[t * g->mr + m - 1];
-                continue;
-            }
-            float *row = check_alloc_end(k * sizeof(float));
-            check_fill_f32(row, k);
-            rows[t * g->mr + i] = row;
-        }
-    }
-    float *c = check_alloc_end((m * stride - MARGIN) * sizeof(float)), *residual = NULL;
-    for (size_t i = 0; i < m * stride - MARGIN; i++) c[i] = -77;
-    if (with_residual) {
-        residual = check_alloc_end((m * stride - MARGIN) * sizeof(float));
-        check_fill_f32(residual, m * stride - MARGIN);
-    }
+    const void *rows[64 * MCC_GEMM_MAX_MR];
+#define ROW(i, t) rows[((i) / g->mr * taps + (t)) * g->mr + (i) % g->mr]
+    for (size_t t = 0; t < taps; t++)
+        for (size_t i = 0; i < m || i < g->mr; i++) ROW(i, t) = i < m ? check_some(e, k) : ROW(m - 1, t);
+    void *c = check_alloc_end((m * stride - MARGIN) * e);
+    const void *residual = with_residual ? check_some(e, m * stride - MARGIN) : NULL;
+    memset(c, 0x55, (m * stride - MARGIN) * e);
     const float lo = clamp ? -0.5f : -INFINITY, hi = clamp ? 1.25f : INFINITY;
     /* What is asked for ahead need not be there. */
     const mcc_gemm_ahead ahead = {.read = (const char *)panel, .write = (const char *)c, .read_step = 4096, .write_step = 192};
-    ((mcc_gemm_f32_fn *)g->fn)(m, n, k, taps, rows, panel, c, stride, residual, lo, hi, &ahead);
+    if (e == 2) ((mcc_gemm_f16_fn *)g->fn)(m, n, k, taps, (const uint16_t *const *)rows, panel, c, stride, residual, lo, hi, &ahead);
+    else ((mcc_gemm_f32_fn *)g->fn)(m, n, k, taps, (const float *const *)rows, panel, c, stride, residual, lo, hi, &ahead);
 
     for (size_t i = 0; i < m && !check_failed(); i++) {
         for (size_t j = 0; j < n && !check_failed(); j++) {
-            double want = bias[j], size = fabs(bias[j]);
+            double want = check_at(e, bias, j), size = fabs(want);
             for (size_t t = 0; t < taps; t++) {
                 for (size_t q = 0; q < k; q++) {
-                    const double p = (double)rows[t * g->mr + i][q] * w[j * depth + t * k + q];
+                    const double p = check_at(e, ROW(i, t), q) * check_at(e, w, j * depth + t * k + q);
                     want += p, size += fabs(p);
                 }
             }
-            if (residual) want += residual[i * stride + j], size += fabs(residual[i * stride + j]);
-            want = fmin(fmax(want, lo), hi);
-            if (!(fabs(c[i * stride + j] - want) <= 1e-6 * sqrt((double)depth + 4) * size))
+            const double got = check_at(e, c, i * stride + j), more = residual ? check_at(e, residual, i * stride + j) : 0;
+            want = fmin(fmax(want + more, lo), hi), size += fabs(more);
+            if (!(fabs(got - want) <= check_slack(e, depth, size)))
                 check_fail(g->name, "m=%zu n=%zu k=%zu taps=%zu%s%s at [%zu,%zu]: %.9g, want %.9g", m, n, k, taps,
-                           with_residual ? " residual" : "", clamp ? " clamp" : "", i, j, c[i * stride + j], want);
+                           with_residual ? " residual" : "", clamp ? " clamp" : "", i, j, got, want);
         }
-        for (size_t j = n; j < stride && i + 1 < m; j++)
-            if (c[i * stride + j] != -77) check_fail(g->name, "m=%zu n=%zu k=%zu: wrote past column n of row %zu", m, n, k, i);
+        for (size_t j = n * e; j < stride * e && i + 1 < m; j++)
+            if (((char *)c)[i * stride * e + j] != 0x55)
+                check_fail(g->name, "m=%zu n=%zu k=%zu: wrote past column n of row %zu", m, n, k, i);
     }
+#undef ROW
     check_free_all(g->name);
 }
 
@@ -68,7 +59,7 @@ static void check_f32(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, si
 static void check_bf16(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, size_t taps, bool with_residual, bool clamp) {
     enum { MARGIN = 3 };
     if (taps > 1) k += k % 2; /* only a product of one tap may end in half a pair */
-    const mcc_gemm_set set = {.mr = g->mr, .nr = g->nr, .kr = g->kr, .last_nr = g->nr};
+    const mcc_gemm_set set = {.mr = g->mr, .nr = g->nr, .kr = g->kr, .last_nr = g->nr, .elem = sizeof(float)};
     const size_t pairs = mcc_bf16_pairs(k), depth = taps * k, stride = n + MARGIN, one = mcc_gemm_f32_panel(&set, taps * pairs);
     uint16_t *w = check_alloc((n * depth + 1) * 2);
     float *bias = check_alloc(n * sizeof(float)), *wide = check_alloc((n * depth + 1) * sizeof(float));
@@ -143,6 +134,9 @@ static void check_tiles(const mcc_gemm_kernel *g, tile_check *check) {
     /* several panels */
     for (size_t n = g->nr + 1u; n <= 3u * g->nr && !check_failed(); n += (size_t)check_int(1, g->nr), cases++)
         check(g, 1 + n % g->mr, n, depths[n % 16][0], depths[n % 16][1], n & 1, n & 2);
+    /* several tiles, of float16 */
+    for (size_t m = 2u * g->mr; g->type == MCC_F16 && m <= 4u * g->mr && !check_failed(); m += g->mr)
+        for (size_t d = 0; d < 15; d++, cases++) check(g, m, 1 + d * g->nr / 5, depths[d][0], depths[d][1], d & 1, d & 2);
     check_ok(g->name, cases);
 }
 
@@ -225,7 +219,7 @@ void check_gemm(void) {
     const mcc_gemm_kernel *g = mcc_gemm_kernels(&count);
     for (; count--; g++) {
         if (!check_can(g->name, g->isa)) continue;
-        if (g->type == MCC_F32) check_tiles(g, check_f32);
+        if (g->type == MCC_F32 || g->type == MCC_F16) check_tiles(g, check_tile);
         if (g->type == MCC_BF16) check_tiles(g, check_bf16);
     }
     const mcc_round_kernel *r = mcc_round_kernels(&count);

@@ -14,7 +14,7 @@ ALLOWED = {"cli": {"cli", "passes", "kernels"}, "passes": {"passes"}, "kernels":
 # The layers that are products share gemm's contract (its epilogue and requantization), whose activations are eltwise's.
 FAMILY_ARROWS = {("conv", "gemm"), ("dwconv", "gemm"), ("sparse", "gemm"), ("lut", "gemm"), ("gemm", "eltwise"),
                  ("dwconv", "conv"), ("attention", "gemm"), ("rnn", "gemm"), ("block", "gemm"),
-                 ("block", "conv"), ("block", "dwconv")}
+                 ("block", "conv"), ("block", "dwconv"), ("pool", "eltwise"), ("norm", "eltwise"), ("attention", "eltwise")}
 HEAVY = {"torch", "onnx", "onnxsim", "onnxscript", "onnxruntime", "numpy", "pydantic", "yaml", "PIL", "safetensors"}
 
 
