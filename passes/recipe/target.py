@@ -19,6 +19,11 @@ class Caches(Part):
     l2_kb: int = Field(ge=0)
     l3_kb: int = Field(0, ge=0)
 
+    @property
+    def sizes(self) -> list[int]:
+        """Of the levels that there are, KB."""
+        return [s for s in (self.l1d_kb, self.l2_kb, self.l3_kb) if s]
+
 
 class Peak(Part):
     """Multiply-accumulates a cycle and core, by type; one that is missing computes as the next wider."""
