@@ -1,20 +1,22 @@
 """`mcc bench --target arm64[-CORE]` without a device: instructions counted under emulation, milliseconds estimated.
 
-The estimate is a range. Its lower end: the core's cycles (cycles.py, llvm.py) and what comes from memory and goes there, each
-at the target's rate, overlap wholly; the upper end: not at all, and STALLS more for what no model here looks at.
+The estimate is a range. The core's cycles with all data in the first-level cache (cycles.py, llvm.py), what this cache takes from
+the second, and what comes from memory and goes there, each at the target's rate: at the lower end they overlap wholly, at the
+upper end not at all, and STALLS is added for what no model here looks at.
 tests/bench/calibration.py holds it against published times of ncnn.
 """
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...passes.recipe.target import Target
 from . import build, count, cycles, llvm
 
-# Branches that were guessed wrong, lines that come from the second-level cache, address translation, the clock's own ups and
-# downs: between a tenth and a third of the time of such code on the cores that were measured.
+# Branches that were guessed wrong, address translation, what an operating system takes, a clock that is not always at its height:
+# together a few tenths of the time. One figure for all cores, not fitted to any.
 STALLS = 1.3
 MARKS = ("-DMCC_MARKS",)
 
@@ -33,10 +35,10 @@ def measure(file: Path, target: Target) -> dict:
     for i, row in enumerate(rows):
         region = regions.get(i, count.Region())
         row |= {"instructions": region.instructions, "classes": region.classes, "memory_bytes": region.memory_bytes,
-                "ms": _middle(*milliseconds(spent[i], region.memory_bytes, target))}
+                "ms": _middle(*milliseconds(spent[i], region.lines, target))}
     return {"isa": facts["isa"], "threads": 1, "estimated": True, "core": target.name, "instructions": whole.instructions,
             "classes": whole.classes, "cycles": spent[-1], "cycle_model": model,
-            "memory_bytes": whole.memory_bytes, "latency_ms": _latency(*milliseconds(spent[-1], whole.memory_bytes, target)),
+            "memory_bytes": whole.memory_bytes, "latency_ms": _latency(*milliseconds(spent[-1], whole.lines, target)),
             "model_bytes": os.path.getsize(file), "arena_bytes": facts["arena_bytes"], "weight_bytes": facts["weight_bytes"],
             "macs": sum(r["macs"] for r in rows), "ops": rows, "vs": {}, "hints": hints}
 
@@ -78,10 +80,12 @@ def _uncounted(file: Path, target: Target, hint: str) -> dict:
             "hints": [hint]}
 
 
-def milliseconds(spent: float, moved: int, target: Target) -> tuple[float, float]:
-    """The range of a region of so many cycles in the core, and bytes between its last cache and memory."""
-    core, memory = spent / target.clock_ghz / 1e6, moved / target.memory_gbs / 1e6
-    return max(core, memory), STALLS * (core + memory)
+def milliseconds(spent: float, lines: Sequence[int], target: Target) -> tuple[float, float]:
+    """The range of a region of so many cycles in the core, and lines that its caches fetched and wrote (count.Region.lines)."""
+    refill, moved = (count.LINE * n for n in (lines[0], sum(lines[-2:]))) if lines else (0, 0)
+    parts = (spent / target.clock_ghz / 1e6, refill / target.cycles.refill_bytes / target.clock_ghz / 1e6,
+             moved / target.memory_gbs / 1e6)
+    return max(parts), STALLS * sum(parts)
 
 
 def _middle(low: float, high: float) -> float:
@@ -100,8 +104,8 @@ def show(facts: dict, ops: bool) -> None:
     if n:
         print(f"instructions {n / 1e6:.2f} M an inference: " +
               ", ".join(f"{k} {v / n:.1%}" for k, v in sorted(facts["classes"].items(), key=lambda c: -c[1])))
-    more = f", {facts['cycles'] / 1e6:.1f} M cycles in the core, {show.size(facts['memory_bytes'])} of memory traffic" if n else ""
-    print(f"latency    {show.ms(t['low'])} to {show.ms(t['high'])} (estimate: {facts['cycle_model']}{more})")
+    moved = f", {facts['cycles'] / 1e6:.1f} M cycles, {show.size(facts['memory_bytes'])} from and to memory" if n else ""
+    print(f"latency    {show.ms(t['low'])} to {show.ms(t['high'])} (estimate: {facts['cycle_model']}{moved})")
     print(f"file {show.size(facts['model_bytes'])}, {show.count(facts['macs'])} MACs, arena {show.size(facts['arena_bytes'])}, "
           f"weights in memory {show.size(facts['weight_bytes'])}")
     if ops:

@@ -80,8 +80,8 @@ def row(device: dict, network: str, published: float) -> dict:
     cycles = spent[-1] * instructions / region.instructions
     made = {"device": device["device"], "target": target.name, "clock_ghz": target.clock_ghz, "network": network,
             "precision": "int8" if network.endswith(ncnn_profile.INT8) else "fp16" if "neonfp16" in target.isa else "fp32",
-            "instructions": instructions, "cycles": round(cycles), "cycle_model": model, "memory_bytes": region.memory_bytes}
-    low, high = (float(f"{t:.4g}") for t in emulated.milliseconds(made["cycles"], made["memory_bytes"], target))
+            "instructions": instructions, "cycles": round(cycles), "cycle_model": model, "lines": region.lines}
+    low, high = (float(f"{t:.4g}") for t in emulated.milliseconds(made["cycles"], region.lines, target))
     return {**made, "low_ms": low, "high_ms": high, "published_ms": published, "inside": low <= published <= high}
 
 
@@ -100,9 +100,9 @@ def markdown(rows: list[dict]) -> str:
         lines.append(f"| {core} | {' | '.join(_cell(at[d, n]) for n in networks)} |")
     inside, away = [r for r in rows if r["inside"]], [r for r in rows if not r["inside"]]
     widths = statistics.median(r["high_ms"] / r["low_ms"] for r in rows)
-    lines += ["", f"{len(inside)} of {len(rows)} published times ({len(inside) / len(rows):.0%}) lie in their range; the upper end of "
-              f"a range is {widths:.2f} times its lower one (median). Outside: " +
-              (", ".join(f"{r['device']} {r['network']} ({_off(r)})" for r in away) or "none") + "."]
+    said = ", ".join(f"{r['device']} {r['network']} ({_off(r)})" for r in away) or "none"
+    lines += ["", f"{len(inside)} of {len(rows)} published times ({len(inside) / len(rows):.0%}) lie in their range; the upper "
+              f"end of a range is {widths:.2f} times its lower one (median). Outside: {said}."]
     return "\n".join(lines)
 
 
