@@ -95,7 +95,7 @@ void mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set) {
         if (best && g->isa == best->isa && g->nr == best->nr) continue;
         if (!best || (g->isa == best->isa && n < ((size_t)1 << 40) && cost(g, n) < cost(best, n))) best = g;
     }
-    /* The C lines need nothing, so there is a best one for every type that has them. */
+    /* The C lines need nothing, so there is a best one for every type that has them; else the set stays empty. */
     memset(set, 0, sizeof *set);
     if (!best) return;
     set->elem = mcc_type_bytes(type);
@@ -105,6 +105,12 @@ void mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set) {
     set->even = exact(best, best->nr, set->mr);
     set->last_nr = tallest == MCC_GEMM_MAX_MR ? last_nr(best, n % best->nr) : best->nr;
     if (set->last_nr < set->nr) serve(best, set->last_nr, set->mr, set->last);
+}
+
+bool mcc_gemm_has(mcc_type type) {
+    mcc_gemm_set set;
+    mcc_gemm_pick(type, 1, &set);
+    return set.mr != 0;
 }
 
 size_t mcc_gemm_table_bytes(size_t taps, size_t mr) {

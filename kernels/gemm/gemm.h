@@ -87,6 +87,8 @@ typedef struct mcc_gemm_set {
     bool many; /* these kernels make many tiles in one call */
 } mcc_gemm_set;
 void mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set);
+/* Are there any for this type on this CPU? float32 and int8 always have some. */
+bool mcc_gemm_has(mcc_type type);
 
 /* --- float32, and float16 where set->elem is 2 --------------------------------------------------------------- */
 

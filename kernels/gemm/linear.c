@@ -67,7 +67,7 @@ mcc_status mcc_linear_prepare(mcc_net *net, mcc_node *node, const mcc_layer *lay
     linear *state = mcc_net_alloc(net, sizeof *state);
     if (!state) return MCC_NO_MEMORY;
     mcc_gemm_f32 *g = &state->gemm;
-    mcc_gemm_pick(layer->x->type, layer->n, &g->set);
+    mcc_gemm_pick(layer->x->type == MCC_F16 ? MCC_F16 : MCC_F32, layer->n, &g->set);
     *state = (linear){.head.run = run, .m = layer->m, .gemm = {.set = g->set, .n = layer->n, .k = layer->k, .taps = 1, .post = layer->post}};
     node->state = state;
     node->writes_slice = !layer->residual; /* whose rows stand like those of y */
@@ -127,7 +127,7 @@ bool mcc_layer_float(const mcc_layer *layer) {
 
 bool mcc_layer_half(const mcc_layer *layer) {
     const mcc_tensor *w = layer->w, *b = layer->b, *r = layer->residual;
-    return mcc_half_kernels() && layer->x->type == MCC_F16 && layer->y->type == MCC_F16 && (!r || r->type == MCC_F16) &&
+    return mcc_gemm_has(MCC_F16) && layer->x->type == MCC_F16 && layer->y->type == MCC_F16 && (!r || r->type == MCC_F16) &&
            w->constant && w->storage == MCC_RAW && (!b || b->constant);
 }
 
