@@ -14,8 +14,9 @@ from .files import bind_option, bound, calibration, known
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The .mcc file to write; beside the model by default.")
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "fp16-math", "bf16", "int8", "w8", "w4"]), default="fp32", show_default=True,
-              help="How weights are kept and computed with.")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "fp16-math", "bf16", "int8", "w8", "w4"]), default="fp32",
+              show_default=True, help="How weights are kept and computed with. fp16 only keeps them so; with fp16-math "
+              "activations are float16 too, and sums where the CPU can.")
 @click.option("--calibration", "samples", type=click.Path(path_type=Path), metavar="FILE.npz",
               help="For int8: one array per input name, first axis = samples. Without it int8 is dynamic.")
 @click.option("--prepack", is_flag=True, help="Add the weights as this machine's kernels read them: it then opens the file "

@@ -49,6 +49,9 @@ def needed(graph, arch: str, live: Live) -> Tree:
     linked = live(tree)
     code = "".join(text for path, text in tree.items() if path in linked)
     types = _types(code)
+    if not any(v.dtype == "float16" for n in graph.nodes for v in n.outputs):
+        types -= {"f16"}
+        tree["dwconv/dwconv.def"] = _kept(tree["dwconv/dwconv.def"], lambda macro, a: a[0] != "f16")
     tree["gemm/gemm.def"] = _kept(tree["gemm/gemm.def"], lambda macro, a: a[0] in types)
     if "eltwise/cast.c" not in linked:  # it can ask for any conversion
         tree["eltwise/eltwise.def"] = _kept(tree["eltwise/eltwise.def"],
@@ -58,7 +61,8 @@ def needed(graph, arch: str, live: Live) -> Tree:
 
 def _types(code: str) -> set[str]:
     """Element types that the code asks mcc_gemm_pick for, as gemm.def writes them."""
-    return {(a or b).lower() for a, b in re.findall(r"\bmcc_gemm_pick\(MCC_(\w+)|\bmcc_gemm_(\w+?)_pick\(", code)}
+    asked = re.findall(r"\bmcc_gemm_pick\(([^,]*),|\bmcc_gemm_(\w+?)_pick\(", code)
+    return {t.lower() for argument, name in asked for t in [*re.findall(r"\bMCC_([A-Z]+\d+)", argument), name] if t}
 
 
 def _formats(graph) -> set[str]:

@@ -180,7 +180,7 @@ static const kind int8_kind = {true, prepare_int8, rows_int8, lines_int8, mcc_qc
 mcc_status mcc_prepare_nhwc_inverted_residual(mcc_net *net, mcc_node *node) {
     bool raw = true; /* weights of other storages have float32 kernels */
     for (uint32_t i = 1; i < node->inputs && i < 7; i += 2) raw = raw && (!node->in[i] || node->in[i]->storage == MCC_RAW);
-    if (mcc_is_half(node) && !(mcc_half_kernels() && raw)) return mcc_half_widen(net, node);
+    if (mcc_is_half(node) && !(mcc_gemm_has(MCC_F16) && mcc_dwconv_has(MCC_F16) && raw)) return mcc_half_widen(net, node);
     return prepare(net, node, &float_kind);
 }
 mcc_status mcc_prepare_nhwc_qinverted_residual(mcc_net *net, mcc_node *node) { return prepare(net, node, &int8_kind); }

@@ -26,5 +26,7 @@ mcc_status mcc_conv_layer(mcc_net *net, mcc_node *node, mcc_window *window, mcc_
 
 /* Depthwise (dwconv/dwconv_f32.c): group = c. Sets node->state, whose head runs it. */
 mcc_status mcc_dwconv_f32_prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer);
+/* Has this CPU depthwise kernels of the type? float32 and int8 always do. */
+bool mcc_dwconv_has(mcc_type type);
 
 #endif

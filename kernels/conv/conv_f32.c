@@ -85,7 +85,7 @@ static mcc_status prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer) 
     g->n = v->o / v->group, g->post = layer->post;
     const bool image = mcc_image_fits(v);
     if (!image) s->round = mcc_bf16_pick(node, layer, g->n, &g->set);
-    if (!s->round) mcc_gemm_pick(layer->x->type, g->n, &g->set);
+    if (!s->round) mcc_gemm_pick(layer->x->type == MCC_F16 ? MCC_F16 : MCC_F32, g->n, &g->set);
     if (image) return prepare_image(net, node, layer, s);
     const size_t elem = s->round ? 2 : g->set.elem, values = g->set.elem / elem, depth = layer->k / values;
     s->rows = (mcc_conv_rows){.window = *v, .runs = mcc_window_runs(v, elem, g->set.mr), .elem = elem};
@@ -127,7 +127,7 @@ mcc_status mcc_prepare_nhwc_conv(mcc_net *net, mcc_node *node) {
     MCC_TRY(mcc_conv_layer(net, node, &window, &layer));
     const mcc_type w = layer.w->type;
     const bool depthwise = window.group > 1 && window.group == window.c, half = mcc_is_half(node);
-    if (half && (!mcc_layer_half(&layer) || (depthwise && window.o != window.c))) return mcc_half_widen(net, node);
+    if (half && (!mcc_layer_half(&layer) || (depthwise && (window.o != window.c || !mcc_dwconv_has(MCC_F16))))) return mcc_half_widen(net, node);
     MCC_NEED(mcc_layer_float(&layer) && (w == MCC_F32 || w == MCC_F16 || w == MCC_BF16),
              "x and y are float32 or both float16, the weight a float type");
     const bool plain = mcc_window_is_plain(&window) && window.group == 1;

@@ -1,6 +1,8 @@
 /* dwconv.c: which kernel, and the walk over output rows. */
 #include "dwconv.h"
 
+#include "../conv/conv.h"
+
 #include "../core/isa.h"
 #include "../core/registry.h"
 
@@ -43,6 +45,12 @@ void mcc_dwconv_pick(mcc_type type, const mcc_window *v, const mcc_dwconv_kernel
     for (const mcc_dwconv_kernel *g = table; g < table + COUNT; g++)
         if (g->type == type && g->isa == (*taps)->isa && g->ct == (*taps)->ct && g->kh == v->kh && g->kw == v->kw && g->stride == v->sh)
             *row = g;
+}
+
+bool mcc_dwconv_has(mcc_type type) {
+    const mcc_dwconv_kernel *taps, *row;
+    mcc_dwconv_pick(type, &(mcc_window){.dh = 0}, &taps, &row);
+    return taps != NULL;
 }
 
 /* --- the walk -------------------------------------------------------------------------------------------------- */

@@ -59,7 +59,7 @@ typedef struct mcc_dwconv_kernel {
 
 const mcc_dwconv_kernel *mcc_dwconv_kernels(size_t *count);
 
-/* The kernels for a window on this CPU: `taps` always (of float16: where mcc_half_kernels), `row` when there is one for the window (else NULL). */
+/* The kernels for a window on this CPU: `taps` when mcc_dwconv_has, `row` when there is one for the window (else NULL). */
 void mcc_dwconv_pick(mcc_type type, const mcc_window *window, const mcc_dwconv_kernel **taps, const mcc_dwconv_kernel **row);
 
 /* --- the walk over output rows, float ------------------------------------------------------------------------- */

@@ -1,7 +1,6 @@
 /* half.c: see half.h. */
 #include "half.h"
 
-#include "../core/isa.h"
 #include "eltwise.h"
 
 enum { MOST = 16, LINE = 64 }; /* activations of a node */
@@ -29,8 +28,6 @@ bool mcc_half_live(const mcc_node *node) {
         if (node->in[i] && node->in[i]->constant && node->in[i]->type == MCC_F16) return false;
     return mcc_is_half(node);
 }
-
-bool mcc_half_kernels(void) { return mcc_isa() & MCC_ISA_neonfp16; }
 
 typedef struct job { mcc_convert_fn fn; const char *from; char *to; size_t size_from, size_to; } job;
 

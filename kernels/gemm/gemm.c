@@ -114,6 +114,11 @@ bool mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set) {
     return true;
 }
 
+bool mcc_gemm_has(mcc_type type) {
+    mcc_gemm_set set;
+    return mcc_gemm_pick(type, 1, &set);
+}
+
 size_t mcc_gemm_table_bytes(size_t taps, size_t mr) {
     if (taps <= MCC_GEMM_TABLE / mr) return 0;
     if (taps > SIZE_MAX / 2 / mr / sizeof(void *)) return SIZE_MAX;

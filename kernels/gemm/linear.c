@@ -77,7 +77,7 @@ mcc_status mcc_linear_prepare(mcc_net *net, mcc_node *node, const mcc_layer *lay
     mcc_gemm_f32 *g = &state->gemm;
     mcc_round_fn *round = mcc_bf16_pick(node, layer, layer->n, &g->set);
     if (round && layer->strips && !mcc_bf16_tile(&g->set, layer->k)) round = NULL;
-    if (!round) mcc_gemm_pick(layer->x->type, layer->n, &g->set);
+    if (!round) mcc_gemm_pick(layer->x->type == MCC_F16 ? MCC_F16 : MCC_F32, layer->n, &g->set);
     *state = (linear){.head.run = run, .m = layer->m, .k = layer->k, .round = round, .gemm = {.set = g->set, .n = layer->n, .taps = 1,
                       .k = round ? mcc_bf16_pairs(layer->k) : layer->k, .post = layer->post}};
     node->state = state;
@@ -143,7 +143,7 @@ bool mcc_layer_float(const mcc_layer *layer) {
 
 bool mcc_layer_half(const mcc_layer *layer) {
     const mcc_tensor *w = layer->w, *b = layer->b, *r = layer->residual;
-    return mcc_half_kernels() && layer->x->type == MCC_F16 && layer->y->type == MCC_F16 && (!r || r->type == MCC_F16) &&
+    return mcc_gemm_has(MCC_F16) && layer->x->type == MCC_F16 && layer->y->type == MCC_F16 && (!r || r->type == MCC_F16) &&
            w->constant && w->storage == MCC_RAW && (!b || b->constant);
 }
 

@@ -1,6 +1,6 @@
-"""float16 arithmetic: float layers, and what stands between them, take and give float16 activations, so that the engine computes in
-float16 where the CPU can (ops/half.py says what that means). Inputs and outputs of the graph stay as they are; ops without a
-float16 form get casts around them.
+"""float16 arithmetic: float layers, and what stands between them, take and give float16 activations, so that the engine
+computes in it where the CPU can (ops/half.py says what that means). Inputs and outputs of the graph stay as they are; ops
+without a float16 form get casts around them.
 """
 from __future__ import annotations
 

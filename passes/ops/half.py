@@ -17,10 +17,11 @@ TOLERANCE = 0.01
 # are stored as they like.
 LAYERS = ("nhwc_conv", "linear", "nhwc_inverted_residual")
 # Ops that only move values: of any type.
-MOVES = frozenset("identity reshape squeeze unsqueeze flatten transpose concat slice split channel_shuffle".split())
+MOVES = frozenset("""identity reshape squeeze unsqueeze flatten transpose concat slice split expand tile gather channel_shuffle
+depth_to_space space_to_depth nhwc_depth_to_space nhwc_space_to_depth""".split())
 # Ops that compute on what is there, any input says in what.
-FOLLOWERS = frozenset("""add sub mul div min max relu leaky_relu elu clip hard_sigmoid hard_swish sigmoid tanh gelu silu softplus mish
-nhwc_max_pool nhwc_avg_pool reduce_mean softmax layer_norm rms_norm attention""".split())
+FOLLOWERS = frozenset("""add sub mul div min max relu leaky_relu elu clip hard_sigmoid hard_swish sigmoid tanh gelu silu
+softplus mish nhwc_max_pool nhwc_avg_pool reduce_mean softmax layer_norm rms_norm attention""".split())
 
 
 def rounds(name: str, inputs: list) -> bool:

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "../../kernels/conv/winograd.h"
+#include "../../kernels/core/net.h"
 #include "check.h"
 
 typedef struct geometry { size_t n, h, w, c, kh, kw, o, group; int64_t strides[2], pads[4], dilations[2], extra[2]; } geometry;
@@ -39,24 +40,32 @@ static void direct(const geometry *g, bool transposed, const float *x, const flo
                     }
 }
 
-/* x [N,H,W,C] as [N,C,H,W] */
-static void to_planes(const geometry *g, const float *x, float *out) {
+/* x [N,H,W,C] as [N,C,H,W], of elements of e bytes */
+static void to_planes(const geometry *g, size_t e, const char *x, char *out) {
     const size_t pixels = g->h * g->w;
     for (size_t n = 0; n < g->n; n++)
         for (size_t p = 0; p < pixels; p++)
-            for (size_t c = 0; c < g->c; c++) out[(n * g->c + c) * pixels + p] = x[(n * pixels + p) * g->c + c];
+            for (size_t c = 0; c < g->c; c++) memcpy(out + ((n * g->c + c) * pixels + p) * e, x + ((n * pixels + p) * g->c + c) * e, e);
 }
 
-static void check_net(const char *name, const geometry *g, bool transposed, bool planar, int winograd) {
+/* Numbers of a tensor of `type` (float32 or float16): what stands there, as float32. */
+static float *numbers(mcc_type type, size_t count, void **there) {
+    float *wide = check_alloc(count * sizeof(float));
+    *there = check_some(mcc_type_bytes(type), count);
+    for (size_t i = 0; i < count; i++) wide[i] = (float)check_at(mcc_type_bytes(type), *there, i);
+    return wide;
+}
+
+static void check_net(const char *name, mcc_type type, const geometry *g, bool transposed, bool planar, int winograd) {
+    const size_t e = mcc_type_bytes(type);
     const size_t x_dim[4] = {g->n, planar ? g->c : g->h, planar ? g->h : g->w, planar ? g->w : g->c}, w_dim[4] = {g->o, g->kh, g->kw, g->c / g->group}, b_dim[1] = {g->o};
     const size_t y_dim[4] = {g->n, out_length(g, 0, transposed), out_length(g, 1, transposed), g->o};
     const size_t w_count = g->o * g->kh * g->kw * (g->c / g->group), y_count = y_dim[0] * y_dim[1] * y_dim[2] * y_dim[3];
-    float *w = check_alloc(w_count * sizeof(float)), *b = check_alloc(g->o * sizeof(float));
-    check_fill_f32(w, w_count);
-    check_fill_f32(b, g->o);
+    void *w_there, *b_there;
+    const float *w = numbers(type, w_count, &w_there), *b = numbers(type, g->o, &b_there);
     builder *net_of = build_new();
-    const int x = build_activation(net_of, MCC_F32, 4, x_dim), y = build_activation(net_of, MCC_F32, 4, y_dim);
-    const int weight = build_constant(net_of, MCC_F32, 4, w_dim, w), bias = build_constant(net_of, MCC_F32, 1, b_dim, b);
+    const int x = build_activation(net_of, type, 4, x_dim), y = build_activation(net_of, type, 4, y_dim);
+    const int weight = build_constant(net_of, type, 4, w_dim, w_there), bias = build_constant(net_of, type, 1, b_dim, b_there);
     build_input(net_of, x);
     build_output(net_of, y);
     build_node(net_of, transposed ? "nhwc_conv_transpose" : "nhwc_conv");
@@ -76,28 +85,30 @@ static void check_net(const char *name, const geometry *g, bool transposed, bool
         check_fail(name, "%s: %s", mcc_status_text(status), mcc_why());
     } else {
         double *want = check_alloc(y_count * sizeof(double)), *size = check_alloc(y_count * sizeof(double));
-        float *first = check_alloc(y_count * sizeof(float));
-        check_fill_f32(mcc_input(net, 0)->data, x_dim[0] * x_dim[1] * x_dim[2] * x_dim[3]);
-        direct(g, transposed, mcc_input(net, 0)->data, w, b, want, size);
+        void *first = check_alloc(y_count * e), *x_there;
+        const float *wide = numbers(type, x_dim[0] * x_dim[1] * x_dim[2] * x_dim[3], &x_there);
+        direct(g, transposed, wide, w, b, want, size);
         /* Winograd's rounding errors are those of its whole tile. */
         double most = 0;
         for (size_t i = 0; i < y_count; i++) most = size[i] > most ? size[i] : most;
         if (winograd) for (size_t i = 0; i < y_count; i++) size[i] = most * (winograd == 4 ? 3 : 1);
-        float *copy = check_alloc(mcc_input(net, 0)->bytes);
-        memcpy(copy, mcc_input(net, 0)->data, mcc_input(net, 0)->bytes);
-        if (planar) to_planes(g, mcc_input(net, 0)->data, copy);
+        void *copy = check_alloc(mcc_input(net, 0)->bytes);
+        memcpy(copy, x_there, mcc_input(net, 0)->bytes);
+        if (planar) to_planes(g, e, x_there, copy);
         for (unsigned threads = 1; threads <= 3; threads++) {
             memcpy(mcc_input(net, 0)->data, copy, mcc_input(net, 0)->bytes); /* its place may be reused */
             mcc_set_threads(net, threads);
             mcc_run(net);
-            const float *got = mcc_output(net, 0)->data;
-            if (threads == 1) memcpy(first, got, y_count * sizeof(float));
-            if (memcmp(first, got, y_count * sizeof(float))) check_fail(name, "%u threads give other bytes than 1", threads);
-            for (size_t i = 0; i < y_count && !check_failed(); i++)
-                if (!(fabs(got[i] - want[i]) <= 1e-6 * sqrt((double)w_count / g->o + 4) * size[i]))
+            const void *y_there = mcc_output(net, 0)->data;
+            if (threads == 1) memcpy(first, y_there, y_count * e);
+            if (memcmp(first, y_there, y_count * e)) check_fail(name, "%u threads give other bytes than 1", threads);
+            for (size_t i = 0; i < y_count && !check_failed(); i++) {
+                const double got = check_at(e, y_there, i);
+                if (!(fabs(got - want[i]) <= check_slack(e, w_count / g->o, size[i])))
                     check_fail(name, "x %zux%zux%zux%zu w %zux%zux%zu group %zu strides %d,%d pads %d,%d,%d,%d dilations %d,%d at %zu: %g, want %g",
                                g->n, g->h, g->w, g->c, g->o, g->kh, g->kw, g->group, (int)g->strides[0], (int)g->strides[1], (int)g->pads[0],
-                               (int)g->pads[1], (int)g->pads[2], (int)g->pads[3], (int)g->dilations[0], (int)g->dilations[1], i, got[i], want[i]);
+                               (int)g->pads[1], (int)g->pads[2], (int)g->pads[3], (int)g->dilations[0], (int)g->dilations[1], i, got, want[i]);
+            }
         }
         mcc_close(net);
     }
@@ -105,7 +116,7 @@ static void check_net(const char *name, const geometry *g, bool transposed, bool
     check_free_all(name);
 }
 
-static void sweep(const char *name, bool transposed, bool depthwise, bool planar, int winograd) {
+static void sweep(const char *name, mcc_type type, bool transposed, bool depthwise, bool planar, int winograd) {
     size_t cases = 0;
     while (cases < 150 && !check_failed()) {
         geometry g = {.n = (size_t)check_int(1, 2), .h = (size_t)check_int(1, 11), .w = (size_t)check_int(1, 19),
@@ -128,7 +139,7 @@ static void sweep(const char *name, bool transposed, bool depthwise, bool planar
         if (!transposed && ((int64_t)g.h + g.pads[0] + g.pads[2] <= g.dilations[0] * ((int64_t)g.kh - 1) ||
                             (int64_t)g.w + g.pads[1] + g.pads[3] <= g.dilations[1] * ((int64_t)g.kw - 1))) continue;
         if (transposed && ((int64_t)out_length(&g, 0, true) < 1 || (int64_t)out_length(&g, 1, true) < 1)) continue;
-        check_net(name, &g, transposed, planar, winograd);
+        check_net(name, type, &g, transposed, planar, winograd);
         cases++;
     }
     check_ok(name, cases);
@@ -221,10 +232,13 @@ static void check_winograd(void) {
 
 void check_conv(void) {
     check_winograd();
-    sweep("nhwc_conv", false, false, false, 0);
-    sweep("nhwc_conv, NCHW image", false, false, true, 0);
-    sweep("nhwc_conv, Winograd 2x2", false, false, false, 2);
-    sweep("nhwc_conv, Winograd 4x4", false, false, false, 4);
-    sweep("nhwc_conv, depthwise", false, true, false, 0);
-    sweep("nhwc_conv_transpose", true, false, false, 0);
+    sweep("nhwc_conv", MCC_F32, false, false, false, 0);
+    sweep("nhwc_conv, NCHW image", MCC_F32, false, false, true, 0);
+    sweep("nhwc_conv, Winograd 2x2", MCC_F32, false, false, false, 2);
+    sweep("nhwc_conv, Winograd 4x4", MCC_F32, false, false, false, 4);
+    sweep("nhwc_conv, depthwise", MCC_F32, false, true, false, 0);
+    sweep("nhwc_conv, float16", MCC_F16, false, false, false, 0); /* widened where there are no kernels for it */
+    sweep("nhwc_conv, NCHW image, float16", MCC_F16, false, false, true, 0);
+    sweep("nhwc_conv, depthwise, float16", MCC_F16, false, true, false, 0);
+    sweep("nhwc_conv_transpose", MCC_F32, true, false, false, 0);
 }
