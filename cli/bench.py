@@ -98,6 +98,7 @@ def _host(file: Path, threads: int, seconds: float, names: list[str], onnx: Path
     nodes, covered = ops.profile(opened, inputs, seconds / 2)
     count = opened.facts["threads"]
     peak = ops.rates(nodes, file, count)
+    ops.tuned(nodes, file, opened.facts["tuned"])
     return {"isa": isa(), "threads": count, "estimated": False, "latency_ms": quantiles(spent), **cold,
             "model_bytes": os.path.getsize(file), "arena_bytes": opened.facts["arena_bytes"],
             "weight_bytes": opened.facts["weight_bytes"], "macs": sum(n["macs"] for n in nodes), "peak": peak,

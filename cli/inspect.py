@@ -53,7 +53,8 @@ def command(model, sensitivity, samples, binds, as_json):
     if model.suffix == ".mcc":
         from ..passes.lower.plan import alive
         from .engine import session
-        facts |= {"arena_bytes": graph.meta["arena"], "live_bytes": alive(graph), "packed": session(model).facts["packed"]}
+        facts |= {"arena_bytes": graph.meta["arena"], "live_bytes": alive(graph),
+                  **{key: value for key, value in session(model).facts.items() if key in ("packed", "tuned")}}
     if as_json:
         show.emit(facts)
         return
@@ -70,6 +71,9 @@ def command(model, sensitivity, samples, binds, as_json):
         if facts["packed"] != "none":
             print("prepacked weights: " + ("used here, in place" if facts["packed"] == "used" else
                                            "not used here, another CPU or engine made them; opening packs as usual"))
+        if facts["tuned"] != "none":
+            print(f"kernels chosen for {graph.meta['tuned']['cpu']}, {len(graph.meta['tuned']['kernels'])} of them: " +
+                  ("in use here" if facts["tuned"] == "used" else "not used here; this machine's engine picks its own"))
 
 
 def _sensitivity(graph, bits: int, samples, bind: dict) -> dict:

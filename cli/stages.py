@@ -29,7 +29,19 @@ def command(model, after, precision, samples, output, binds):
         graph = lower(graph, precision=precision, calibration=calibration(samples, graph), bind=bound(binds), stop_after=after)
     if output is None:
         print(graph)
+        _tuned(graph)
         return
     from ..passes.onnx_io import export
     export(graph, output)
     print(f"written: {output}")
+
+
+def _tuned(graph) -> None:
+    """The kernels that --tune has put into a file, and whether they are used here."""
+    tuned = graph.meta.get("tuned")
+    if tuned is None:
+        return
+    from ..kernels import machine
+    print(f"tuned for {tuned['cpu']}" + ("" if tuned["cpu"] == machine()[2] else f", not for this machine ({machine()[2]})"))
+    for node, kernel in tuned["kernels"].items():
+        print(f"  {graph.nodes[node].name}: {kernel}")

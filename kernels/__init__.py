@@ -25,6 +25,7 @@ __all__ = ["EngineError", "Kernel", "Port", "Session", "Times", "isa", "kernels"
 _DTYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
            10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16"}
 
+STATES = ("none", "unused", "used")  # of what a file has for one machine
 _opening = Lock()  # the ISA limit is the process's, so a Session that sets one opens alone
 
 
@@ -175,14 +176,15 @@ class Session:
     def facts(self) -> dict:
         """arena_bytes (activations), weight_bytes (packed and decoded weights made at open), threads, isa, note
         (what the file says about itself), packed (packed weights in the file: "none", "unused" because another machine or
-        engine made them, or "used"), packed_bytes (of the file, used in place)."""
-        arena, weights, threads, words, note, packed, packed_bytes = self._net.facts()
+        engine made them, or "used"), packed_bytes (of the file, used in place), tuned (kernels chosen by measurement: "none",
+        "unused" because they are another machine's, or "used")."""
+        arena, weights, threads, words, note, packed, packed_bytes, tuned = self._net.facts()
         try:
             parsed = json.loads(note) if note else {}
         except ValueError as error:
             raise EngineError(f"the file's note is not JSON: {error}") from None
         return {"arena_bytes": arena, "weight_bytes": weights, "threads": threads, "isa": words, "note": parsed,
-                "packed": ("none", "unused", "used")[packed], "packed_bytes": packed_bytes}
+                "packed": STATES[packed], "packed_bytes": packed_bytes, "tuned": STATES[tuned]}
 
     def _check(self, inputs: Mapping[str, Any]) -> list:
         import numpy as np
@@ -217,6 +219,11 @@ def ops() -> list[str]:
 def isa() -> str:
     """The ISA words of this CPU, best last: "c avx2 avx512"."""
     return _core.isa()
+
+
+def machine() -> tuple[int, int, str]:
+    """What choices of kernels hold for: the bits of the CPU's ISA words, the checksum of all kernels' names, the CPU's model."""
+    return _core.machine()
 
 
 def peak(what: str) -> float:

@@ -7,6 +7,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "core/cpu.h"
 #include "core/isa.h"
 #include "core/ops.h"
 #include "core/peak.h"
@@ -191,13 +192,13 @@ static PyObject *net_prepack(PyObject *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-/* facts() -> (arena bytes, weight bytes, threads, isa, note, packed state, packed bytes) */
+/* facts() -> (arena bytes, weight bytes, threads, isa, note, packed state, packed bytes, tuned state) */
 static PyObject *net_facts(PyObject *self, PyObject *none) {
     (void)none;
     mcc_facts f;
     mcc_describe(((net_object *)self)->net, &f);
-    return Py_BuildValue("nnIsy#in", (Py_ssize_t)f.arena_bytes, (Py_ssize_t)f.weight_bytes, f.threads, f.isa, f.meta,
-                         (Py_ssize_t)f.meta_bytes, (int)f.packed, (Py_ssize_t)f.packed_bytes);
+    return Py_BuildValue("nnIsy#ini", (Py_ssize_t)f.arena_bytes, (Py_ssize_t)f.weight_bytes, f.threads, f.isa, f.meta,
+                         (Py_ssize_t)f.meta_bytes, (int)f.packed, (Py_ssize_t)f.packed_bytes, (int)f.tuned);
 }
 
 static PyObject *net_clone(PyObject *self, PyObject *none) {
@@ -206,6 +207,14 @@ static PyObject *net_clone(PyObject *self, PyObject *none) {
     mcc_net *copy = NULL;
     const mcc_status status = mcc_clone(o->net, &copy);
     return status == MCC_OK ? wrap(copy, o->owner) : fail(status, "clone");
+}
+
+/* machine() -> (ISA bits, checksum of all kernels' names, CPU model): what choices of kernels hold for (file.h) */
+static PyObject *core_machine(PyObject *module, PyObject *none) {
+    (void)module, (void)none;
+    char model[MCC_CPU_MODEL];
+    mcc_cpu_model(model);
+    return Py_BuildValue("IIs", (unsigned)mcc_isa(), (unsigned)mcc_kernels_crc(), model);
 }
 
 /* limit_isa(words: str | None) */
@@ -306,6 +315,7 @@ static PyMethodDef core_methods[] = {
     {"limit_kernel", core_limit_kernel, METH_VARARGS, NULL},
     {"peak", core_peak, METH_VARARGS, NULL},
     {"isa", core_isa, METH_NOARGS, NULL},
+    {"machine", core_machine, METH_NOARGS, NULL},
     {"kernels", core_kernels, METH_NOARGS, NULL},
     {"ops", core_ops, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

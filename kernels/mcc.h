@@ -93,6 +93,7 @@ typedef struct mcc_facts {
     size_t packed_bytes; /* of the file, used in place of memory of this process */
     const char *core;    /* arm64: the core that the caller runs on, "cortex-a76"; "" when it is not known */
     uint32_t midr;       /* and its identification register; 0 */
+    mcc_packed_state tuned; /* kernels chosen by measurement (`mcc lower --tune`): none, for another machine, in use */
 } mcc_facts;
 void mcc_describe(const mcc_net *net, mcc_facts *facts);
 

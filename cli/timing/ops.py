@@ -15,8 +15,10 @@ def rates(nodes: list[dict], file: Path, threads: int, peak: dict[str, float] | 
     peak of the type it computes in, or of a copy in memory. Nodes that work in the caches can be above the copy's.
     Returns the measured peaks of one thread."""
     from ...kernels import peak as measured
+    from ...passes import load
+    graph = load(file)
     peak = peak or {what: measured(what) for what in ("f32", "bf16", "s8", "copy")}
-    for node, bytes_ in zip(nodes, _bytes(file, len(nodes))):
+    for node, bytes_ in zip(nodes, _bytes(graph, len(nodes))):
         ms = max(node["ms"], 1e-6)
         node["bytes"] = bytes_
         if node["macs"]:
@@ -33,14 +35,19 @@ def kind(kernel: str) -> str:
     return next((word for word in ("s8", "bf16") if f"_{word}_" in kernel), "f32")
 
 
-def _bytes(file: Path, count: int) -> list[int | None]:
+def tuned(nodes: list[dict], file: Path, state: str) -> None:
+    """Marks the nodes whose kernels `mcc lower --tune` has chosen, when the engine uses them ("tuned" of Session.facts)."""
+    from ...passes import load
+    chosen = load(file).meta["tuned"]["kernels"] if state == "used" else {}
+    for i, node in enumerate(nodes):
+        node["tuned"] = i in chosen
+
+
+def _bytes(graph, count: int) -> list[int | None]:
     """Bytes that each node of a .mcc reads and writes."""
     import math
 
     import numpy as np
-
-    from ...passes import load
-    graph = load(file)
 
     def size(v) -> int:
         if v is None or v.shape is None:
@@ -59,6 +66,6 @@ def table(nodes: list[dict]) -> tuple[list[str], list[list[str]]]:
     rows = []
     for n in sorted(nodes, key=lambda n: -n["ms"]):
         rate = f"{n['gflops']:.1f} GFLOP/s" if "gflops" in n else f"{n['gbs']:.1f} GB/s" if "gbs" in n else ""
-        rows.append([n["name"], n["op"], n["kernel"], f"{n['ms']:.4f}", f"{n['ms'] / total:.1%}", show.count(n["macs"]), rate,
+        rows.append([n["name"], n["op"], n["kernel"] + " (tuned)" * n.get("tuned", False), f"{n['ms']:.4f}", f"{n['ms'] / total:.1%}", show.count(n["macs"]), rate,
                      f"{n['of_peak']:.0%}" if "of_peak" in n else ""])
     return ["node", "op", "kernel", "ms", "share", "MACs", "rate", "of peak"], rows

@@ -241,9 +241,14 @@ static void choose(winograd *s, size_t pixels, double direct) {
 
 mcc_status mcc_winograd_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, bool *taken) {
     const mcc_window *v = layer->window;
-    const int64_t asked = mcc_int(node, "winograd", -1); /* 0, 2 or 4: the caller has looked */
+    int64_t asked = mcc_int(node, "winograd", -1); /* 0, 2 or 4: the caller has looked */
     const bool can = v && v->kh == 3 && v->kw == 3 && v->sh == 1 && v->sw == 1 && v->dh == 1 && v->dw == 1 && v->group == 1 && !v->planar &&
                      layer->m && layer->k && v->c <= 65536 && v->o <= 65536;
+    if (can && asked < 0) {
+        for (size_t m = 2; m <= 4; m += 2)
+            if (mcc_kernel_forced(pick(m)->name)) asked = (int64_t)m;
+        if (asked < 0 && (mcc_gemm_forced(MCC_F32) || mcc_gemm_forced(MCC_BF16))) return MCC_OK; /* a direct product */
+    }
     if (!can || !asked) return MCC_OK;
     winograd one = {.window = *v};
     const bool brain = mcc_bf16_pick(node, layer, v->o, &one.set) != NULL;

@@ -86,7 +86,7 @@ static uint32_t read_below(cursor *c, uint32_t limit) {
 /* --- sections ------------------------------------------------------------------------------------ */
 
 typedef struct section { const uint8_t *bytes; size_t size; bool there; uint32_t crc; } section;
-enum { HEADER = 24, ENTRY = 24, MAX_SECTIONS = 64, KNOWN = 5 };
+enum { HEADER = 24, ENTRY = 24, MAX_SECTIONS = 64, KNOWN = 6 };
 
 static bool all_zero(const uint8_t *p, size_t n) {
     for (size_t i = 0; i < n; i++)
@@ -433,11 +433,14 @@ mcc_status mcc_file_parse(mcc_net *net) {
     shared->note = known[MCC_SECTION_NOTE].there ? (const char *)known[MCC_SECTION_NOTE].bytes : "";
     shared->note_bytes = known[MCC_SECTION_NOTE].size;
     const section graph = known[MCC_SECTION_GRAPH], data = known[MCC_SECTION_DATA], packed = known[MCC_SECTION_PACKED];
-    mcc_packing_start(&shared->packing, graph.crc, data.crc);
+    const section choices = known[MCC_SECTION_CHOICES];
+    parser p = {.c = {graph.bytes, graph.bytes + graph.size, false}, .net = net, .shared = shared, .data = data};
+    p.data_base = (size_t)(p.data.bytes - shared->map.bytes);
+    MCC_TRY(read_graph(&p));
+    if (choices.there) MCC_TRY(mcc_choices_find(shared, choices.bytes, choices.size, graph.crc));
+    mcc_packing_start(&shared->packing, graph.crc, data.crc, shared->choice_crc);
     if (packed.there) mcc_packing_find(&shared->packing, packed.bytes, packed.size);
     /* Packed, weights are a little larger; a second block for that little would cost a large page and more. */
     shared->state.expected = shared->packing.state == MCC_PACKED_USED ? 0 : data.size + data.size / 32;
-    parser p = {.c = {graph.bytes, graph.bytes + graph.size, false}, .net = net, .shared = shared, .data = data};
-    p.data_base = (size_t)(p.data.bytes - shared->map.bytes);
-    return read_graph(&p);
+    return MCC_OK;
 }

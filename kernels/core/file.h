@@ -11,7 +11,7 @@
  *     20  u32    CRC-32 (zlib) of the header and section table, with this field 0
  *     24  per section: u32 kind, u32 CRC-32 of its bytes, u64 offset, u64 bytes
  *   section kinds: 1 graph (required), 2 data (required), 3 note (JSON, UTF-8; optional), 4 packed weights
- *   (optional), each at most once. Unknown kinds are skipped. At most 64 sections; they lie behind the table, do not overlap, and every byte of the file outside of them is zero.
+ *   (optional), 5 choices (optional), each at most once. Unknown kinds are skipped. At most 64 sections; they lie behind the table, do not overlap, and every byte of the file outside of them is zero.
  *
  *   graph: strings  uv count (>= 1; string 0 is ""), each: uv length, well-formed UTF-8 (RFC 3629: no overlong
  *                     forms, no surrogates) without NUL
@@ -50,11 +50,18 @@
  *     A constant that is not RAW expands at most 4096 times plus 64 MiB, so that a small file cannot ask for
  *     much memory: dense bytes / 4096, rounded down, <= blob bytes + 16384.
  *
+ *   choices: kernels that were the fastest on one machine, for it alone. Whoever has other values in the first three words, or another
+ *   CPU, does as if the section were not there.
+ *           u32 ISA bits of the CPU (core/isa.h), u32 CRC-32 of the names of all micro-kernels of the engine, each with its NUL, u32
+ *           CRC-32 of the graph section, u32 count, the name of the CPU (core/cpu.h), then count times: u32 node, the name of the
+ *           kernel. Names are UTF-8 and end with a NUL.
+ *
  *   packed: weights as the kernels of one machine read them, so that opening is a map. Whoever has another key does as if
  *   the section were not there; nothing is lost, since the data section has all the constants.
  *     key     u32 packing version, u32 ISA bits of the CPU (core/isa.h), u32 CRC-32 of the names of all micro-kernels of
  *             the engine, each with its NUL and a byte that is 1 when mcc_limit_kernel asked for it, u32 CRC-32 of the graph
- *             section, u32 of the data section, u32 0
+ *             section, u32 of the data section, u32 CRC-32 of
+ *             the choices section that is in use, or 0
  *     blocks  u32 count, u32 0, each: u64 offset in this section, u64 bytes. In the order in which the nodes ask for them
  *             (mcc_net_pack). A block begins at a multiple of 64 in the *file*, and 64 zero bytes follow it.
  */
@@ -65,7 +72,7 @@
 
 #define MCC_FILE_VERSION 1
 
-enum { MCC_SECTION_GRAPH = 1, MCC_SECTION_DATA = 2, MCC_SECTION_NOTE = 3, MCC_SECTION_PACKED = 4 };
+enum { MCC_SECTION_GRAPH = 1, MCC_SECTION_DATA = 2, MCC_SECTION_NOTE = 3, MCC_SECTION_PACKED = 4, MCC_SECTION_CHOICES = 5 };
 enum { MCC_ATTR_INT, MCC_ATTR_FLOAT, MCC_ATTR_STRING, MCC_ATTR_INTS, MCC_ATTR_FLOATS };
 
 struct mcc_attr {

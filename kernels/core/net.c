@@ -73,7 +73,9 @@ static mcc_status prepare(mcc_net *net) {
     for (uint32_t i = 0; i < shared->nodes; i++) {
         mcc_node *n = &net->node[i];
         mcc_why_clear();
+        mcc_kernel_prefer(shared->choice ? shared->choice[i] : NULL);
         const mcc_status status = n->op->prepare(net, n);
+        mcc_kernel_prefer(NULL);
         if (status != MCC_OK) return *mcc_why() ? status : mcc_fail(status, "node '%s' (%s)", n->name, n->op->name);
         for (uint32_t k = 0; k < n->inputs; k++)
             if (n->in[k]) mcc_dense_drop(net, n->in[k]);
@@ -355,7 +357,7 @@ void mcc_describe(const mcc_net *net, mcc_facts *facts) {
     const mcc_shared *s = net->shared;
     const uint32_t midr = mcc_midr();
     *facts = (mcc_facts){s->arena_bytes, s->state.bytes + s->decoded_bytes, net->exec.threads, s->isa, s->note, s->note_bytes,
-                         s->packing.state, s->packing.bytes, mcc_core_name(midr), midr};
+                         s->packing.state, s->packing.bytes, mcc_core_name(midr), midr, s->tuned};
 }
 
 mcc_status mcc_limit_isa(const char *list) {

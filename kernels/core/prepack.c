@@ -41,8 +41,8 @@ static uint32_t choice_crc(void) {
 }
 
 /* When the net is opened: limits that hold then decide how its weights are packed, whatever holds later. */
-void mcc_packing_start(mcc_packing *p, uint32_t graph_crc, uint32_t data_crc) {
-    const uint32_t parts[KEY / 4] = {MCC_PACKING_VERSION, mcc_isa(), choice_crc(), graph_crc, data_crc};
+void mcc_packing_start(mcc_packing *p, uint32_t graph_crc, uint32_t data_crc, uint32_t choices_crc) {
+    const uint32_t parts[KEY / 4] = {MCC_PACKING_VERSION, mcc_isa(), choice_crc(), graph_crc, data_crc, choices_crc};
     for (size_t i = 0; i < KEY / 4; i++) put32(p->key + 4 * i, parts[i]);
 }
 

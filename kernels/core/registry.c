@@ -31,8 +31,15 @@ bool mcc_kernel_at(size_t i, const char **name, mcc_kernel_info *info) {
 
 static const char *_Atomic forced;
 
+static _Thread_local const char *preferred;
+
+void mcc_kernel_prefer(const char *name) { preferred = name; }
+
+bool mcc_kernel_any_forced(void) { return atomic_load_explicit(&forced, memory_order_relaxed) != NULL; }
+
 bool mcc_kernel_forced(const char *name) {
     const char *wanted = atomic_load_explicit(&forced, memory_order_relaxed);
+    if (!wanted) wanted = preferred;
     return wanted && strcmp(name, wanted) == 0;
 }
 

@@ -23,7 +23,7 @@ typedef struct mcc_kernel_info {
 /* The i-th micro-kernel of all families, in the order of families.def; false past the last one. */
 bool mcc_kernel_at(size_t i, const char **family, mcc_kernel_info *info);
 
-/* Is this the kernel that mcc_limit_kernel asked for? A family that chooses among several of one ISA takes it then. */
+/* Is this the kernel that mcc_limit_kernel, or the file's choice for this node, asked for? A family that chooses among several of one ISA takes it then. */
 bool mcc_kernel_forced(const char *name);
 
 #endif

@@ -83,9 +83,16 @@ typedef struct mcc_packing {
 #define MCC_PACKING_VERSION 1
 
 /* Makes the key from the checksums of the file's sections, before anything is packed or found. */
-void mcc_packing_start(mcc_packing *packing, uint32_t graph_crc, uint32_t data_crc);
+void mcc_packing_start(mcc_packing *packing, uint32_t graph_crc, uint32_t data_crc, uint32_t choices_crc);
 /* Looks into the file's packed section, which may be anybody's. */
 void mcc_packing_find(mcc_packing *packing, const uint8_t *section, size_t size);
+
+/* The checksum of the names of all micro-kernels. */
+uint32_t mcc_kernels_crc(void);
+/* The kernel, or NULL, that this thread's next layers take where it can serve them, unless mcc_limit_kernel has asked for one;
+ * the name is mcc_kernel_at's. And has it asked? */
+void mcc_kernel_prefer(const char *name);
+bool mcc_kernel_any_forced(void);
 
 /* All that clones share; immutable once mcc_open* has returned. */
 typedef struct mcc_shared {
@@ -101,6 +108,9 @@ typedef struct mcc_shared {
     size_t note_bytes;
     mcc_decoded *decoded; /* per tensor */
     size_t decoded_bytes;
+    mcc_packed_state tuned;
+    const char **choice; /* per node a kernel's name or NULL; NULL when the file has none for this machine */
+    uint32_t choice_crc; /* of that section; 0 */
     char isa[128];
 } mcc_shared;
 
@@ -120,6 +130,9 @@ struct mcc_net {
     int profiling;
     mcc_node_profile *profile;
 };
+
+/* Reads the file's choices section, which may be anybody's, into shared->choice when it is for this machine. */
+mcc_status mcc_choices_find(mcc_shared *shared, const uint8_t *section, size_t size, uint32_t graph_crc);
 
 /* Frees a constant's decoded values that are not kept, and has its pages of the file go. */
 void mcc_dense_drop(mcc_net *net, mcc_tensor *constant);

@@ -14,15 +14,15 @@ static const mcc_round_kernel table[] = {
 #undef ROUND
     {.name = ""}, /* where there is none */
 };
-#define COUNT (sizeof table / sizeof *table - 1)
+#define ROWS (sizeof table / sizeof *table)
 
 const mcc_round_kernel *mcc_round_kernels(size_t *count) {
-    *count = COUNT;
+    *count = ROWS - 1;
     return table;
 }
 
 bool mcc_kernels_round(size_t i, mcc_kernel_info *info) {
-    if (i > COUNT || !table[i].fn) return false;
+    if (i + 1 >= ROWS) return false;
     *info = (mcc_kernel_info){.name = table[i].name, .isa = table[i].isa};
     return true;
 }

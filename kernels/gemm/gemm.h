@@ -91,7 +91,7 @@ typedef struct mcc_gemm_set {
 } mcc_gemm_set;
 /* False when this CPU has none, which may be so of MCC_BF16 and MCC_F16: the C lines of the others need nothing. */
 bool mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set);
-/* Did mcc_limit_kernel ask for a kernel of this type? */
+/* Is a kernel of this type asked for (mcc_kernel_forced)? */
 bool mcc_gemm_forced(mcc_type type);
 /* Are there any for this type on this CPU? */
 bool mcc_gemm_has(mcc_type type);

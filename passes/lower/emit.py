@@ -18,7 +18,7 @@ from . import storage
 from .types import TYPE_NUMBERS
 
 MAGIC, VERSION = b"MCC\x1a", 1
-GRAPH, DATA, NOTE = 1, 2, 3
+GRAPH, DATA, NOTE, PACKED, CHOICES = 1, 2, 3, 4, 5
 MAX_RANK = 8
 INT, FLOAT, STRING, INTS, FLOATS = range(5)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import UserError
 from ..graph import Graph, Node, Value
 from . import storage
-from .emit import DATA, FLOAT, FLOATS, GRAPH, INT, INTS, MAGIC, MAX_RANK, NOTE, STRING, VERSION
+from .emit import CHOICES, DATA, FLOAT, FLOATS, GRAPH, INT, INTS, MAGIC, MAX_RANK, NOTE, STRING, VERSION
 from .types import TYPE_BYTES, TYPE_NAMES
 
 MAX_BYTES = 1 << 34
@@ -27,7 +27,7 @@ def read(path: str | os.PathLike | bytes) -> Graph:
 
     Value.meta: "offset" of activations, "slice" (see plan.py) of slices; "storage", "stored_bytes" and, by storage,
     "codebook" or "quantized" of constants.
-    graph.meta: "arena" (bytes), "note" (the file's JSON), "bytes" (of the file). Tensors without a name in the file
+    graph.meta: "arena" (bytes), "note" (the file's JSON), "tuned" (kernels chosen by measurement: see `_choices`), "bytes" (of the file). Tensors without a name in the file
     are called t<number>. Raises UserError, one line, when the file is not whole.
     """
     name = "<bytes>" if isinstance(path, bytes) else str(path)
@@ -54,7 +54,30 @@ def _graph(data: bytes) -> Graph:
             graph.meta["note"] = json.loads(data[at:at + size])
         except ValueError:
             raise _Bad("the note is not JSON") from None
+    if CHOICES in sections:
+        at, size = sections[CHOICES]
+        graph.meta["tuned"] = _choices(data[at:at + size])
     return graph
+
+
+def _choices(section: bytes) -> dict:
+    """{"cpu": the machine that they hold for, "kernels": {number of a node: kernel}}"""
+    try:
+        (count,) = struct.unpack_from("<I", section, 12)
+        cpu, at = _text(section, 16)
+        kernels = {}
+        for _ in range(count):
+            (node,) = struct.unpack_from("<I", section, at)
+            kernels[node], at = _text(section, at + 4)
+    except (struct.error, ValueError):
+        raise _Bad("damaged in the choices of kernels") from None
+    return {"cpu": cpu, "kernels": kernels}
+
+
+def _text(section: bytes, at: int) -> tuple[str, int]:
+    """The text that begins at `at`, and where the next thing does."""
+    end = section.index(b"\0", at)
+    return section[at:end].decode(), end + 1
 
 
 def _sections(data: bytes) -> dict[int, tuple[int, int]]:
@@ -79,7 +102,7 @@ def _sections(data: bytes) -> dict[int, tuple[int, int]]:
             raise _Bad(f"damaged: the checksum of section {i} is wrong")
         if size:
             spans.append((at, at + size))
-        if kind in (GRAPH, DATA, NOTE):
+        if kind in (GRAPH, DATA, NOTE, CHOICES):
             if kind in known:
                 raise _Bad(f"section kind {kind} twice")
             known[kind] = at, size

@@ -85,7 +85,8 @@ def nhwc_conv(x, w, b=None, residual=None, strides=(1, 1), pads=(0, 0, 0, 0), di
               act="none", alpha=0.0, beta=0.0, dynamic=0, layout="nhwc", winograd=-1, bf16=0):
     """x [N,H,W,C], w [O,kh,kw,C/group], b [O], residual like y. y [N,OH,OW,O]. dynamic: see `rounded`. layout="nchw":
     x is [N,C,H,W] (y is not), for small windows of few channels (lower/image.py). winograd: how the engine may sum 3x3
-    windows of stride 1: directly (0), by F(2x2) or F(4x4) tiles (2, 4), or as it sees fit. bf16: x is rounded to bfloat16 first, see `brain`."""
+    windows of stride 1: directly (0), by F(2x2) or F(4x4) tiles (2, 4), or as it sees fit. bf16: x is
+    rounded to bfloat16 first, see `brain`."""
     x = _image(x, layout)
     x, w = rounded(x, (1, 2, 3)) if dynamic else brain(x) if bf16 else x, widened(w, x)
     y = F.conv2d(_pad(_nchw(x), pads), w.permute(0, 3, 1, 2), None, tuple(strides), 0, tuple(dilations), group)

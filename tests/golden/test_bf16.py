@@ -1,7 +1,7 @@
 """Products in bfloat16: what the attribute bf16 promises (passes/ops/lowered.py, `brain`) on every tier of this machine.
 
-An engine that multiplies in bfloat16 differs from torch, which rounds the same inputs, in the order of its sums alone. One that does
-not leaves x as it is, and each product may differ by the rounding of x.
+An engine that multiplies in bfloat16 differs from torch, which rounds the same inputs, in the order of its sums alone. One that
+does not leaves x as it is, and each product may differ by the rounding of x.
 """
 
 import numpy as np
@@ -22,8 +22,8 @@ from mcc.passes.ops.run import run
 HAS = "avx512bf16" in isa().split()
 WORDS = [w for w in (None, "avx512", "avx2", "c") if w in (None, "c") or w in isa().split()]
 # x, w, attributes. Odd depths, one row, rows and columns of all tails, many rows (a tile is rounded at a time), several spans.
-LINEAR = [((m, k), (n, k)) for m, k, n in [(1, 1, 1), (1, 301, 77), (2, 64, 33), (13, 17, 16), (29, 129, 50), (600, 33, 48), (577, 600, 40),
-                                           (70, 700, 130), (3, 2, 500)]]
+LINEAR = [((m, k), (n, k)) for m, k, n in [(1, 1, 1), (1, 301, 77), (2, 64, 33), (13, 17, 16), (29, 129, 50), (600, 33, 48),
+                                           (577, 600, 40), (70, 700, 130), (3, 2, 500)]]
 CONV = [((2, 9, 8, 6), (20, 3, 3, 6), {"pads": [1, 1, 1, 1]}), ((1, 7, 9, 32), (33, 1, 1, 32), {"strides": [2, 2]}),
         ((1, 8, 8, 16), (24, 3, 3, 4), {"group": 4, "pads": [0, 1, 1, 0]}), ((1, 6, 5, 7), (9, 3, 3, 7), {}),
         ((1, 14, 14, 64), (64, 3, 3, 64), {"pads": [1, 1, 1, 1], "winograd": 4}), ((2, 25, 24, 10), (17, 1, 1, 10), {}),
@@ -98,7 +98,8 @@ def test_network():
     """Which nodes carry the attribute; the lowered graph in torch, and the engine, which rounds in the block's parts too."""
     graph = lower(mobile(), precision="bf16")
     marked = [(n.op, {k for k in n.attrs if k.endswith("bf16")}) for n in graph.nodes if n.op != "reshape"]
-    assert marked == [("nhwc_conv", set()), ("nhwc_inverted_residual", {"a_bf16", "c_bf16"}), ("nhwc_conv", {"bf16"}), ("linear", {"bf16"})]
+    assert marked == [("nhwc_conv", set()), ("nhwc_inverted_residual", {"a_bf16", "c_bf16"}), ("nhwc_conv", {"bf16"}),
+                      ("linear", {"bf16"})]
     x = normal(1, 3, 64, 64)
     want = run(graph, {"x": x})[graph.outputs[0].name].numpy()
     file = to_bytes(engine_form(graph))
