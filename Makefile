@@ -1,5 +1,5 @@
-# Targets: setup test demo check arm64 check-arm64 gate-arm64 record-arm64 check-asan check-ubsan check-tsan check-sanitizers
-#          fuzz-open ext lib mcc-run lint bench bench-arm64 deps clean
+# Targets: setup test demo check arm64 check-arm64 check-arm64-sanitizers gate-arm64 record-arm64 wheel-arm64 check-asan
+#          check-ubsan check-tsan check-sanitizers fuzz-open ext lib mcc-run lint bench bench-arm64 deps clean
 #
 #   make check                                   the C kernel checker, seed from the clock; make check seed=7 family=gemm
 #   make lib CC=... CFLAGS=... out=build/phone   the engine for another machine
@@ -34,8 +34,8 @@ check_obj = $(check_src:%.c=$(out)/obj/%.o)
 # Every product is made under a name of its own and renamed, so that two makes at once do no harm.
 compile = mkdir -p $(@D) && $(CC) $(FLAGS) $(1) -MMD -MP -MT $@ -MF $@.$$$$.d -c $< -o $@.$$$$ && mv -f $@.$$$$.d $(@:.o=.d) && mv -f $@.$$$$ $@
 
-.PHONY: default setup test demo check arm64 check-arm64 gate-arm64 record-arm64 check-asan check-ubsan check-tsan check-sanitizers \
-        fuzz-open ext lib mcc-run lint bench bench-arm64 deps clean FORCE
+.PHONY: default setup test demo check arm64 check-arm64 check-arm64-sanitizers arm64-asan arm64-ubsan gate-arm64 record-arm64 \
+        wheel-arm64 check-asan check-ubsan check-tsan check-sanitizers fuzz-open ext lib mcc-run lint bench bench-arm64 deps clean FORCE
 default: lib mcc-run
 
 # --- the engine ------------------------------------------------------------------------------------
@@ -68,14 +68,14 @@ check: $(out)/mcc-check
 # --- the Python extension --------------------------------------------------------------------------
 
 ext: kernels/_core.abi3.so
-ifneq ($(filter ext setup test demo bench bench-arm64 lint,$(MAKECMDGOALS)),)
+ifneq ($(filter ext setup test demo bench bench-arm64 lint %/_core.abi3.so,$(MAKECMDGOALS)),)
 py_include = $(shell $(py) -c 'import sysconfig; print(sysconfig.get_path("include"))')
 endif
 $(out)/obj/kernels/_core.o: kernels/_core.c $(out)/flags
 	@echo "cc $<"
 	@$(call compile,-DPy_LIMITED_API=0x030A0000 -I$(py_include))
 # After libmcc.so, which cannot be linked while a symbol is missing: a working extension is never replaced by a broken one.
-kernels/_core.abi3.so: $(obj) $(out)/obj/kernels/_core.o $(out)/libmcc.so
+kernels/_core.abi3.so $(out)/_core.abi3.so: $(obj) $(out)/obj/kernels/_core.o $(out)/libmcc.so
 	@$(CC) $(FLAGS) -shared $(STRIP) $(LDFLAGS) $(filter %.o,$^) -o $@.$$$$ -lm -pthread && mv -f $@.$$$$ $@
 
 # --- sanitizers and arm64: the same checker, built another way -----------------------------------------
@@ -121,7 +121,43 @@ ifneq ($(arm64_missing),)
 else
 	$(MAKE) --no-print-directory build/arm64/mcc-check out=build/arm64 CC="$(CC_arm64)" LDFLAGS=-static
 	@for cpu in $(ARM64_CPUS); do echo "-cpu $$cpu"; $(QEMU) -cpu $$cpu build/arm64/mcc-check $(or $(seed),1) $(family) || exit 1; done
+	@if [ "$(CI)" = true ]; then $(MAKE) --no-print-directory check-arm64-sanitizers; \
+	 else echo "skip check-arm64-sanitizers: runs when CI=true, or by its name"; fi
 endif
+
+# On the widest core, which checks the kernels of every tier. gcc has no wholly static AddressSanitizer, so that program takes the
+# cross compiler's C library; leaks cannot be looked for under emulation (LeakSanitizer wants ptrace). -O1 as above, not -O3.
+arm64_libc = $(abspath $(dir $(shell $(CC_arm64) -print-file-name=libc.so.6))/..)
+arm64_round = mkdir -p build/$(1); echo 'int main(void) { return 0; }' | $(CC_arm64) -x c - -fsanitize=$(2) $(3) -o build/$(1)/try || \
+              { echo "skip $(1): $(CC_arm64) cannot build with -fsanitize=$(2); see make deps"; test "$(CI)" != true; exit; }; \
+              $(MAKE) --no-print-directory build/$(1)/mcc-check out=build/$(1) CC="$(CC_arm64)" LDFLAGS="-fsanitize=$(2) $(3)" \
+                      CFLAGS="-O1 -g1 -fno-omit-frame-pointer -fno-sanitize-recover=all -fsanitize=$(2)" && \
+              ASAN_OPTIONS=detect_leaks=0 $(QEMU) -L $(arm64_libc) -cpu $(lastword $(ARM64_CPUS)) build/$(1)/mcc-check $(or $(seed),1) $(family)
+check-arm64-sanitizers:
+ifneq ($(arm64_missing),)
+	@echo "skip check-arm64-sanitizers: $(arm64_missing) not found; see make deps"
+	@test "$(CI)" != true
+else
+	@$(MAKE) --no-print-directory --output-sync -j$(jobs) arm64-asan arm64-ubsan
+endif
+arm64-asan:
+	+@echo "AddressSanitizer, -cpu $(lastword $(ARM64_CPUS))"; $(call arm64_round,$@,address,-static-libasan)
+arm64-ubsan:
+	+@echo "UndefinedBehaviorSanitizer, -cpu $(lastword $(ARM64_CPUS))"; $(call arm64_round,$@,undefined,-static)
+
+# The Python extension in a wheel for arm64, tagged by the newest version of glibc that its symbols ask for. Debian's Python.h
+# wants the configuration of the machine it compiles for; for the limited API this machine's says the same.
+wheel-arm64: setup
+	@command -v $(CC_arm64) >/dev/null || { echo "wheel-arm64: $(CC_arm64) not found; see make deps"; exit 4; }
+	@mkdir -p build/arm64/include/aarch64-linux-gnu build/wheel-arm64; rm -rf build/wheel-arm64/*.whl build/lib.linux-aarch64*
+	@headers=$$($(py) -c 'import sysconfig; print(sysconfig.get_path("include"))'); name=$${headers##*/}; \
+	own=$${headers%/*}/$$($(CC) -print-multiarch)/$$name; test ! -e $$own/pyconfig.h || headers=$$own; \
+	ln -sfn $$headers build/arm64/include/aarch64-linux-gnu/$$name
+	@CPATH=build/arm64/include $(MAKE) --no-print-directory -j$(jobs) build/arm64/_core.abi3.so out=build/arm64 CC="$(CC_arm64)"
+	@MCC_EXTENSION=$(abspath build/arm64/_core.abi3.so) _PYTHON_HOST_PLATFORM=linux-aarch64 \
+	$(py) -m pip wheel -q --no-deps --no-build-isolation --no-cache-dir --wheel-dir build/wheel-arm64 .
+	@libc=$$($(py) -c 'import re; print(max(int(v) for v in re.findall(rb"GLIBC_2\.(\d+)", open("build/arm64/_core.abi3.so", "rb").read())))'); \
+	cd build/wheel-arm64 && $(abspath $(py)) -m wheel tags --remove --platform-tag manylinux_2_$${libc}_aarch64 *.whl
 
 # Instructions of layers and networks against those on record; record-arm64 writes them down anew.
 gate-arm64 record-arm64: setup

@@ -193,5 +193,6 @@ def _print(f: dict, ops: bool) -> None:
         if peak is None:
             print(f"the nodes add up to {f['ops_share']:.1%} of the run")
             return
+        brain = f"{peak['bf16']:.0f} bfloat16, " if peak["bf16"] else ""
         print(f"the nodes add up to {f['ops_share']:.1%} of the run; measured peak of a thread: {peak['f32']:.0f} GFLOP/s "
-              f"float32, {peak['s8']:.0f} GOP/s int8, copy {peak['copy']:.1f} GB/s")
+              f"float32, {brain}{peak['s8']:.0f} GOP/s int8, copy {peak['copy']:.1f} GB/s")

@@ -40,8 +40,12 @@ def needed(graph, arch: str, live: Live) -> Tree:
     tree = _lines(sources(), arch)
     tree["core/ops.def"] = _kept(tree["core/ops.def"], lambda macro, a: macro != "OP" or a[0] in ops)
     tree["core/families.def"] = _kept(tree["core/families.def"], lambda macro, a: False)  # `mcc_limit_kernel` is for benchmarks
-    formats = _formats(graph)
+    formats, acts, rows = _formats(graph), _acts(graph), _rows(graph)
     tree["gemm/formats.def"] = _kept(tree["gemm/formats.def"], lambda macro, a: a[0] in formats)
+    tree["gemm/acts.def"] = _kept(tree["gemm/acts.def"], lambda macro, a: a[0] in acts)
+    tree["dwconv/dwconv.def"] = _kept(tree["dwconv/dwconv.def"], lambda macro, a: macro != "ROW" or (*a[1:4],) in rows)
+    tree["dwconv/dwconv_s8.def"] = _kept(tree["dwconv/dwconv_s8.def"],
+                                         lambda macro, a: macro != "DWROW_S8" or (*a[:3],) in rows)
     linked = live(tree)
     code = "".join(text for path, text in tree.items() if path in linked)
     types = _types(code)
@@ -51,7 +55,7 @@ def needed(graph, arch: str, live: Live) -> Tree:
     tree["gemm/gemm.def"] = _kept(tree["gemm/gemm.def"], lambda macro, a: a[0] in types)
     if "eltwise/cast.c" not in linked:  # it can ask for any conversion
         tree["eltwise/eltwise.def"] = _kept(tree["eltwise/eltwise.def"],
-                                            lambda macro, a: f'"{a[0]}_{a[1]}"' in code or a[1] in ops)
+                                            lambda macro, a: f'"{a[0]}_{a[1]}"' in code or a[1] in ops | acts)
     return closed(tree, live(tree))
 
 
@@ -67,6 +71,21 @@ def _formats(graph) -> set[str]:
     found = {"lut"} if any(v.meta.get("storage") in ("palette", "quantized") for v in weights) else set()
     floats = [v.data for v in weights if v.dtype == "float32" and v.data.ndim >= 2]
     return found | ({"sparse"} if any(a.size and 2 * (a == 0).sum() >= a.size for a in floats) else set())
+
+
+def _acts(graph) -> set[str]:
+    """Activations that layers end with."""
+    return {value for n in graph.nodes for key, value in n.attrs.items() if key == "act" or key.endswith("_act")}
+
+
+def _rows(graph) -> set[tuple[str, str, str]]:
+    """Height, width and stride of windows, as the lists of depthwise rows write them; a fused block has more than one."""
+    found = set()
+    for n in graph.nodes:
+        sides = {d for v in n.inputs if v is not None and v.data is not None and v.data.ndim >= 3 for d in v.data.shape}
+        steps = {s for key, value in n.attrs.items() if key.endswith("strides") for s in value}
+        found |= {(str(h), str(w), str(s)) for h in sides for w in sides for s in steps}
+    return found
 
 
 def _lines(tree: Tree, arch: str) -> Tree:

@@ -15,17 +15,22 @@ def rates(nodes: list[dict], file: Path, threads: int, peak: dict[str, float] | 
     peak of the type it computes in, or of a copy in memory. Nodes that work in the caches can be above the copy's.
     Returns the measured peaks of one thread."""
     from ...kernels import peak as measured
-    peak = peak or {what: measured(what) for what in ("f32", "s8", "copy")}
+    peak = peak or {what: measured(what) for what in ("f32", "bf16", "s8", "copy")}
     for node, bytes_ in zip(nodes, _bytes(file, len(nodes))):
         ms = max(node["ms"], 1e-6)
         node["bytes"] = bytes_
         if node["macs"]:
             node["gflops"] = 2 * node["macs"] / ms / 1e6
-            node["of_peak"] = node["gflops"] / (peak["s8" if "s8" in node["kernel"] else "f32"] * threads)
+            node["of_peak"] = node["gflops"] / (peak[kind(node["kernel"])] * threads)
         elif bytes_:
             node["gbs"] = bytes_ / ms / 1e6
             node["of_peak"] = node["gbs"] / (peak["copy"] * threads)
     return peak
+
+
+def kind(kernel: str) -> str:
+    """The type that a kernel multiplies in."""
+    return next((word for word in ("s8", "bf16") if f"_{word}_" in kernel), "f32")
 
 
 def _bytes(file: Path, count: int) -> list[int | None]:

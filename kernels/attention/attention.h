@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../core/names.h"
+
 #define MCC_ATTENTION_ROWS 4 /* most rows of qk and pv */
 
 /* s[r * s_stride + j] = scale * sum_i q[r * q_stride + i] * k[j * k_stride + i]   for r < rows, j < keys, i < d */
@@ -39,7 +41,8 @@ typedef void (*mcc_attention_row_fn)(size_t n, const float *x, float a, float *y
 typedef void (*mcc_attention_mask_fn)(size_t n, float *s, const void *mask);
 
 typedef struct mcc_attention_kernel {
-    const char *name, *what;
+    mcc_name name;
+    mcc_what what;
     uint32_t isa;
     mcc_attention_qk_fn qk;
     mcc_attention_pv_fn pv;

@@ -152,7 +152,7 @@ static mcc_status prepare_float(mcc_net *net, mcc_node *node, int which, mcc_win
     const mcc_type w = layer.w->type;
     MCC_NEED(w == MCC_F32 || w == MCC_F16 || w == MCC_BF16, "the weights are of a float type");
     if (which == DEPTHWISE) return mcc_dwconv_f32_prepare(net, node, &layer);
-    layer.window = NULL;
+    layer.window = NULL, layer.strips = true;
     return mcc_linear_prepare(net, node, &layer);
 }
 

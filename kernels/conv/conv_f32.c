@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "../core/element.h"
+#include "../gemm/bf16.h"
 #include "conv.h"
 #include "image.h"
 #include "winograd.h"
@@ -12,6 +13,7 @@ typedef struct conv {
     mcc_gemm_f32 gemm;
     mcc_conv_rows rows;
     mcc_image image;
+    mcc_round_fn *round; /* of a product in bfloat16: the image is rounded first */
 } conv;
 
 static void run(const mcc_node *node, mcc_exec *exec) {
@@ -19,8 +21,13 @@ static void run(const mcc_node *node, mcc_exec *exec) {
     const mcc_tensor *residual = node->inputs > 3 ? node->in[3] : NULL, *y = node->out[0];
     if (!y->count) return;
     mcc_conv_rows rows = s->rows;
-    rows.x = node->in[0]->data, rows.pitch = y->pitch;
     const mcc_window *v = &s->rows.window;
+    rows.x = node->in[0]->data, rows.pitch = y->pitch;
+    if (s->round) {
+        void *space = mcc_workspace(exec);
+        mcc_bf16_round(exec, s->round, v->n * v->h, v->w * v->c, rows.x, space);
+        rows.x = space;
+    }
     mcc_gemm_f32_job job = {.gemm = &s->gemm, .batch = v->group, .m = y->count / v->o, .w = s->gemm.w, .c = y->data,
                                   .c_stride = y->pitch, .residual = residual ? residual->data : NULL, .place = mcc_conv_place,
                                   .arg = &rows, .tables = mcc_workspace_each(node, exec), .at_once = SIZE_MAX,
@@ -76,22 +83,25 @@ static mcc_status prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer) 
     if (!layer->m) return MCC_OK;
     mcc_gemm_f32 *g = &s->gemm;
     g->n = v->o / v->group, g->post = layer->post;
-    mcc_gemm_pick(layer->x->type == MCC_F16 ? MCC_F16 : MCC_F32, g->n, &g->set);
-    const size_t elem = g->set.elem;
-    if (mcc_image_fits(v)) return prepare_image(net, node, layer, s);
+    const bool image = mcc_image_fits(v);
+    if (!image) s->round = mcc_bf16_pick(node, layer, g->n, &g->set);
+    if (!s->round) mcc_gemm_pick(layer->x->type == MCC_F16 ? MCC_F16 : MCC_F32, g->n, &g->set);
+    if (image) return prepare_image(net, node, layer, s);
+    const size_t elem = s->round ? 2 : g->set.elem, values = g->set.elem / elem, depth = layer->k / values;
     s->rows = (mcc_conv_rows){.window = *v, .runs = mcc_window_runs(v, elem, g->set.mr), .elem = elem};
     if (!layer->k) s->rows.runs.taps = s->rows.runs.k = 0; /* no input channels: the bias is all there is */
-    g->taps = s->rows.runs.taps, g->k = s->rows.runs.k;
-    g->panel = mcc_gemm_f32_panel(&g->set, layer->k);
-    const size_t per_group = mcc_gemm_f32_packed(&g->set, g->n, layer->k), tables = mcc_gemm_table_bytes(g->taps, g->set.mr);
+    g->taps = s->rows.runs.taps, g->k = s->rows.runs.k / values;
+    g->panel = mcc_gemm_f32_panel(&g->set, depth);
+    const size_t per_group = mcc_gemm_f32_packed(&g->set, g->n, depth), tables = mcc_gemm_table_bytes(g->taps, g->set.mr);
     if (per_group > SIZE_MAX / 16 / v->group || tables == SIZE_MAX) return MCC_NO_MEMORY;
     bool ready;
-    char *packed = mcc_net_pack(net, per_group * v->group * elem, &ready);
-    void *fill = mcc_net_alloc(net, g->k * elem);
+    char *packed = mcc_net_pack(net, per_group * v->group * g->set.elem, &ready);
+    void *fill = mcc_net_alloc(net, g->k * g->set.elem);
     if (!packed || !fill) return MCC_NO_MEMORY;
     s->rows.w_group = per_group;
     s->rows.fill = fill;
     g->w = packed;
+    if (s->round) node->workspace = layer->x->count * elem;
     node->workspace_each = tables;
     node->writes_slice = !layer->residual; /* whose rows stand like those of y */
     node->kernel = g->set.serve[layer->m < g->set.mr ? layer->m : 0]->name;
@@ -102,10 +112,11 @@ static mcc_status prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer) 
     if (layer->w->count && !w) return status;
     const size_t w_elem = mcc_type_bytes(layer->w->type), b_elem = layer->b ? mcc_type_bytes(layer->b->type) : 0;
     for (size_t group = 0; group < v->group; group++) {
-        char *to = packed + group * per_group * elem;
+        char *to = packed + group * per_group * g->set.elem;
         mcc_gemm_f32_pack_bias(&g->set, to, g->panel, g->n, b ? b + group * g->n * b_elem : NULL, b ? layer->b->type : MCC_F32);
-        if (w) mcc_gemm_f32_pack(&g->set, to, g->panel, 0, g->n, 0, layer->k, w + group * g->n * layer->k * w_elem,
-                                 layer->w->type, layer->k, 1);
+        const char *part = w ? w + group * g->n * layer->k * w_elem : NULL;
+        if (s->round) MCC_TRY(mcc_bf16_pack(&g->set, to, g->panel, g->n, layer->k, part));
+        else if (w) mcc_gemm_f32_pack(&g->set, to, g->panel, 0, g->n, 0, layer->k, part, layer->w->type, layer->k, 1);
     }
     return MCC_OK;
 }

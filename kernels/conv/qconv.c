@@ -33,7 +33,8 @@ static mcc_status finish(mcc_node *node, state *s, size_t front) {
     if (node->workspace_each == SIZE_MAX || s->image.bytes > SIZE_MAX - front) return MCC_NO_MEMORY;
     node->workspace = front + s->image.bytes;
     node->writes_slice = !mcc_in(node, 4); /* a residual's rows stand like those of y */
-    node->kernel = s->gemm.set.serve[s->m < s->gemm.set.mr ? s->m : 0]->name;
+    node->kernel = mcc_qgemm_kernel(&s->gemm, s->m);
+    if (s->gemm.other) node->macs = mcc_qgemm_macs(&s->gemm, s->m);
     return MCC_OK;
 }
 
@@ -100,7 +101,8 @@ static mcc_status pack(mcc_net *net, mcc_node *node, state *s, const int32_t *bi
     }
     if (!(v->c / v->group)) s->rows.runs.taps = s->rows.runs.k = 0;
     const mcc_runs *runs = &s->rows.runs;
-    MCC_TRY(mcc_qgemm_pack(net, &s->gemm, v->group, n, runs->k, runs->taps, node->in[1], NULL, bias, scale, x_zero));
+    if (s->plain && v->group == 1) MCC_TRY(mcc_qgemm_pack_rows(net, &s->gemm, s->m, n, runs->k, node->in[1], bias, scale, x_zero));
+    else MCC_TRY(mcc_qgemm_pack(net, &s->gemm, v->group, n, runs->k, runs->taps, node->in[1], NULL, bias, scale, x_zero));
     int8_t *fill = mcc_net_alloc(net, runs->k + 4);
     if (!fill) return MCC_NO_MEMORY;
     memset(fill, (uint8_t)(int8_t)(shift ? x_zero ^ -128 : x_zero), runs->k + 4);

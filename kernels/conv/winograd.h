@@ -29,7 +29,7 @@ typedef void mcc_winograd_out_fn(size_t n, const float *v, size_t step, const fl
 #define WINOGRAD_B 1.41421356237309505f
 
 typedef struct mcc_winograd_kernel {
-    const char *name;
+    mcc_name name;
     uint32_t isa;
     uint8_t m;
     mcc_winograd_in_fn *in;

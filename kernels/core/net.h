@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "../mcc.h"
+#include "names.h"
 
 #define MCC_MAX_RANK 8
 #define MCC_MAX_THREADS 64
@@ -62,7 +63,7 @@ typedef struct mcc_node {
 typedef struct mcc_exec mcc_exec; /* one run: thread pool and workspace */
 
 struct mcc_op {
-    const char *name;
+    mcc_name name;
     mcc_status (*prepare)(mcc_net *net, mcc_node *node);
     void (*run)(const mcc_node *node, mcc_exec *exec);
 };

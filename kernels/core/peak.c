@@ -34,10 +34,12 @@ enum { STEPS = 20000, SUMS = 12, ROUNDS = 20, COPY_BYTES = 32 << 20 };
 #define FLOAT_IN "x"
 #define FMA16(s, x) _mm512_fmadd_ps(x, x, s)
 #define FMA8(s, x) _mm256_fmadd_ps(x, x, s)
+#define DOT32(s, x) _mm512_dpbf16_ps(s, (__m512bh)(x), (__m512bh)(x))
 #define DOT64(s, x) _mm512_dpbusd_epi32(s, x, x)
 #define MADD16(s, x) _mm256_add_epi32(s, _mm256_madd_epi16(x, x))
 LOOP(f32_avx512, avx512, __m512, _mm512_set1_ps(1e-3f), "v", FMA16, 32)
 LOOP(f32_avx2, avx2, __m256, _mm256_set1_ps(1e-3f), "x", FMA8, 16)
+LOOP(bf16_avx512bf16, avx512bf16, __m512, _mm512_set1_ps(1e-3f), "v", DOT32, 64)
 LOOP(s8_avx512vnni, avx512vnni, __m512i, _mm512_set1_epi8(1), "v", DOT64, 128)
 LOOP(s8_avx2, avx2, __m256i, _mm256_set1_epi16(1), "x", MADD16, 32)
 #elif defined(__aarch64__)
@@ -80,7 +82,7 @@ MCC_FN(avx512amx) static double s8_avx512amx(void) {
 static const struct peak { const char *what; uint32_t isa; double (*loop)(void); } table[] = {
 #define PEAK(type, isa) {#type, MCC_ISA_##isa, type##_##isa},
 #if defined(__x86_64__)
-    PEAK(f32, avx512) PEAK(f32, avx2) PEAK(s8, avx512amx) PEAK(s8, avx512vnni) PEAK(s8, avx2)
+    PEAK(f32, avx512) PEAK(f32, avx2) PEAK(bf16, avx512bf16) PEAK(s8, avx512amx) PEAK(s8, avx512vnni) PEAK(s8, avx2)
 #elif defined(__aarch64__)
     PEAK(f32, neon) PEAK(s8, neoni8mm) PEAK(s8, neondot) PEAK(s8, neon)
 #endif

@@ -23,6 +23,7 @@
 
 #define MCC_IS_avx2 1
 #define MCC_IS_avx512 2
+#define MCC_IS_avx512bf16 2 /* and what a file adds to that itself */
 #define MCC_IS_neon 3
 #define MCC_IS__(isa) MCC_IS_##isa
 #define MCC_IS_(isa) MCC_IS__(isa)
@@ -187,8 +188,9 @@ VFN vm v_nan(vf a) { return vmvnq_u32(vceqq_f32(a, a)); }
 VFN vf v_sel(vm m, vf yes, vf no) { return vbslq_f32(m, yes, no); }
 VFN int v_any(vm m) { return vmaxvq_u32(m) != 0; }
 VFN vi vi_set(int32_t a) { return vdupq_n_s32(a); }
-VFN vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
-VFN vi vi_sub(vi a, vi b) { return vsubq_s32(a, b); }
+/* Unsigned: both wrap around (v_neg counts on it), and gcc's arm_neon.h has the signed ones as plain + and - of C. */
+VFN vi vi_add(vi a, vi b) { return vreinterpretq_s32_u32(vaddq_u32(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b))); }
+VFN vi vi_sub(vi a, vi b) { return vreinterpretq_s32_u32(vsubq_u32(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b))); }
 VFN vi vi_and(vi a, vi b) { return vandq_s32(a, b); }
 VFN vi vi_or(vi a, vi b) { return vorrq_s32(a, b); }
 #define vi_shl(a, k) vshlq_n_s32(a, k)

@@ -50,7 +50,7 @@ static inline bool mcc_dwconv_inside(const mcc_dwconv_in *in, size_t column, siz
 }
 
 typedef struct mcc_dwconv_kernel {
-    const char *name;
+    mcc_name name;
     uint32_t isa;
     mcc_type type;
     uint8_t kh, kw, stride, ct; /* kh 0: any window, by pointers */

@@ -25,7 +25,7 @@ static const mcc_dwconv_s8_row row_table[] = {
 #include "dwconv_s8.def"
 #undef DWCONV_S8
 #undef DWROW_S8
-    {NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL} /* an ISA may have none */
+    {.name = ""} /* an ISA may have none */
 };
 static size_t row_count(void) { return sizeof row_table / sizeof *row_table - 1; }
 

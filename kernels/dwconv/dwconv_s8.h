@@ -19,7 +19,7 @@ typedef void mcc_dwconv_s8_fn(size_t n, size_t taps, const int8_t *const *rows, 
 typedef enum mcc_dwconv_layout { MCC_DW_PLAIN, MCC_DW_MADD } mcc_dwconv_layout;
 
 typedef struct mcc_dwconv_s8_kernel {
-    const char *name;
+    mcc_name name;
     uint32_t isa;
     size_t nc;
     mcc_dwconv_layout layout;
@@ -49,7 +49,7 @@ void mcc_dwconv_s8_pack(const mcc_dwconv_s8_kernel *kernel, void *out, size_t n,
 typedef void mcc_dwconv_s8_row_fn(MCC_DWCONV_S8_ROW_ARGS);
 
 typedef struct mcc_dwconv_s8_row {
-    const char *name;
+    mcc_name name;
     uint32_t isa;
     /* half: channels of the last blocks; 0: as many as the others; VC: as many, and where there are as many channels the last
      * ends with them, so that some stand in two blocks */

@@ -23,6 +23,19 @@ void mcc_dwconv_s8_8_neon(size_t n, size_t taps, const int8_t *const *rows, cons
     }
 }
 
+void mcc_dwconv_s8_neon_some(sums s, const float *scale, size_t skip, size_t n, void *y, size_t at, const int8_t *residual,
+                             const mcc_requant *q) {
+    int32_t all[16];
+    vst1q_s32(all, s.a), vst1q_s32(all + 4, s.b), vst1q_s32(all + 8, s.c), vst1q_s32(all + 12, s.d);
+    for (size_t i = skip, run; i < n; i += run) {
+        run = n - i < 8 ? n - i : 8;
+        int32_t part[8];
+        float part_scale[8];
+        memcpy(part, all + i, run * sizeof *part), memcpy(part_scale, scale + i, run * sizeof *part_scale);
+        put8(y, at + i, residual, vld1q_s32(part), vld1q_s32(part + 4), part_scale, run, q);
+    }
+}
+
 /* --- rows ---------------------------------------------------------------------------------------------------------------- */
 
 ALWAYS sums widened(sums s, int16x8_t lo, int16x8_t hi) {
@@ -40,7 +53,7 @@ ALWAYS sums two_taps(sums s, int8x16_t x, int8x16_t w, int8x16_t x1, int8x16_t w
 
 /* The n <= 16 channels from c on, pixel by pixel: weights of -128, residuals, fewer channels than a block has. The first `skip`
  * of them are not stored: the block before did it. */
-static void by_pixels(size_t kh, size_t kw, size_t stride, size_t pixels, size_t channels, size_t c, size_t n, size_t skip,
+static __attribute__((noinline)) void by_pixels(size_t kh, size_t kw, size_t stride, size_t pixels, size_t channels, size_t c, size_t n, size_t skip,
                       const mcc_dwconv_in *in, const int32_t *bias, void *y, const int8_t *residual, const mcc_requant *q) {
     const float *scale = (const float *)(bias + 16);
     for (size_t p = 0; p < pixels; p++) {
@@ -49,7 +62,7 @@ static void by_pixels(size_t kh, size_t kw, size_t stride, size_t pixels, size_t
         const int8_t *w = (const int8_t *)(scale + 16);
         sums s = sums_of(bias);
         for (size_t t = 0; t < kh * kw; t++, w += 16) s = tap(s, load16((const int8_t *)cells[t] + c, n), vld1q_s8(w));
-        put_some(s, scale, skip, n, y, p * channels + c, residual, q);
+        mcc_dwconv_s8_neon_some(s, scale, skip, n, y, p * channels + c, residual, q);
     }
 }
 

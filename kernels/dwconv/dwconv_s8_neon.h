@@ -90,18 +90,8 @@ ALWAYS part16 part_of(size_t channels, size_t done) {
     return (part16){channels - done < 16 && done ? channels - 16 : done, channels < 16 ? channels : 16};
 }
 
-/* Sums of n <= 16 channels, of which the first `skip` are not stored: the block before did it. */
-static __attribute__((noinline, unused)) void put_some(sums s, const float *scale, size_t skip, size_t n, void *y, size_t at,
-                                                       const int8_t *residual, const mcc_requant *q) {
-    int32_t all[16];
-    vst1q_s32(all, s.a), vst1q_s32(all + 4, s.b), vst1q_s32(all + 8, s.c), vst1q_s32(all + 12, s.d);
-    for (size_t i = skip, run; i < n; i += run) {
-        run = n - i < 8 ? n - i : 8;
-        int32_t part[8];
-        float part_scale[8];
-        memcpy(part, all + i, run * sizeof *part), memcpy(part_scale, scale + i, run * sizeof *part_scale);
-        put8(y, at + i, residual, vld1q_s32(part), vld1q_s32(part + 4), part_scale, run, q);
-    }
-}
+/* Sums of n <= 16 channels, of which the first `skip` are not stored: the block before did it; in dwconv_s8_neon.c. */
+void mcc_dwconv_s8_neon_some(sums s, const float *scale, size_t skip, size_t n, void *y, size_t at, const int8_t *residual,
+                             const mcc_requant *q);
 
 #endif

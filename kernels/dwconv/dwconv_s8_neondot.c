@@ -40,7 +40,7 @@ FN static void by_pixels(size_t stride, size_t pixels, size_t channels, size_t c
             for (size_t ky = 0; ky < 3; ky++) x[ky] = load16((const int8_t *)cells[3 * kx + ky] + c, n);
             s = three(s, together(x[0], x[1], x[2]), w[kx]);
         }
-        put_some(s, (const float *)(bias + 16), skip, n, y, p * channels + c, residual, q);
+        mcc_dwconv_s8_neon_some(s, (const float *)(bias + 16), skip, n, y, p * channels + c, residual, q);
     }
 }
 

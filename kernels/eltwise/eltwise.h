@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../core/names.h"
+
 /* y[i] = f(x[i]; alpha, beta); f is the line of functions.def. Errors: core/simd_math.h. */
 typedef void (*mcc_unary_fn)(size_t n, const float *x, float *y, float alpha, float beta);
 
@@ -20,7 +22,8 @@ typedef void (*mcc_convert_fn)(size_t n, const void *x, void *y);
 typedef void (*mcc_quantize_fn)(size_t n, const void *x, void *y, float scale, int32_t zero);
 
 typedef struct mcc_eltwise_kernel {
-    const char *name, *what; /* "eltwise_f32_relu_avx2", "relu" */
+    mcc_name name; /* "eltwise_f32_relu_avx2" */
+    mcc_what what; /* "relu" */
     uint32_t isa;
     mcc_unary_fn unary;      /* one of the four is set */
     mcc_binary_fn binary;

@@ -13,34 +13,47 @@ VFN vf below_zero_(vf x) { return v_min(none_(), x); }
 VFN vf signum_(vf x) { return v_sel(v_lt(none_(), x), one_(), v_sel(v_lt(x, none_()), v_set(-1.0f), x)); }
 VFN vf prelu_(vf a, vf b) { return when_negative_(a, v_mul(a, b)); }
 
-#define FUNCTION(what, value) \
+#define FUNCTION_HEAD(what, value, attribute) \
     VFN vf what##_of_(vf x, vf a, vf b) { (void)a, (void)b; return value; } \
-    VKERNEL void NAME(what)(size_t n, const float *p, float *y, float alpha, float beta) { \
-        const vf a = v_set(alpha), b = v_set(beta); \
+    attribute VKERNEL void NAME(what)(size_t n, const float *p, float *y, float alpha, float beta) { \
+        const vf a = v_set(alpha), b = v_set(beta);
+#define FUNCTION(what, value) \
+    FUNCTION_HEAD(what, value, ) \
         size_t i = 0; \
         for (; i + VN <= n; i += VN) v_store(y + i, what##_of_(v_load(p + i), a, b)); \
         if (i < n) v_store_n(y + i, what##_of_(v_load_n(p + i, n - i), a, b), n - i); \
     }
+/* Where the function is long it stands once: the last elements go through a vector-sized copy. */
+#define LONG_FUNCTION(what, value) \
+    FUNCTION_HEAD(what, value, __attribute__((noinline))) \
+        size_t i = 0; \
+        for (; i + VN <= n; i += VN) v_store(y + i, what##_of_(v_load(p + i), a, b)); \
+        if (i == n) return; \
+        float part[VN]; \
+        v_store(part, v_load_n(p + i, n - i)); \
+        NAME(what)(VN, part, part, alpha, beta); \
+        v_store_n(y + i, v_load(part), n - i); \
+    }
 FUNCTION(relu, v_max(none_(), x))
 FUNCTION(leaky_relu, when_negative_(x, v_mul(x, a)))
-FUNCTION(elu, when_negative_(x, v_mul(a, m_expm1(below_zero_(x)))))
-FUNCTION(celu, when_negative_(x, v_mul(a, m_expm1(v_div(below_zero_(x), a)))))
-FUNCTION(selu, v_mul(b, when_negative_(x, v_mul(a, m_expm1(below_zero_(x))))))
+LONG_FUNCTION(elu, when_negative_(x, v_mul(a, m_expm1(below_zero_(x)))))
+LONG_FUNCTION(celu, when_negative_(x, v_mul(a, m_expm1(v_div(below_zero_(x), a)))))
+LONG_FUNCTION(selu, v_mul(b, when_negative_(x, v_mul(a, m_expm1(below_zero_(x))))))
 FUNCTION(thresholded_relu, v_sel(v_le(x, a), none_(), x))
 FUNCTION(clip, v_min(b, v_max(a, x)))
 FUNCTION(hard_sigmoid, unit_(v_add(v_mul(x, a), b)))
 FUNCTION(hard_swish, v_mul(x, unit_(v_add(v_div(x, v_set(6.0f)), v_set(0.5f)))))
-FUNCTION(sigmoid, m_sigmoid(x))
-FUNCTION(tanh, m_tanh(x))
-FUNCTION(gelu, m_gelu(x))
-FUNCTION(gelu_tanh, m_gelu_tanh(x))
-FUNCTION(silu, m_silu(x))
-FUNCTION(softplus, m_softplus(x))
+LONG_FUNCTION(sigmoid, m_sigmoid(x))
+LONG_FUNCTION(tanh, m_tanh(x))
+LONG_FUNCTION(gelu, m_gelu(x))
+LONG_FUNCTION(gelu_tanh, m_gelu_tanh(x))
+LONG_FUNCTION(silu, m_silu(x))
+LONG_FUNCTION(softplus, m_softplus(x))
 FUNCTION(softsign, v_div(x, v_add(one_(), v_abs(x))))
-FUNCTION(mish, m_mish(x))
-FUNCTION(erf, m_erf(x))
-FUNCTION(exp, m_exp(x))
-FUNCTION(log, m_log(x))
+LONG_FUNCTION(mish, m_mish(x))
+LONG_FUNCTION(erf, m_erf(x))
+LONG_FUNCTION(exp, m_exp(x))
+LONG_FUNCTION(log, m_log(x))
 FUNCTION(sqrt, v_sqrt(x))
 FUNCTION(reciprocal, v_div(one_(), x))
 FUNCTION(neg, v_neg(x))
@@ -50,25 +63,17 @@ FUNCTION(ceil, v_ceil(x))
 FUNCTION(round, v_rint(x))
 FUNCTION(sign, signum_(x))
 
+VFN vf part_(const float *p, size_t step, size_t i, size_t n) { return step ? v_load_n(p + i, n) : v_set(*p); }
+
 #define PAIR(what, fn) \
     VKERNEL void NAME(what)(size_t n, const float *a, size_t a_step, const float *b, size_t b_step, float *y) { \
+        const vf p = v_set(n ? *a : 0), q = v_set(n ? *b : 0); \
         size_t i = 0; \
-        if (a_step && b_step) { \
-            for (; i + VN <= n; i += VN) v_store(y + i, fn(v_load(a + i), v_load(b + i))); \
-            if (i < n) v_store_n(y + i, fn(v_load_n(a + i, n - i), v_load_n(b + i, n - i)), n - i); \
-        } else if (a_step) { \
-            const vf s = v_set(*b); \
-            for (; i + VN <= n; i += VN) v_store(y + i, fn(v_load(a + i), s)); \
-            if (i < n) v_store_n(y + i, fn(v_load_n(a + i, n - i), s), n - i); \
-        } else if (b_step) { \
-            const vf s = v_set(*a); \
-            for (; i + VN <= n; i += VN) v_store(y + i, fn(s, v_load(b + i))); \
-            if (i < n) v_store_n(y + i, fn(s, v_load_n(b + i, n - i)), n - i); \
-        } else { \
-            const vf s = fn(v_set(*a), v_set(*b)); \
-            for (; i + VN <= n; i += VN) v_store(y + i, s); \
-            if (i < n) v_store_n(y + i, s, n - i); \
-        } \
+        if (a_step && b_step) for (; i + VN <= n; i += VN) v_store(y + i, fn(v_load(a + i), v_load(b + i))); \
+        else if (a_step) for (; i + VN <= n; i += VN) v_store(y + i, fn(v_load(a + i), q)); \
+        else if (b_step) for (; i + VN <= n; i += VN) v_store(y + i, fn(p, v_load(b + i))); \
+        else for (const vf same = fn(p, q); i + VN <= n; i += VN) v_store(y + i, same); \
+        if (i < n) v_store_n(y + i, fn(part_(a, a_step, i, n - i), part_(b, b_step, i, n - i)), n - i); \
     }
 PAIR(add, v_add)
 PAIR(sub, v_sub)

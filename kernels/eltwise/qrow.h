@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../core/names.h"
+
 typedef struct mcc_qrow {
     float a_scale, b_scale; /* of a sum */
     float scale;            /* of a product */
@@ -20,7 +22,7 @@ typedef struct mcc_qrow {
 typedef void mcc_qrow_fn(size_t n, const int8_t *a, size_t a_step, const int8_t *b, size_t b_step, int8_t *y, const mcc_qrow *p);
 
 typedef struct mcc_qrow_kernel {
-    const char *name;
+    mcc_name name;
     uint32_t isa;
     char what; /* '+' or '*' */
     mcc_qrow_fn *fn;

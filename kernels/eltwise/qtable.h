@@ -5,11 +5,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../core/names.h"
+
 /* y[i] = table[x[i] + 128] for i < n. y may be x. */
 typedef void mcc_qtable_fn(size_t n, const int8_t *x, int8_t *y, const int8_t *table);
 
 typedef struct mcc_qtable_kernel {
-    const char *name;
+    mcc_name name;
     uint32_t isa;
     mcc_qtable_fn *fn;
 } mcc_qtable_kernel;

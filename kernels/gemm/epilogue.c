@@ -4,11 +4,12 @@
 #include <math.h>
 #include <string.h>
 
-/* act -> the elementwise kernel */
-static const struct { const char *act, *kernel; } acts[] = {
-    {"leaky_relu", "f32_leaky_relu"}, {"elu", "f32_elu"}, {"sigmoid", "f32_sigmoid"}, {"tanh", "f32_tanh"},
-    {"silu", "f32_silu"}, {"hard_sigmoid", "f32_hard_sigmoid"}, {"hard_swish", "f32_hard_swish"}, {"gelu", "f32_gelu"},
-    {"gelu_tanh", "f32_gelu_tanh"}, {"softplus", "f32_softplus"}, {"mish", "f32_mish"},
+/* act -> what the elementwise kernels call it */
+static const struct { mcc_what act, kernel; } acts[] = {
+#define ACT(name) {#name, "f32_" #name},
+#include "acts.def"
+#undef ACT
+    {"", ""} /* a model may need none */
 };
 
 mcc_status mcc_epilogue_read(mcc_net *net, const mcc_node *node, mcc_epilogue *post) {
@@ -21,7 +22,7 @@ mcc_status mcc_epilogue_read(mcc_net *net, const mcc_node *node, mcc_epilogue *p
         MCC_NEED(post->alpha == post->alpha && post->beta == post->beta, "clip: a bound is not a number");
         return post->lo = post->alpha, post->hi = post->beta, MCC_OK;
     }
-    for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
+    for (size_t i = 0; *acts[i].act; i++) {
         if (strcmp(act, acts[i].act) != 0) continue;
         const mcc_eltwise_kernel *kernel = mcc_eltwise_pick(acts[i].kernel);
         MCC_NEED(kernel && kernel->unary, "this build has no kernel for the activation");

@@ -9,6 +9,7 @@
 #define MCC_TYPE_f32 MCC_F32
 #define MCC_TYPE_f16 MCC_F16
 #define MCC_TYPE_s8 MCC_S8
+#define MCC_TYPE_bf16 MCC_BF16
 
 static const mcc_gemm_kernel table[] = {
 #define GEMM(type, mr, nr, kr, isa)                                                                            \
@@ -81,7 +82,13 @@ static size_t cost(const mcc_gemm_kernel *g, size_t n) {
     return n / g->nr * (g->nr + 2) + (left ? last + 2 + wait : 0);
 }
 
-void mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set) {
+bool mcc_gemm_forced(mcc_type type) {
+    for (const mcc_gemm_kernel *g = table; g < table + COUNT; g++)
+        if (g->type == type && mcc_kernel_forced(g->name)) return true;
+    return false;
+}
+
+bool mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set) {
     const uint32_t have = mcc_isa();
     const mcc_gemm_kernel *best = NULL, *end = table + COUNT;
     size_t tallest = MCC_GEMM_MAX_MR;
@@ -95,22 +102,21 @@ void mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set) {
         if (best && g->isa == best->isa && g->nr == best->nr) continue;
         if (!best || (g->isa == best->isa && n < ((size_t)1 << 40) && cost(g, n) < cost(best, n))) best = g;
     }
-    /* The C lines need nothing, so there is a best one for every type that has them; else the set stays empty. */
     memset(set, 0, sizeof *set);
-    if (!best) return;
-    set->elem = mcc_type_bytes(type);
+    if (!best) return false;
+    set->elem = type == MCC_BF16 ? sizeof(float) : mcc_type_bytes(type); /* of bfloat16 it is pairs (bf16.h) */
     set->many = type == MCC_F16;
     set->nr = best->nr, set->kr = best->kr;
     set->mr = serve(best, best->nr, tallest, set->serve);
     set->even = exact(best, best->nr, set->mr);
     set->last_nr = tallest == MCC_GEMM_MAX_MR ? last_nr(best, n % best->nr) : best->nr;
     if (set->last_nr < set->nr) serve(best, set->last_nr, set->mr, set->last);
+    return true;
 }
 
 bool mcc_gemm_has(mcc_type type) {
     mcc_gemm_set set;
-    mcc_gemm_pick(type, 1, &set);
-    return set.mr != 0;
+    return mcc_gemm_pick(type, 1, &set);
 }
 
 size_t mcc_gemm_table_bytes(size_t taps, size_t mr) {

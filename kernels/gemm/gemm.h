@@ -30,6 +30,9 @@ typedef void mcc_gemm_f32_fn(size_t m, size_t n, size_t k, size_t taps, const fl
                              float *c, size_t c_stride, const float *residual, float lo, float hi,
                              const mcc_gemm_ahead *ahead);
 
+/* bf16 tile: as a float32 one, but that k, the rows and w count pairs of bfloat16 (bf16.h), whose two products are added. */
+typedef mcc_gemm_f32_fn mcc_gemm_bf16_fn;
+
 /* float16 tiles: the same of float16 numbers, the panel's too, summed in float16: a sum of depth = taps * k products is off by some
  * sqrt(depth) / 4096 of the largest sum on its way, and one beyond 65504 is infinite. There are no plain C kernels of it: where there
  * is none for the CPU, products are made in float32 (eltwise/half.h). Many tiles in one call: where m > MR it is a multiple of
@@ -64,7 +67,7 @@ typedef void mcc_gemm_s8_fn(size_t m, size_t n, size_t k, size_t taps, const int
                             void *c, size_t c_stride, const int8_t *residual, const mcc_requant *q, size_t ahead);
 
 typedef struct mcc_gemm_kernel {
-    const char *name;
+    mcc_name name;
     uint32_t isa;
     mcc_type type;
     uint8_t mr, nr, kr;
@@ -86,9 +89,11 @@ typedef struct mcc_gemm_set {
     bool even; /* every number of rows has its own kernel, so all tiles may be of one height */
     bool many; /* these kernels make many tiles in one call */
 } mcc_gemm_set;
-void mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set);
-/* Are there any for this type on this CPU? float32 and int8 always have some. */
+/* False when this CPU has none, which is so of MCC_BF16 and MCC_F16 only: the C lines of the others need nothing. */
+bool mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set);
 bool mcc_gemm_has(mcc_type type);
+/* Did mcc_limit_kernel ask for a kernel of this type? */
+bool mcc_gemm_forced(mcc_type type);
 
 /* --- float32, and float16 where set->elem is 2 --------------------------------------------------------------- */
 
@@ -134,12 +139,15 @@ typedef struct mcc_gemm_f32_job {
     const void *residual;   /* like c, or NULL */
     mcc_gemm_place_fn place;
     const void *arg;
+    bool made;              /* place makes the rows, which takes time: a tile passes by all panels at once */
     bool adjacent;          /* the rows of a part follow each other in memory, k apart: they can be asked for ahead */
     size_t at_once;         /* rows that can be placed together: as many as the scratch holds, SIZE_MAX when none is used; 0: a tile's */
     size_t scratch_row;     /* bytes of it that each takes, of windows with several taps */
     void **tables;          /* mcc_workspace_each: large tables, or NULL */
 } mcc_gemm_f32_job;
 void mcc_gemm_f32_run(mcc_exec *exec, const mcc_gemm_f32_job *job);
+/* Does a tile of such a product of m rows pass by all panels at once? */
+bool mcc_gemm_f32_one_span(const mcc_gemm_f32 *gemm, size_t m);
 
 /* The job.arg of mcc_gemm_place_matrix: x is rows of k; c's rows are `pitch` elements apart. */
 typedef struct mcc_gemm_matrix { const void *x; size_t k, pitch, elem; } mcc_gemm_matrix;
@@ -153,6 +161,7 @@ typedef struct mcc_layer {
     mcc_tensor *x, *w, *b, *residual, *y; /* b and residual may be NULL; w is [n, k] or [n, kh, kw, c / group] */
     size_t m, n, k;                       /* rows of x (output pixels), outputs, inputs per output */
     const struct mcc_window *window;      /* NULL when row i of x makes row i of y: linear, and 1x1 convolution */
+    bool strips;                          /* mcc_linear_rows runs it, some rows at a time */
     mcc_epilogue post;
 } mcc_layer;
 

@@ -246,6 +246,10 @@ static void units(void *arg, size_t begin, size_t end, unsigned thread) {
     }
 }
 
+bool mcc_gemm_f32_one_span(const mcc_gemm_f32 *g, size_t m) {
+    return (m + g->set.mr - 1) / g->set.mr >= MANY_TILES && (g->n + g->set.nr - 1) / g->set.nr <= MANY_BYTES / sizeof(float) / g->panel;
+}
+
 void mcc_gemm_f32_run(mcc_exec *exec, const mcc_gemm_f32_job *job) {
     const mcc_gemm_f32 *g = job->gemm;
     if (!job->batch || !job->m || !g->n) return;
@@ -254,7 +258,7 @@ void mcc_gemm_f32_run(mcc_exec *exec, const mcc_gemm_f32_job *job) {
     k.high = job->m / k.tiles, k.rest = job->m % k.tiles;
     k.panels = (g->n + g->set.nr - 1) / g->set.nr;
     const size_t panel_bytes = g->panel * g->set.elem, threads = mcc_threads(exec);
-    k.span = (k.tiles < MANY_TILES ? FEW_BYTES : MANY_BYTES) / panel_bytes;
+    k.span = (k.tiles < MANY_TILES && !job->made ? FEW_BYTES : MANY_BYTES) / panel_bytes;
     /* With few rows, threads share the columns: some blocks for each, so that a slow core does not hold up the rest. */
     if (threads > 1 && job->batch * k.tiles < 4 * threads) {
         const size_t wanted = (4 * threads + job->batch * k.tiles - 1) / (job->batch * k.tiles);

@@ -1,12 +1,21 @@
 /* gemm_f32_simd.h: float32 gemm where a multiply-add takes a broadcast element of A: AVX2 and AVX-512. A file defines
  * MCC_SIMD, includes this, and names its tiles: TILE2(MR, NR) two vectors wide, TILE1(MR, NR) one, and GEMV2, GEMV1 for
- * single rows, which keep several sums per column because one chain of adds would wait for its own latency. */
+ * single rows, which keep several sums per column because one chain of adds would wait for its own latency.
+ *
+ * A file of bf16 kernels says so by GEMM_TYPE, GEMM_KR and GEMM_FMA: what are floats here are then pairs of bfloat16, which one
+ * instruction multiplies and adds. */
 #include "../core/simd.h"
 #include "gemm.h"
 #include "rows.h"
 
-#define GEMM_NAME_(mr, nr, isa) mcc_gemm_f32_##mr##x##nr##c1_##isa
-#define GEMM_NAME(mr, nr, isa) GEMM_NAME_(mr, nr, isa)
+#ifndef GEMM_TYPE
+#define GEMM_TYPE f32
+#define GEMM_KR 1
+#define GEMM_FMA v_fma
+#endif
+#define GEMM_NAME__(type, mr, nr, kr, isa) mcc_gemm_##type##_##mr##x##nr##c##kr##_##isa
+#define GEMM_NAME_(type, mr, nr, kr, isa) GEMM_NAME__(type, mr, nr, kr, isa)
+#define GEMM_NAME(mr, nr, isa) GEMM_NAME_(GEMM_TYPE, mr, nr, GEMM_KR, isa)
 #define GEMM_ARGS                                                                                              \
     size_t m, size_t n, size_t k, size_t taps, const float *const *rows, const float *panel, float *c,         \
         size_t c_stride, const float *residual, float lo, float hi, const mcc_gemm_ahead *ahead
@@ -42,12 +51,12 @@ VFN void ask(const char *read, const char *write) {
 #define POINT_13 POINT_MEM
 #define INIT1(i) vf u##i = b0;
 #define INIT2(i) vf u##i = b0, v##i = b1;
-#define FMA1(i, at) u##i = v_fma(v_set(p##i[q + at]), w0, u##i);
+#define FMA1(i, at) u##i = GEMM_FMA(v_set(p##i[q + at]), w0, u##i);
 #define FMA2(i, at)                       \
     {                                     \
         const vf x = v_set(p##i[q + at]); \
-        u##i = v_fma(x, w0, u##i);        \
-        v##i = v_fma(x, w1, v##i);        \
+        u##i = GEMM_FMA(x, w0, u##i);        \
+        v##i = GEMM_FMA(x, w1, v##i);        \
     }
 #define FMA1_0(i) FMA1(i, 0)
 #define FMA1_1(i) FMA1(i, 1)
@@ -126,21 +135,21 @@ VFN void gemv(size_t wide, GEMM_ARGS) {
             for (; q + 4 <= k; q += 4, w += 4 * wide * VN) {
                 for (size_t line = 0; line < 4 * wide * VN; line += 16) __builtin_prefetch((const char *)(w + line) + FAR, 0, 3);
                 const vf x0 = v_set(p[q]), x1 = v_set(p[q + 1]), x2 = v_set(p[q + 2]), x3 = v_set(p[q + 3]);
-                u0 = v_fma(x0, v_load(w), u0);
-                u1 = v_fma(x1, v_load(w + wide * VN), u1);
-                u2 = v_fma(x2, v_load(w + 2 * wide * VN), u2);
-                u3 = v_fma(x3, v_load(w + 3 * wide * VN), u3);
+                u0 = GEMM_FMA(x0, v_load(w), u0);
+                u1 = GEMM_FMA(x1, v_load(w + wide * VN), u1);
+                u2 = GEMM_FMA(x2, v_load(w + 2 * wide * VN), u2);
+                u3 = GEMM_FMA(x3, v_load(w + 3 * wide * VN), u3);
                 if (wide == 2) {
-                    v0 = v_fma(x0, v_load(w + VN), v0);
-                    v1 = v_fma(x1, v_load(w + 3 * VN), v1);
-                    v2 = v_fma(x2, v_load(w + 5 * VN), v2);
-                    v3 = v_fma(x3, v_load(w + 7 * VN), v3);
+                    v0 = GEMM_FMA(x0, v_load(w + VN), v0);
+                    v1 = GEMM_FMA(x1, v_load(w + 3 * VN), v1);
+                    v2 = GEMM_FMA(x2, v_load(w + 5 * VN), v2);
+                    v3 = GEMM_FMA(x3, v_load(w + 7 * VN), v3);
                 }
             }
             for (; q < k; q++, w += wide * VN) {
                 const vf x = v_set(p[q]);
-                u0 = v_fma(x, v_load(w), u0);
-                if (wide == 2) v0 = v_fma(x, v_load(w + VN), v0);
+                u0 = GEMM_FMA(x, v_load(w), u0);
+                if (wide == 2) v0 = GEMM_FMA(x, v_load(w + VN), v0);
             }
         }
         u0 = v_add(v_add(u0, u1), v_add(u2, u3));

@@ -6,6 +6,11 @@
 #if defined(__aarch64__)
 #include "gemm_s8_neon.h"
 
+void mcc_gemm_s8_neon_part(const int32_t *sums, size_t m, size_t n, const float *scale, void *c, size_t c_stride,
+                           const int8_t *residual, const mcc_requant *q) {
+    for (size_t i = 0; i < m; i++, sums += 8) put8(c, i * c_stride, residual, vld1q_s32(sums), vld1q_s32(sums + 4), scale, n, q);
+}
+
 #define FEW 4 /* rows */
 
 static bool has_least(const int8_t *w, size_t bytes) { /* a multiple of 32 */

@@ -105,11 +105,9 @@ ALWAYS int8x16_t rest(const int8_t *p, size_t count) {
     return vreinterpretq_s8_u32(vdupq_n_u32(x));
 }
 
-/* A part of a tile whose sums stand in rows of 8. */
-static __attribute__((noinline, unused)) void put_part(const int32_t *sums, size_t m, size_t n, const float *scale, void *c,
-                                                       size_t c_stride, const int8_t *residual, const mcc_requant *q) {
-    for (size_t i = 0; i < m; i++, sums += 8) put8(c, i * c_stride, residual, vld1q_s32(sums), vld1q_s32(sums + 4), scale, n, q);
-}
+/* A part of a tile whose sums stand in rows of 8; in gemm_s8_neon.c. */
+void mcc_gemm_s8_neon_part(const int32_t *sums, size_t m, size_t n, const float *scale, void *c, size_t c_stride,
+                           const int8_t *residual, const mcc_requant *q);
 
 /* What the kernels do around their sums u##i, v##i of MR rows: a call makes tile after tile, with what they share in registers. */
 #define TILES_BEGIN                                                          \
@@ -155,7 +153,7 @@ static __attribute__((noinline, unused)) void put_part(const int32_t *sums, size
             int32_t sums[8 * MR];                                            \
             const size_t step = MR * c_stride;                               \
             GEMM_ROWS(MR, TILE_SUMS)                                         \
-            put_part(sums, m < MR ? m : MR, n, scale, out, c_stride, residual, q); \
+            mcc_gemm_s8_neon_part(sums, m < MR ? m : MR, n, scale, out, c_stride, residual, q); \
             out += q ? step : 4 * step;                                      \
             if (residual) residual += step;                                  \
         }                                                                    \

@@ -2,12 +2,14 @@
 #include <string.h>
 
 #include "../core/element.h"
-#include "gemm.h"
+#include "bf16.h"
 
 typedef struct linear {
     mcc_layer_state head;
     mcc_gemm_f32 gemm;
-    size_t m;
+    size_t m, k;
+    mcc_round_fn *round; /* of a product in bfloat16: rounds rows, */
+    bool tiles;          /* a tile at a time; otherwise all before the product */
 } linear;
 
 static bool is_weight(const mcc_tensor *t) {
@@ -34,6 +36,17 @@ static void pack_panels(void *arg, size_t begin, size_t end, unsigned thread) {
     mcc_gemm_f32_pack(&g->set, p->out, g->panel, first, stop - first, 0, g->k, w->data, MCC_F32, g->k, 1);
 }
 
+/* Runs the job, whose place is not set yet, for the rows x. */
+static void product(mcc_exec *exec, const linear *state, const void *x, void *space, mcc_gemm_f32_job *job) {
+    const mcc_gemm_matrix plain = {state->round && !state->tiles ? space : x, state->gemm.k, job->c_stride, state->gemm.set.elem};
+    const mcc_bf16_matrix tiles = {state->round, x, state->k, job->c_stride};
+    job->batch = 1, job->made = state->tiles, job->adjacent = !state->tiles, job->at_once = state->tiles ? 0 : SIZE_MAX;
+    job->place = state->tiles ? mcc_bf16_place : mcc_gemm_place_matrix;
+    job->arg = state->tiles ? (const void *)&tiles : &plain;
+    if (state->round && !state->tiles) mcc_bf16_round(exec, state->round, job->m, state->k, x, space);
+    mcc_gemm_f32_run(exec, job);
+}
+
 static void run(const mcc_node *node, mcc_exec *exec) {
     const linear *state = node->state;
     const mcc_gemm_f32 *g = &state->gemm;
@@ -46,20 +59,15 @@ static void run(const mcc_node *node, mcc_exec *exec) {
         mcc_parallel(exec, (g->n + g->set.nr - 1) / g->set.nr, 1, pack_panels, &p);
         packed = p.out;
     }
-    const mcc_gemm_matrix a = {node->in[0]->data, g->k, node->out[0]->pitch, g->set.elem};
-    const mcc_gemm_f32_job job = {.gemm = g, .batch = 1, .m = state->m, .w = packed, .c = node->out[0]->data, .c_stride = a.pitch,
-                                  .residual = residual ? residual->data : NULL, .place = mcc_gemm_place_matrix, .arg = &a, .adjacent = true,
-                                  .at_once = SIZE_MAX};
-    mcc_gemm_f32_run(exec, &job);
+    mcc_gemm_f32_job job = {.gemm = g, .m = state->m, .w = packed, .c = node->out[0]->data, .c_stride = node->out[0]->pitch,
+                            .residual = residual ? residual->data : NULL};
+    product(exec, state, node->in[0]->data, mcc_workspace(exec), &job);
 }
 
 void mcc_linear_rows(const mcc_node *node, mcc_exec *exec, size_t m, const void *x, const void *residual, void *y) {
     const linear *state = node->state;
-    const mcc_gemm_f32 *g = &state->gemm;
-    const mcc_gemm_matrix a = {x, g->k, g->n, g->set.elem};
-    const mcc_gemm_f32_job job = {.gemm = g, .batch = 1, .m = m, .w = g->w, .c = y, .c_stride = g->n, .residual = residual,
-                                  .place = mcc_gemm_place_matrix, .arg = &a, .at_once = SIZE_MAX};
-    mcc_gemm_f32_run(exec, &job);
+    mcc_gemm_f32_job job = {.gemm = &state->gemm, .m = m, .w = state->gemm.w, .c = y, .c_stride = state->gemm.n, .residual = residual};
+    product(exec, state, x, NULL, &job);
 }
 
 mcc_status mcc_linear_prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer) {
@@ -67,8 +75,11 @@ mcc_status mcc_linear_prepare(mcc_net *net, mcc_node *node, const mcc_layer *lay
     linear *state = mcc_net_alloc(net, sizeof *state);
     if (!state) return MCC_NO_MEMORY;
     mcc_gemm_f32 *g = &state->gemm;
-    mcc_gemm_pick(layer->x->type == MCC_F16 ? MCC_F16 : MCC_F32, layer->n, &g->set);
-    *state = (linear){.head.run = run, .m = layer->m, .gemm = {.set = g->set, .n = layer->n, .k = layer->k, .taps = 1, .post = layer->post}};
+    mcc_round_fn *round = mcc_bf16_pick(node, layer, layer->n, &g->set);
+    if (round && layer->strips && !mcc_bf16_tile(&g->set, layer->k)) round = NULL;
+    if (!round) mcc_gemm_pick(layer->x->type == MCC_F16 ? MCC_F16 : MCC_F32, layer->n, &g->set);
+    *state = (linear){.head.run = run, .m = layer->m, .k = layer->k, .round = round, .gemm = {.set = g->set, .n = layer->n, .taps = 1,
+                      .k = round ? mcc_bf16_pairs(layer->k) : layer->k, .post = layer->post}};
     node->state = state;
     node->writes_slice = !layer->residual; /* whose rows stand like those of y */
     if (!layer->m) return MCC_OK; /* and the weight, perhaps of no elements but huge axes, need not fit into memory */
@@ -88,12 +99,17 @@ mcc_status mcc_linear_prepare(mcc_net *net, mcc_node *node, const mcc_layer *lay
     void *packed = mcc_net_pack(net, bytes, &ready);
     if (!packed) return MCC_NO_MEMORY;
     g->w = packed;
+    if (round) {
+        state->tiles = layer->strips || (mcc_bf16_tile(&g->set, layer->k) && mcc_gemm_f32_one_span(g, layer->m));
+        if (!state->tiles) node->workspace = layer->m * g->k * sizeof(float);
+    }
     if (ready) return MCC_OK;
     const void *w = layer->w->count ? mcc_dense_to_pack(net, layer->w, &status) : packed;
     if (!w) return status;
     const void *b = layer->b && layer->b->count ? mcc_dense(net, layer->b, &status) : NULL;
     if (layer->b && layer->b->count && !b) return status;
     mcc_gemm_f32_pack_bias(&g->set, packed, g->panel, g->n, b, layer->b ? layer->b->type : MCC_F32);
+    if (round) return mcc_bf16_pack(&g->set, packed, g->panel, g->n, layer->k, w);
     if (layer->w->count) mcc_gemm_f32_pack(&g->set, packed, g->panel, 0, g->n, 0, g->k, w, layer->w->type, g->k, 1);
     return MCC_OK;
 }

@@ -1,13 +1,14 @@
 /* qfinish.c: the table of kernels, and the plain ones. */
 #include "qfinish.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "../core/isa.h"
 #include "../core/registry.h"
 
 static const mcc_qfinish_kernel kernels[] = {
-#define QFINISH(isa) {"qfinish_f32_" #isa, MCC_ISA_##isa, mcc_qfinish_f32_##isa, mcc_qdynamic_f32_##isa},
+#define QFINISH(isa) {"qfinish_f32_" #isa, MCC_ISA_##isa, mcc_qfinish_f32_##isa, mcc_qdynamic_f32_##isa, mcc_qrequant_f32_##isa},
 #include "qfinish.def"
 #undef QFINISH
 };
@@ -65,4 +66,16 @@ float mcc_qdynamic_f32_c(size_t n, const float *x, int8_t *codes, int32_t offset
         codes[i] = (int8_t)(uint8_t)((int32_t)((t + 12582912.0f) - 12582912.0f) + offset);
     }
     return top / 127.0f;
+}
+
+void mcc_qrequant_f32_c(size_t m, size_t n, const int32_t *acc, size_t acc_stride, int8_t *y, size_t y_stride, const float *scale,
+                        const int8_t *residual, const mcc_requant *q) {
+    for (size_t i = 0; i < m; i++, acc += acc_stride, y += y_stride)
+        for (size_t j = 0; j < n; j++) {
+            float t = (float)acc[j] * scale[j];
+            if (residual) t += (float)(residual[i * y_stride + j] - q->r_zero) * q->r_scale;
+            t = t > q->lo ? t : q->lo;
+            t = t < q->hi ? t : q->hi;
+            y[j] = (int8_t)((int32_t)rintf(t) + q->zero);
+        }
 }

@@ -87,3 +87,31 @@ VKERNEL float MCC_KERNEL(qdynamic, MCC_SIMD)(size_t n, const float *x, int8_t *c
     }
     return top / 127.0f;
 }
+
+VFN vi requantized(vf t, bool residual, vi r, vi r_zero, vf r_scale, vf lo, vf hi, vi zero) {
+    if (residual) t = v_add(t, v_mul(v_float(vi_sub(r, r_zero)), r_scale));
+    return vi_add(v_int(v_min(v_max(t, lo), hi)), zero);
+}
+
+VFN void requant_row(size_t n, const int32_t *acc, int8_t *y, const float *scale, const int8_t *residual, const mcc_requant *q) {
+    const vf lo = v_set(q->lo), hi = v_set(q->hi), r_scale = v_set(q->r_scale);
+    const vi zero = vi_set(q->zero), r_zero = vi_set(q->r_zero);
+    const float *sums = (const float *)(const void *)acc; /* loaded as bits */
+    for (size_t j = 0; j < n; j += VN) {
+        const bool whole = n - j >= VN;
+        int8_t part[VN];
+        if (residual && !whole) memcpy(part, residual + j, n - j);
+        const vi r = residual ? v_load_s8(whole ? residual + j : part) : zero;
+        const vf t = v_mul(v_float(v_bits(whole ? v_load(sums + j) : v_load_n(sums + j, n - j))),
+                           whole ? v_load(scale + j) : v_load_n(scale + j, n - j));
+        const vi code = requantized(t, residual != NULL, r, r_zero, r_scale, lo, hi, zero);
+        v_store_8(whole ? y + j : part, code);
+        if (!whole) memcpy(y + j, part, n - j);
+    }
+}
+
+VKERNEL void MCC_KERNEL(qrequant, MCC_SIMD)(size_t m, size_t n, const int32_t *acc, size_t acc_stride, int8_t *y, size_t y_stride,
+                                            const float *scale, const int8_t *residual, const mcc_requant *q) {
+    for (size_t i = 0; i < m; i++, acc += acc_stride, y += y_stride, residual = residual ? residual + y_stride : NULL)
+        requant_row(n, acc, y, scale, residual, q);
+}

@@ -158,6 +158,28 @@ mcc_status mcc_qgemm_pack(mcc_net *net, mcc_qgemm *g, size_t groups, size_t n, s
     return MCC_OK;
 }
 
+mcc_status mcc_qgemm_pack_rows(mcc_net *net, mcc_qgemm *g, size_t m, size_t n, size_t k, mcc_tensor *weight, const int32_t *bias,
+                               const float *scale, int32_t x_zero) {
+    typedef mcc_status try_fn(mcc_net *, mcc_qgemm *, size_t, mcc_tensor *, const int32_t *, const float *, int32_t);
+    static try_fn *const formats[] = {
+#define QFORMAT(name) mcc_##name##_try,
+#include "qformats.def"
+#undef QFORMAT
+        NULL,
+    };
+    g->n = n, g->k = k, g->taps = 1;
+    mcc_gemm_s8_pick(n, k, &g->set, &g->last);
+    for (size_t i = 0; i + 1 < sizeof formats / sizeof *formats && !g->other; i++)
+        if (formats[i]) MCC_TRY(formats[i](net, g, m, weight, bias, scale, x_zero)); /* NULL: not in this build */
+    return g->other ? MCC_OK : mcc_qgemm_pack(net, g, 1, n, k, 1, weight, NULL, bias, scale, x_zero);
+}
+
+const char *mcc_qgemm_kernel(const mcc_qgemm *g, size_t m) {
+    return g->other ? g->kernel : g->set.serve[m < g->set.mr ? m : 0]->name;
+}
+
+uint64_t mcc_qgemm_macs(const mcc_qgemm *g, size_t m) { return m * (g->other ? g->macs_other : (uint64_t)g->n * g->k * g->taps); }
+
 /* --- attributes and operands that all integer ops share ------------------------------------------------------------ */
 
 mcc_status mcc_qtail_read(mcc_net *net, mcc_node *node, size_t n, mcc_qtail *tail) {

@@ -19,6 +19,8 @@ void mcc_gemm_s8_pick(size_t n, size_t depth, mcc_gemm_set *set, mcc_gemm_set *l
 /* y = x + 128 as uint8, in the bits of int8. For sets with an offset only. y may be x. */
 void mcc_qgemm_shift(size_t n, const int8_t *x, int8_t *y);
 
+struct mcc_qjob;
+
 /* An int8 product, prepared: immutable. */
 typedef struct mcc_qgemm {
     mcc_gemm_set set, last;
@@ -27,6 +29,11 @@ typedef struct mcc_qgemm {
     const uint8_t *w;                 /* packed, groups one after another */
     size_t group_bytes;               /* packed bytes of one group */
     double top;                       /* no |float(acc) * scale| is above this */
+    const void *other;                /* the weight in another form (qformats.def), whose walk is run_other; or NULL */
+    void (*run_other)(mcc_exec *exec, const struct mcc_qjob *job);
+    const char *kernel;               /* of the other form; for the dense one see mcc_qgemm_kernel */
+    size_t space_other;               /* bytes of job.space that the other form wants for each thread */
+    uint64_t macs_other;              /* of one row */
 } mcc_qgemm;
 
 /* Packs `groups` weights of n columns each: element (g, j, d), d < taps * k, stands at ((g * n + j) * taps * k + d), int8.
@@ -34,6 +41,28 @@ typedef struct mcc_qgemm {
  * bias and scale: groups * n each; NULL for zeros and ones. x_zero is folded into the bias. */
 mcc_status mcc_qgemm_pack(mcc_net *net, mcc_qgemm *g, size_t groups, size_t n, size_t k, size_t taps, mcc_tensor *weight,
                           const int8_t *w, const int32_t *bias, const float *scale, int32_t x_zero);
+
+/* The same for one group whose `m` rows are whole and adjacent (linear, 1x1), by way of qformats.def: in another form than dense panels
+ * where one says that it wins. */
+mcc_status mcc_qgemm_pack_rows(mcc_net *net, mcc_qgemm *g, size_t m, size_t n, size_t k, mcc_tensor *weight, const int32_t *bias,
+                               const float *scale, int32_t x_zero);
+/* The name of the kernel that a product with m rows runs on; and its multiply-adds. */
+const char *mcc_qgemm_kernel(const mcc_qgemm *g, size_t m);
+uint64_t mcc_qgemm_macs(const mcc_qgemm *g, size_t m);
+
+/* Forms of an int8 weight other than dense panels: each looks at the weight and either sets g->other and what belongs to it, or
+ * leaves it. g has n, k and the sets; bias and scale may be NULL. */
+#ifdef MCC_SUBSET
+#define QFORMAT(name) \
+    mcc_status mcc_##name##_try(mcc_net *net, mcc_qgemm *g, size_t m, mcc_tensor *weight, const int32_t *bias, const float *scale, \
+                                int32_t x_zero) __attribute__((weak));
+#else
+#define QFORMAT(name) \
+    mcc_status mcc_##name##_try(mcc_net *net, mcc_qgemm *g, size_t m, mcc_tensor *weight, const int32_t *bias, const float *scale, \
+                                int32_t x_zero);
+#endif
+#include "qformats.def"
+#undef QFORMAT
 
 /* How accumulators become the output. */
 typedef enum mcc_qout {
@@ -72,6 +101,12 @@ typedef struct mcc_qjob {
     size_t space_each;
 } mcc_qjob;
 void mcc_qgemm_run(mcc_exec *exec, const mcc_qjob *job);
+/* What becomes of the sums acc[i * stride + j] of rows row + i, i < rows <= MCC_GEMM_MAX_MR, and columns channel + j, j < n <= 64 (job.minus is
+ * taken from them); and the table behind that, once all of these columns are there. */
+void mcc_qgemm_out(const mcc_qjob *job, int32_t *acc, size_t stride, size_t row, size_t rows, size_t channel, size_t n);
+void mcc_qgemm_look_up(const mcc_qjob *job, size_t row, size_t rows, size_t channel, size_t n);
+/* Are the scales so large that no kernel can requantize? */
+bool mcc_qgemm_wild(const mcc_qjob *job);
 /* acc[i * stride + j] -= minus[j], wrapping, for i < rows, j < n. */
 void mcc_qgemm_subtract(int32_t *acc, size_t stride, const int32_t *minus, size_t rows, size_t n);
 /* The workspace_each of a product with m rows; SIZE_MAX when that overflows. */

@@ -14,10 +14,11 @@ typedef struct state {
 
 /* Packs the weight and asks for what the walk wants for each thread. */
 static mcc_status pack(mcc_net *net, mcc_node *node, state *s, const int32_t *bias, const float *scale, int32_t x_zero) {
-    MCC_TRY(mcc_qgemm_pack(net, &s->gemm, 1, s->gemm.n, s->gemm.k, 1, node->in[1], NULL, bias, scale, x_zero));
+    MCC_TRY(mcc_qgemm_pack_rows(net, &s->gemm, s->m, s->gemm.n, s->gemm.k, node->in[1], bias, scale, x_zero));
     node->workspace_each = mcc_qgemm_space(&s->gemm, s->m, false);
     if (node->workspace_each == SIZE_MAX) return MCC_NO_MEMORY;
-    node->kernel = s->gemm.set.serve[s->m < s->gemm.set.mr ? s->m : 0]->name;
+    node->kernel = mcc_qgemm_kernel(&s->gemm, s->m);
+    node->macs = mcc_qgemm_macs(&s->gemm, s->m);
     return MCC_OK;
 }
 

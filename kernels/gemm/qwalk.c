@@ -1,16 +1,12 @@
-/* qwalk.c: the walk over the tiles of an int8 product, and its ways out.
+/* qwalk.c: the walk over the tiles of an int8 product.
  *
  * A block of rows passes by all panels of a span: panel by panel, tile by tile, so that a panel stands in the first-level
  * cache while the block's tiles use it, and the block's rows are made ready (shifted, found) once for all panels. The
  * spans are what the second-level cache holds (Goto and van de Geijn, "Anatomy of High-Performance Matrix
  * Multiplication", 2008, with the roles of the operands changed). */
-#include <math.h>
 #include <string.h>
 
-#include "../core/element.h"
-#include "../eltwise/qtable.h"
 #include "amx.h"
-#include "qfinish.h"
 #include "qgemm.h"
 
 #define SPAN_BYTES ((size_t)512 << 10) /* of weights */
@@ -63,6 +59,7 @@ static size_t block_rows(const mcc_qgemm *g, size_t m, bool placed, size_t tile)
 static size_t lined_bytes(const mcc_qgemm *g, size_t m) { return (block_rows(g, m, false, 0) + LINED_SLACK) * line_of(g); }
 
 size_t mcc_qgemm_space(const mcc_qgemm *g, size_t m, bool placed) {
+    if (g->other) return g->space_other;
     if (mcc_gemm_s8_lined(&g->set)) return lined_bytes(g, m) + (placed ? g->taps * 16 * sizeof(void *) : 0);
     if (placed) {
         const size_t rows = 2 * most_mr(g);
@@ -72,61 +69,6 @@ size_t mcc_qgemm_space(const mcc_qgemm *g, size_t m, bool placed) {
     if (!mcc_gemm_s8_offset(&g->set)) return 0;
     const size_t rows = block_rows(g, m, false, 0);
     return g->k > SIZE_MAX / 4 / rows ? SIZE_MAX : (rows * depth_of(g) + 127) / 64 * 64;
-}
-
-void mcc_table_s8(int8_t *y, size_t count, const int8_t *table) {
-    mcc_qtable_pick()->fn(count, y, y, table);
-}
-
-void mcc_qgemm_subtract(int32_t *acc, size_t stride, const int32_t *minus, size_t rows, size_t n) {
-    for (size_t i = 0; i < rows; i++, acc += stride)
-        for (size_t j = 0; j < n; j++) acc[j] = (int32_t)((uint32_t)acc[j] - (uint32_t)minus[j]);
-}
-
-/* A tile whose result is float32, from its sums on the stack. `first`: its first row in the whole product. MCC_Q_CODES makes
- * int8 of it again: the values themselves never leave the cache. */
-static void finish(const mcc_qjob *job, mcc_qfinish_fn *fn, const int32_t *acc, size_t nr, size_t first, size_t rows,
-                   size_t channel, size_t n, size_t at) {
-    float row_scale[MCC_GEMM_MAX_MR];
-    const bool dynamic = job->out == MCC_Q_DYN;
-    for (size_t i = 0; dynamic && i < rows; i++) row_scale[i] = job->row_scale[(first + i) / job->rows_per_scale];
-    if (job->out != MCC_Q_CODES) {
-        fn(rows, n, acc, nr, (float *)job->c + at, job->c_stride, job->scale + channel, dynamic ? row_scale : NULL,
-           job->bias ? job->bias + channel : NULL, job->residual ? job->residual + at : NULL, job->post.lo, job->post.hi);
-        mcc_epilogue_after(&job->post, (float *)job->c + at, rows, n, job->c_stride);
-        return;
-    }
-    _Alignas(64) float real[MCC_GEMM_MAX_MR * 64];
-    int8_t codes[MCC_GEMM_MAX_MR * 64];
-    for (size_t i = 0; job->residual && i < rows; i++) /* which does not lie like the values here */
-        fn(1, n, acc + i * nr, nr, real + i * n, n, job->scale + channel, NULL, job->bias ? job->bias + channel : NULL,
-           job->residual + at + i * job->c_stride, job->post.lo, job->post.hi);
-    if (!job->residual)
-        fn(rows, n, acc, nr, real, n, job->scale + channel, NULL, job->bias ? job->bias + channel : NULL, NULL, job->post.lo, job->post.hi);
-    mcc_epilogue_after(&job->post, real, rows, n, n);
-    job->quantize(rows * n, real, codes, job->y_scale, job->requant.zero);
-    for (size_t i = 0; i < rows; i++) memcpy((int8_t *)job->c + at + i * job->c_stride, codes + i * n, n);
-}
-
-/* A tile of a layer whose scales are so large that kernels cannot requantize it: by the definition, one by one. */
-static void requantize(const mcc_qjob *job, const int32_t *acc, const mcc_gemm_set *set, const uint8_t *panel, size_t rows,
-                       size_t n, size_t at) {
-    const float *scale = (const float *)(const void *)(panel + set->nr * sizeof(int32_t));
-    const mcc_requant *q = &job->requant;
-    for (size_t i = 0; i < rows; i++, acc += set->nr, at += job->c_stride)
-        for (size_t p = 0; p < set->nr; p++) {
-            const size_t j = mcc_gemm_s8_column(set, p);
-            if (j >= n) continue;
-            float t = (float)acc[j] * scale[p];
-            if (job->residual_s8) t += (float)(job->residual_s8[at + j] - q->r_zero) * q->r_scale;
-            t = t > q->lo ? t : q->lo;
-            t = t < q->hi ? t : q->hi;
-            ((int8_t *)job->c)[at + j] = (int8_t)((int32_t)rintf(t) + q->zero);
-        }
-}
-
-static bool is_wild(const mcc_qjob *job) {
-    return job->out == MCC_Q_S8 && !(job->gemm->top + 256 * fabs((double)job->requant.r_scale) < 0x1p30);
 }
 
 /* How a block is cut into tiles: by parts of as many rows as the lowest kernel has, such that tiles differ by one part at most and
@@ -242,8 +184,7 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
     void *space = (char *)job->space + thread * job->space_each;
     const bool lined = mcc_gemm_s8_lined(&g->set), place = job->place && !lined;
     const void **table = place && job->space_each ? space : small;
-    const bool wild = is_wild(job);
-    mcc_qfinish_fn *finish_fn = mcc_qfinish_pick()->finish;
+    const bool wild = mcc_qgemm_wild(job);
     const mcc_gemm_kernel *placed = NULL; /* the set of which the table is */
     const int8_t *x = NULL;
     const bool tabled = place || (!lined && rows <= MCC_GEMM_TABLE / 2); /* once for all panels: a tile has at most twice its rows */
@@ -283,21 +224,13 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
                 fn(some, n, k, taps, from, panel, (int32_t *)job->c + at, job->c_stride, NULL, NULL, ahead);
             } else {
                 fn(some, n, k, taps, from, panel, acc, set->nr, NULL, NULL, ahead);
-                if (wild) requantize(job, acc, set, panel, some, n, at);
-                else {
-                    if (job->minus) mcc_qgemm_subtract(acc, set->nr, job->minus + batch * g->n + j, some, n);
-                    finish(job, finish_fn, acc, set->nr, row + r, some, batch * g->n + j, n, at);
-                }
+                mcc_qgemm_out(job, acc, set->nr, row + r, some, batch * g->n + j, n);
             }
         }
     }
     if (lined) mcc_amx_close();
     const size_t j = first * g->set.nr, n = (end < g->panels ? end * g->set.nr : g->n) - j;
-    const size_t at = row * job->c_stride + batch * g->n + j;
-    if (job->out == MCC_Q_S8 && job->table) {
-        const size_t runs = n == job->c_stride ? 1 : rows, run = n * (rows / runs);
-        for (size_t i = 0; i < runs; i++) mcc_table_s8((int8_t *)job->c + at + i * job->c_stride, run, job->table);
-    }
+    mcc_qgemm_look_up(job, row, rows, batch * g->n + j, n);
 }
 
 static void units(void *arg, size_t begin, size_t end, unsigned thread) {
@@ -314,6 +247,10 @@ static void units(void *arg, size_t begin, size_t end, unsigned thread) {
 void mcc_qgemm_run(mcc_exec *exec, const mcc_qjob *job) {
     const mcc_qgemm *g = job->gemm;
     if (!job->batch || !job->m || !g->n) return;
+    if (g->other) {
+        g->run_other(exec, job);
+        return;
+    }
     walk w = {.job = job, .rows = block_rows(g, job->m, job->place != NULL, job->tile)};
     const size_t threads = mcc_threads(exec);
     const bool small = g->panel * g->panels < SMALL_WORK / job->m;

@@ -47,7 +47,7 @@ typedef void mcc_lut_tabled_fn(const mcc_lut_panel *panel, const float *tables, 
 typedef void mcc_lut_tables_fn(unsigned bits, size_t depth, const float *x, const float *book, float *tables);
 
 typedef struct mcc_lut_kernel {
-    const char *name;
+    mcc_name name;
     uint32_t isa;
     size_t lanes; /* nr is one or two times this, or more */
     mcc_lut_expand_fn *expand;

@@ -3,7 +3,8 @@
  *     look(bits, b, word)           VN weights by the low bits of VN words
  *     take_book(book, p)            VN weights by VN bytes
  * before it includes this. `bits` and `wide` (vectors of a panel that go together) are constants wherever they are used. */
-#define MANY_ _Pragma("GCC unroll 32")
+#define MANY_ _Pragma("GCC unroll 16")
+#define STEPS(per) ((per) > 10 ? 8 : (per)) /* of the `per` codes in a word: what is written out, the rest is a loop */
 
 VFN vi words(const uint8_t *p) { return v_bits(v_load((const float *)(const void *)p)); } /* loaded as bits */
 VFN size_t least_(size_t a, size_t b) { return a < b ? a : b; }
@@ -35,9 +36,9 @@ VFN vf scaled(const mcc_lut_panel *p, size_t b, size_t j, vf sum, vf y) {
             const size_t run = least_(p->depth - q, p->block);                                                            \
             vf a[2] = {from_zero(p, sums, b, j), v_set(0)}, c[2] = {wide ? from_zero(p, sums, b, j + VN) : v_set(0), v_set(0)}; \
             size_t at = 0;                                                                                                \
-            for (; at + per <= run; at += per, codes += 4 * p->nr) {                                                      \
+            for (; at + per <= run; codes += 4 * p->nr) {                                                                 \
                 vi w = words(codes), u = words(codes + 4 * VN * wide);                                                    \
-                MANY_ for (int s = 0; s < per; s++) ADD(s)                                                                \
+                for (size_t end = at + per; at < end; at += STEPS(per)) MANY_ for (int s = 0; s < STEPS(per); s++) ADD(s) \
             }                                                                                                             \
             if (at < run) {                                                                                               \
                 vi w = words(codes), u = words(codes + 4 * VN * wide);                                                    \
@@ -119,7 +120,7 @@ VFN vf finished(const mcc_lut_panel *p, vf w, vf zero, vf scale) { return p->sca
             size_t at = 0;                                                                          \
             for (; at + per <= run; at += per, codes += 4 * nr) {                                   \
                 vi w = words(codes);                                                                \
-                MANY_ for (int s = 0; s < per; s++, to += nr) {                                     \
+                for (int i = 0; i < per; i += STEPS(per)) MANY_ for (int s = 0; s < STEPS(per); s++, to += nr) { \
                     v_store(to, finished(p, look(bits, &book, w), zero, scale));                    \
                     w = vi_srl(w, bits);                                                            \
                 }                                                                                   \

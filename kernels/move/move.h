@@ -19,7 +19,8 @@ typedef void (*mcc_interleave_fn)(size_t rows, size_t n, const void *a, size_t a
                                   void *y, size_t y_stride);
 
 typedef struct mcc_move_kernel {
-    const char *name, *what;
+    mcc_name name;
+    mcc_what what;
     uint32_t isa;
     mcc_transpose_fn transpose;   /* one of the two, the other is NULL */
     mcc_interleave_fn interleave;

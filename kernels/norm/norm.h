@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../core/names.h"
+
 /* One number from n >= 1 contiguous values: sum, sum_abs, sum_square, max, min (NaN when one is NaN). */
 typedef float (*mcc_fold_fn)(size_t n, const float *x);
 
@@ -23,7 +25,8 @@ typedef void (*mcc_affine_fn)(size_t n, const float *x, float mean, float invers
                               size_t step, float *y);
 
 typedef struct mcc_norm_kernel {
-    const char *name, *what;
+    mcc_name name;
+    mcc_what what;
     uint32_t isa;
     mcc_fold_fn fold;
     mcc_merge_fn merge;

@@ -20,7 +20,8 @@ typedef void mcc_pool_mean_fn(size_t channels, size_t lines, size_t rows, const 
                               const mcc_pool_mean *p);
 
 typedef struct mcc_pool_kernel {
-    const char *name, *what;
+    mcc_name name;
+    mcc_what what;
     uint32_t isa;
     mcc_type type;
     mcc_pool_fn *fn;        /* one of the two, the other is NULL */

@@ -5,11 +5,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../core/names.h"
+
 /* x[i] = f(x[i]) for i < n; errors as in core/simd_math.h */
 typedef void (*mcc_rnn_gate_fn)(size_t n, float *x);
 
 typedef struct mcc_rnn_kernel {
-    const char *name, *what;
+    mcc_name name;
+    mcc_what what;
     uint32_t isa;
     mcc_rnn_gate_fn gate;
 } mcc_rnn_kernel;

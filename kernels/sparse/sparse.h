@@ -22,7 +22,7 @@ typedef void mcc_sparse_rows_fn(const mcc_sparse *s, size_t first, size_t last, 
 typedef void mcc_sparse_dot_fn(const mcc_sparse *s, size_t first, size_t last, const float *x, float *y);
 
 typedef struct mcc_sparse_kernel {
-    const char *name;
+    mcc_name name;
     uint32_t isa;
     size_t v; /* rows side by side; 1 for the dot kernels */
     mcc_sparse_rows_fn *rows;

@@ -17,7 +17,7 @@ MOST_TAPS = 5  # MCC_DWCONV_ROWS
 LEAST = 9 << 15  # elements
 CONV = ("w", "b")
 QCONV = ("w", "bias", "scale", "table")
-KEYS = {"nhwc_conv": ("act", "alpha", "beta"), "nhwc_qconv": ("x_zero", "y_zero", "lo", "hi")}
+KEYS = {"nhwc_conv": ("act", "alpha", "beta", "bf16"), "nhwc_qconv": ("x_zero", "y_zero", "lo", "hi")}
 RESIDUAL = {"nhwc_conv": 3, "nhwc_qconv": 4}
 
 

@@ -1,11 +1,13 @@
-"""Half precision storage: the weights of layers are kept as float16 or bfloat16 and widened when the device packs them."""
+"""Half precision: the weights of layers are kept as float16 or bfloat16. A device widens them when it packs them; or, of
+bfloat16, it multiplies in bfloat16, rounding the other operand too: the attribute bf16 (passes/ops/lowered.py, `brain`)."""
 from __future__ import annotations
 
 import numpy as np
 import torch
 
 from ..errors import UserError
-from ..graph import Graph, Value
+from ..graph import Graph, Node, Value
+from .image import CHANNELS
 
 LAYERS = ("linear", "nhwc_conv", "nhwc_conv_transpose")
 
@@ -32,3 +34,13 @@ def store_half(graph: Graph, precision: str) -> None:
                 data = torch.from_numpy(np.ascontiguousarray(w.data)).to(torch.bfloat16).float().numpy()
             done[w] = Value(w.name, dtype, w.shape, data, dict(w.meta))
         node.inputs[1] = done[w]
+        if precision == "bf16" and _brain(node):
+            node.attrs["bf16"] = 1
+
+
+def _brain(node: Node) -> bool:
+    """Is this a layer that engines multiply in bfloat16? Pairs of inputs, and more of them than images of colours have."""
+    if node.inputs[0].dtype != "float32" or node.attrs.get("dynamic", 0):
+        return False
+    each = node.inputs[1].shape[-1]
+    return node.op == "linear" or node.op == "nhwc_conv" and each > CHANNELS and each % 2 == 0

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from . import dtype_of, op
-from .lowered import epilogue, rounded, widened
+from .lowered import brain, epilogue, rounded, widened
 from .math import wide
 from .window import pad_spatial, pool_pads, resolve_pads, spread, window_sum
 
@@ -56,10 +56,10 @@ def conv_transpose(x, w, b=None, strides=None, pads=None, dilations=None, group=
 
 
 @op("linear", example=lambda r: ([r(2, 3, 8), r(5, 8), r(5), r(2, 3, 5)], {"act": "relu"}))
-def linear(x, w, b=None, residual=None, act="none", alpha=0.0, beta=0.0, dynamic=0):
+def linear(x, w, b=None, residual=None, act="none", alpha=0.0, beta=0.0, dynamic=0, bf16=0):
     """act(x @ w.T + b + residual): x [..., K], w [N, K], b [N], residual [..., N]. dynamic: x is rounded to int8 per
-    row first."""
-    x, w = rounded(x, (-1,)) if dynamic else x, widened(w, x)
+    row first. bf16: x is rounded to bfloat16 first, see `brain`."""
+    x, w = rounded(x, (-1,)) if dynamic else brain(x) if bf16 else x, widened(w, x)
     return epilogue(F.linear(x, w, b), None, residual, act, alpha, beta)
 
 

@@ -42,6 +42,15 @@ def widened(w, x):
     return w.to(x.dtype) if w is not None and w.dtype in (torch.float16, torch.bfloat16) and x.dtype != w.dtype else w
 
 
+def brain(x):
+    """x rounded to bfloat16, to nearest and ties to even; the gradient passes.
+
+    Where an engine has products in bfloat16 and they are the faster ones, it rounds exactly so, and differs from torch in the
+    order of its float32 sums alone: by at most 1e-6 sqrt(k) of the sum of |x w| over k products. Elsewhere (a CPU without them,
+    a layer that Winograd or another kernel makes faster) it multiplies x as it is, and differs by at most 2^-8 of that sum."""
+    return x.to(torch.bfloat16).to(x.dtype)
+
+
 def epilogue(y, bias, residual, act, alpha, beta):
     """act(y + bias + residual); bias is per last axis, residual has y's shape."""
     if bias is not None:
@@ -73,12 +82,12 @@ def _pad(x, pads, value=0.0):
 @op("nhwc_conv", example=lambda r: ([r(2, 7, 6, 4), r(8, 3, 3, 2), r(8), r(2, 4, 3, 8)],
                                     {"strides": [2, 2], "pads": [1, 1, 1, 1], "group": 2, "act": "relu"}))
 def nhwc_conv(x, w, b=None, residual=None, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), group=1,
-              act="none", alpha=0.0, beta=0.0, dynamic=0, layout="nhwc", winograd=-1):
+              act="none", alpha=0.0, beta=0.0, dynamic=0, layout="nhwc", winograd=-1, bf16=0):
     """x [N,H,W,C], w [O,kh,kw,C/group], b [O], residual like y. y [N,OH,OW,O]. dynamic: see `rounded`. layout="nchw":
     x is [N,C,H,W] (y is not), for small windows of few channels (lower/image.py). winograd: how the engine may sum 3x3
-    windows of stride 1: directly (0), by F(2x2) or F(4x4) tiles (2, 4), or as it sees fit."""
+    windows of stride 1: directly (0), by F(2x2) or F(4x4) tiles (2, 4), or as it sees fit. bf16: x is rounded to bfloat16 first, see `brain`."""
     x = _image(x, layout)
-    x, w = rounded(x, (1, 2, 3)) if dynamic else x, widened(w, x)
+    x, w = rounded(x, (1, 2, 3)) if dynamic else brain(x) if bf16 else x, widened(w, x)
     y = F.conv2d(_pad(_nchw(x), pads), w.permute(0, 3, 1, 2), None, tuple(strides), 0, tuple(dilations), group)
     return epilogue(_nhwc(y), b, residual, act, alpha, beta)
 
@@ -88,11 +97,11 @@ def nhwc_conv(x, w, b=None, residual=None, strides=(1, 1), pads=(0, 0, 0, 0), di
     {"a_act": "relu", "b_pads": [1, 1, 1, 1], "b_group": 12, "b_act": "clip", "b_alpha": -0.5, "b_beta": 2.0}))
 def nhwc_inverted_residual(x, a_w, a_b, b_w, b_b, c_w, c_b=None, residual=None, a_act="none", a_alpha=0.0, a_beta=0.0,
                            b_strides=(1, 1), b_pads=(0, 0, 0, 0), b_group=1, b_act="none", b_alpha=0.0, b_beta=0.0,
-                           c_act="none", c_alpha=0.0, c_beta=0.0):
+                           c_act="none", c_alpha=0.0, c_beta=0.0, a_bf16=0, c_bf16=0):
     """Three nhwc_conv in a row: 1x1 (a; absent: none), depthwise (b), 1x1 (c)."""
-    y = x if a_w is None else nhwc_conv(x, a_w, a_b, act=a_act, alpha=a_alpha, beta=a_beta)
+    y = x if a_w is None else nhwc_conv(x, a_w, a_b, act=a_act, alpha=a_alpha, beta=a_beta, bf16=a_bf16)
     y = nhwc_conv(y, b_w, b_b, None, b_strides, b_pads, (1, 1), b_group, b_act, b_alpha, b_beta)
-    return nhwc_conv(y, c_w, c_b, residual, act=c_act, alpha=c_alpha, beta=c_beta)
+    return nhwc_conv(y, c_w, c_b, residual, act=c_act, alpha=c_alpha, beta=c_beta, bf16=c_bf16)
 
 
 @op("nhwc_conv_transpose", example=lambda r: ([r(1, 4, 5, 4), r(6, 3, 3, 4), r(6)],

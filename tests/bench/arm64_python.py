@@ -1,7 +1,7 @@
 """An arm64 Python with the peers' wheels, run by qemu-user: made once in build/arm64-python/.
 
     root/        Debian's Python and C library for arm64, unpacked by mmdebstrap, nothing in it was ever run
-    site/        the wheels of peers-arm64.txt
+    site-HASH/   the wheels of peers-arm64.txt, or some of them; site/ is the whole one
     CORE/        root again (hard links), whose /proc/cpuinfo and /sys/devices/system/cpu are those of a machine with one CORE
 
 qemu-user shows the host's own files there, and runtimes choose kernels by them: each must see the core that it is counted for.
@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from mcc.cli.arm64 import count, targets
@@ -33,8 +34,9 @@ FEATURES = {"neon": "fp asimd evtstrm cpuid", "neoncrc": "aes pmull sha1 sha2 cr
             "neondot": "atomics asimdrdm lrcpc dcpop asimddp", "neonfp16": "fphp asimdhp", "neoni8mm": "i8mm", "neonbf16": "bf16"}
 
 
-def make(log=print) -> None:
-    """Whatever is missing. Raises TargetError that says why it cannot be."""
+def make(log=print, only: Sequence[str] = ()) -> Path:
+    """Whatever is missing; the folder of wheels, those of all peers or only the ones named. Raises TargetError that says why it
+    cannot be."""
     root = FOLDER / "root"
     if not root.exists():
         if shutil.which("mmdebstrap") is None:
@@ -43,22 +45,25 @@ def make(log=print) -> None:
         FOLDER.mkdir(parents=True, exist_ok=True)
         _do(root, lambda part: ["mmdebstrap", "--quiet", "--architecture=arm64", "--variant=extract",
                                 f"--include={','.join(PACKAGES)}", SUITE, part])
-    site = FOLDER / f"site-{hashlib.sha256(WHEELS.read_bytes()).hexdigest()[:12]}"
+    wanted = [w for line in WHEELS.read_text().splitlines() if (w := line.partition("#")[0].strip())]
+    wanted = [w for w in wanted if not only or w.partition("==")[0] in only]
+    site = FOLDER / f"site-{hashlib.sha256(' '.join(wanted).encode()).hexdigest()[:12]}"
     if not site.exists():
-        log("fetching the peers' wheels for arm64")
+        log(f"fetching {', '.join(only) or 'the peers'} for arm64")
         platforms = [f"--platform=manylinux{v}_aarch64"
                      for v in ("2014", "_2_17", "_2_24", "_2_26", "_2_27", "_2_28", "_2_31", "_2_34", "_2_36")]
         abis = [f"--abi={a}" for a in (f"cp{VERSION.replace('.', '')}", "abi3", "none")]
         _do(site, lambda part: [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--only-binary=:all:", "--target",
-                                part, f"--python-version={VERSION}", "--implementation=cp", *abis, *platforms, "-r", str(WHEELS)])
+                                part, f"--python-version={VERSION}", "--implementation=cp", *abis, *platforms, *wanted])
     link = FOLDER / "site"
-    if not link.is_symlink() or link.readlink() != Path(site.name):
+    if not only and (not link.is_symlink() or link.readlink() != Path(site.name)):
         link.unlink(missing_ok=True)
         link.symlink_to(site.name)
+    return site
 
 
-def python(core: str) -> tuple[str, list[str]]:
-    """What qemu takes as -cpu, and the words after it: options and the interpreter."""
+def python(core: str, *paths: Path) -> tuple[str, list[str]]:
+    """What qemu takes as -cpu, and the words after it: options and the interpreter. paths: of modules, else all wheels."""
     target = targets.find(core)
     root = FOLDER / core
     if not root.exists():
@@ -66,13 +71,13 @@ def python(core: str) -> tuple[str, list[str]]:
         subprocess.run(["cp", "-al", FOLDER / "root", part], check=True)
         _show(target, part)
         os.replace(part, root)
-    environment = {"PYTHONPATH": FOLDER / "site", "PYTHONHASHSEED": 0, "OMP_NUM_THREADS": 1}
+    environment = {"PYTHONPATH": ":".join(map(str, paths or [FOLDER / "site"])), "PYTHONHASHSEED": 0, "OMP_NUM_THREADS": 1}
     return target.qemu, ["-L", str(root), *(w for k, v in environment.items() for w in ("-E", f"{k}={v}")),
                          str(root / "usr" / "bin" / f"python{VERSION}"), "-S"]
 
 
-def run(core: str, *command: str | os.PathLike, **how) -> subprocess.CompletedProcess:
-    cpu, words = python(core)
+def run(core: str, *command: str | os.PathLike, paths: Sequence[Path] = (), **how) -> subprocess.CompletedProcess:
+    cpu, words = python(core, *paths)
     return count.run([*words[words.index("-S") - 1:], *command], cpu, words[:words.index("-S") - 1], **how)
 
 
@@ -103,6 +108,11 @@ def _show(target: Target, root: Path) -> None:
              cpu / "cpu0" / "cpufreq" / "cpuinfo_max_freq": f"{target.clock_ghz * 1e6:.0f}",
              cpu / "cpu0" / "cpufreq" / "cpuinfo_min_freq": "600000",
              cpu / "cpu0" / "regs" / "identification" / "midr_el1": f"{midr:#018x}"}
+    sizes = [target.caches.l1d_kb, target.caches.l2_kb, target.caches.l3_kb]
+    for i, kb in enumerate(filter(None, sizes)):
+        at = cpu / "cpu0" / "cache" / f"index{i}"
+        files |= {at / "level": str(i + 1), at / "type": "Unified" if i else "Data", at / "size": f"{kb}K", at / "shared_cpu_map": "1",
+                  at / "shared_cpu_list": "0", at / "coherency_line_size": "64"}
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text if text.endswith("\n") else text + "\n")

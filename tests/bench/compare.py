@@ -170,7 +170,7 @@ def machine() -> dict:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=sources.ROOT, capture_output=True, text=True,
                             check=False)
-    return {"cpu": name, "cores": usable, "isa": isa(), "peak": {w: peak(w) for w in ("f32", "s8", "copy")},
+    return {"cpu": name, "cores": usable, "isa": isa(), "peak": {w: peak(w) for w in ("f32", "bf16", "s8", "copy")},
             "commit": commit.stdout.strip(), "date": time.strftime("%Y-%m-%d")}
 
 

@@ -1,0 +1,40 @@
+/* qsparse_s8_neon.c: a block by multiplies to int16, whose pairs are added to int32: for 4 rows four instructions, for two blocks
+ * six, since two products fit int16 as long as no weight is -128. */
+#if defined(__aarch64__)
+#include <arm_neon.h>
+
+#include "../core/isa.h"
+#include "qsparse.h"
+
+#define INLINE static inline __attribute__((always_inline))
+enum { LANES = 4, X_BYTES = 4 };
+typedef struct vector { int32x4_t low, high; } vector; /* of two rows each, in two parts */
+typedef int8x16_t weights;
+
+INLINE vector start(int32_t bias) {
+    const int32x4_t b = vzip1q_s32(vdupq_n_s32(bias), vdupq_n_s32(0));
+    return (vector){b, b};
+}
+INLINE weights weights_of(const int32_t *value) { return vreinterpretq_s8_s32(vld1q_dup_s32(value)); }
+INLINE vector block(weights w, const uint8_t *at, size_t i, size_t step, vector a) {
+    const int8x16_t x = vld1q_s8((const int8_t *)at + i * 16);
+    (void)step;
+    return (vector){vpadalq_s16(a.low, vmull_s8(vget_low_s8(x), vget_low_s8(w))), vpadalq_s16(a.high, vmull_high_s8(x, w))};
+}
+INLINE vector two(weights w, weights u, const uint8_t *at, const uint8_t *more, size_t i, vector a) {
+    const int8x16_t x = vld1q_s8((const int8_t *)at + i * 16), z = vld1q_s8((const int8_t *)more + i * 16);
+    const int16x8_t low = vmlal_s8(vmull_s8(vget_low_s8(x), vget_low_s8(w)), vget_low_s8(z), vget_low_s8(u));
+    return (vector){vpadalq_s16(a.low, low), vpadalq_s16(a.high, vmlal_high_s8(vmull_high_s8(x, w), z, u))};
+}
+INLINE void put(int32_t *y, vector a) { vst1q_s32(y, vpaddq_s32(a.low, a.high)); }
+
+#define TWO(i) a##i = two(w, u, x, z, i, a##i);
+#define QSPARSE_TWO(C)                                                                                                  \
+    for (; e + 2 <= end && !s->least; e += 2) {                                                                          \
+        const uint8_t *x = xt + (size_t)index[e] * step, *z = xt + (size_t)index[e + 1] * step;                           \
+        const weights w = weights_of(value + e), u = weights_of(value + e + 1);                                           \
+        GEMM_ROWS(C, TWO)                                                                                                 \
+    }
+#include "qsparse_rows.h"
+QSPARSE_KERNEL(neon)
+#endif
