@@ -1,5 +1,5 @@
 # Targets: setup test demo check arm64 check-arm64 check-arm64-sanitizers gate-arm64 record-arm64 wheel-arm64 check-asan
-#          check-ubsan check-tsan check-sanitizers fuzz-open ext lib mcc-run lint bench bench-arm64 deps clean
+#          check-ubsan check-tsan check-sanitizers fuzz-open ext lib mcc-run lint bench bench-arm64 calibration deps clean
 #
 #   make check                                   the C kernel checker, seed from the clock; make check seed=7 family=gemm
 #   make lib CC=... CFLAGS=... out=build/phone   the engine for another machine
@@ -35,7 +35,8 @@ check_obj = $(check_src:%.c=$(out)/obj/%.o)
 compile = mkdir -p $(@D) && $(CC) $(FLAGS) $(1) -MMD -MP -MT $@ -MF $@.$$$$.d -c $< -o $@.$$$$ && mv -f $@.$$$$.d $(@:.o=.d) && mv -f $@.$$$$ $@
 
 .PHONY: default setup test demo check arm64 check-arm64 check-arm64-sanitizers arm64-asan arm64-ubsan gate-arm64 record-arm64 \
-        wheel-arm64 check-asan check-ubsan check-tsan check-sanitizers fuzz-open ext lib mcc-run lint bench bench-arm64 deps clean FORCE
+        wheel-arm64 check-asan check-ubsan check-tsan check-sanitizers fuzz-open ext lib mcc-run lint bench bench-arm64 \
+        calibration deps clean FORCE
 default: lib mcc-run
 
 # --- the engine ------------------------------------------------------------------------------------
@@ -138,7 +139,7 @@ ifneq ($(arm64_missing),)
 	@echo "skip check-arm64-sanitizers: $(arm64_missing) not found; see make deps"
 	@test "$(CI)" != true
 else
-	@$(MAKE) --no-print-directory --output-sync -j$(jobs) arm64-asan arm64-ubsan
+	@$(MAKE) --no-print-directory --output-sync=recurse -j$(jobs) arm64-asan arm64-ubsan
 endif
 arm64-asan:
 	+@echo "AddressSanitizer, -cpu $(lastword $(ARM64_CPUS))"; $(call arm64_round,$@,address,-static-libasan)
@@ -206,6 +207,10 @@ bench: setup $(PEERS:%=%/.installed)
 #   make bench-arm64 BENCH_FLAGS="--networks mobilenet_v2 --precisions int8 --cores arm64-cortex-a76"
 bench-arm64: setup build/peers/.installed build/peers-litert/.installed
 	OMP_NUM_THREADS=1 $(py) tests/bench/arm64_compare.py $(BENCH_FLAGS)
+
+# What is estimated for arm64 against published times of ncnn; about an hour of counting, which is kept.
+calibration: setup build/peers/.installed
+	OMP_NUM_THREADS=1 $(py) tests/bench/calibration.py $(BENCH_FLAGS)
 
 lint: setup
 	$(py) -m ruff check cli passes kernels tests setup.py

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -17,18 +18,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...passes.recipe.target import Caches
 from . import build, decode
 
 QEMU = "qemu-aarch64"
 INSTALL = "apt-get install qemu-user (its static build, qemu-user-static, loads no plugins)"
+LINE = 64  # bytes of a cache line, as count.c has them
 Block = tuple[int, ...]  # instruction words
 
 
 @dataclass
 class Region:
-    """Blocks and how often each ran."""
+    """Blocks and how often each ran; lines: of 64 bytes that each level of simulated caches fetched, the last number those
+    that went back to memory; empty where no caches were asked for."""
 
     blocks: Counter[Block] = field(default_factory=Counter)
+    lines: tuple[int, ...] = ()
 
     @property
     def instructions(self) -> int:
@@ -43,15 +48,18 @@ class Region:
                 made[name] += count * times
         return {c: made[c] for c in decode.CLASSES if made[c]}
 
-    def __add__(self, other: Region) -> Region:
-        return Region(self.blocks + other.blocks)
+    @property
+    def memory_bytes(self) -> int:
+        """Moved between the last level and memory."""
+        return LINE * sum(self.lines[-2:])
 
 
 def total(regions: Iterable[Region]) -> Region:
-    made: Counter[Block] = Counter()
+    made, lines = Counter[Block](), ()
     for r in regions:
         made.update(r.blocks)
-    return Region(made)
+        lines = tuple(map(sum, itertools.zip_longest(lines, r.lines, fillvalue=0)))
+    return Region(made, lines)
 
 
 def missing() -> str:
@@ -85,13 +93,16 @@ def run(command: Sequence[str | os.PathLike], cpu: str, options: Sequence[str] =
     return subprocess.run(command, capture_output=True, check=False, **how)
 
 
-def count(command: Sequence[str | os.PathLike], cpu: str, options: Sequence[str] = ()) -> tuple[dict[int, Region], bytes]:
+def count(command: Sequence[str | os.PathLike], cpu: str, options: Sequence[str] = (),
+          caches: Caches | None = None) -> tuple[dict[int, Region], bytes]:
     """The regions of a program's run by number, and what it printed. A region that ran more than once counts as it ran last:
-    what is done once, at its first run, is not in it. Raises TargetError when the program fails."""
+    what is done once, at its first run, is not in it. caches: to simulate, which takes three times as long.
+    Raises TargetError when the program fails."""
     from ...passes.errors import TargetError
     with tempfile.TemporaryDirectory() as place:
         made = Path(place) / "counts"
-        done = run(command, cpu, ("-plugin", f"{plugin()},out={made}", *options))
+        asked = f",caches={'+'.join(map(str, caches.sizes))}" if caches else ""
+        done = run(command, cpu, ("-plugin", f"{plugin()},out={made}{asked}", *options))
         if done.returncode:
             said = (done.stderr.decode(errors="replace").strip().splitlines() or [f"code {done.returncode}"])[-1]
             raise TargetError(f"{Path(os.fspath(command[0])).name} under {QEMU} -cpu {cpu}: {said}")
@@ -107,7 +118,7 @@ def read(text: str) -> dict[int, Region]:
         blocks: Counter[Block] = Counter()
         for number, times in line["blocks"]:
             blocks[words[number]] += times
-        made[line["region"]] = Region(blocks)
+        made[line["region"]] = Region(blocks, tuple(line.get("lines", ())))
     return made
 
 

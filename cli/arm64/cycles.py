@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 
 from ...passes.recipe.target import Cycles
 from .count import Block, Region
-from .decode import Op, decode
+from .decode import Op, decode, loops
 
 COVER = 0.995  # of the instructions are looked at, hottest blocks first; the rest counts as the mean of these
-ROUNDS = 12  # a block is taken to follow itself, as in a loop; the second half of the rounds is steady
+ROUNDS = 12  # a block is taken to follow itself; the second half of the rounds is steady
 VECTOR_LATENCY, LONG_LATENCY, LOAD_LATENCY, MULTIPLY_LATENCY = 2, 4, 3, 3
 
 
@@ -53,12 +53,15 @@ def ports(block: Sequence[int], core: Cycles) -> float:
 
 def in_order(block: Sequence[int], core: str) -> float:
     """Two instructions a cycle in program order: one 128-bit or two 64-bit vector operations, one load or store, one branch.
-    A 128-bit vector load takes two cycles and stands alone; on the A53 no vector load goes with vector arithmetic."""
-    ops, pipe = [decode(w) for w in block], _Pipe(core)
+    A 128-bit vector load takes two cycles and stands alone; on the A53 no vector load goes with vector arithmetic. A block that
+    is no loop does not wait for its own results of another turn."""
+    ops, pipe, around = [decode(w) for w in block], _Pipe(core), loops(block)
     start = 0
     for turn in range(ROUNDS):
         if turn == ROUNDS // 2:
             start = pipe.cycle
+        if not around:
+            pipe.ready.clear()
         for op in ops:
             pipe.issue(op)
     return (pipe.cycle - start) / (ROUNDS - ROUNDS // 2)

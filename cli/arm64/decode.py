@@ -6,6 +6,7 @@ v0..v31 are 32..63, the flags 64; register 31 of the integer file (zero or stack
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 FLAGS = 64
@@ -65,6 +66,22 @@ def decode(word: int) -> Op:
     if group & 7 == 7:
         return _vector(word)
     return _integer(word)
+
+
+def loops(block: Sequence[int]) -> bool:
+    """It ends in a jump to its own start."""
+    word, back = block[-1], 4 * (1 - len(block))
+    if word & 0x7C000000 == 0x14000000:  # B, BL
+        return _signed(word, 0, 26) == back
+    if word & 0xFF000010 == 0x54000000 or word & 0x7E000000 == 0x34000000:  # B.cond, CBZ, CBNZ
+        return _signed(word, 5, 19) == back
+    return word & 0x7E000000 == 0x36000000 and _signed(word, 5, 14) == back  # TBZ, TBNZ
+
+
+def _signed(word: int, low: int, bits: int) -> int:
+    """An offset in words, as bytes."""
+    value = word >> low & (1 << bits) - 1
+    return 4 * (value - (value >> bits - 1 << bits))
 
 
 def kind(word: int) -> str:

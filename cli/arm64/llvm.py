@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Sequence
 
 from .count import Block
+from .decode import loops
 
 INSTALL = "apt-get install llvm-22 (llvm-mca of version 20 or newer has the models)"
 LEAST = 20
@@ -31,7 +32,8 @@ def missing() -> str:
 
 
 def cycles(blocks: Sequence[Block], core: str) -> dict[Block, float]:
-    """Cycles of one turn of each block when it follows itself; blocks that llvm-mca refuses are left out."""
+    """Cycles of one turn of each block: a loop's when it follows itself, of others (whose next turn does not wait for this one,
+    and which overlap with what comes before and after) what their units need. Blocks that llvm-mca refuses are left out."""
     text, words = [], sorted({w for b in blocks for w in b})
     assembly = dict(zip(words, disassemble(words)))
     for i, block in enumerate(blocks):
@@ -41,13 +43,14 @@ def cycles(blocks: Sequence[Block], core: str) -> dict[Block, float]:
     done = subprocess.run([tool("llvm-mca") or "llvm-mca", "-mtriple=aarch64", f"-mcpu={core}", wide, f"-iterations={TURNS}",
                            "-resource-pressure=0", "-instruction-info=0", "-skip-unsupported-instructions=any"],
                           input="\n".join(text) + "\n", capture_output=True, text=True, check=False)
-    return {blocks[i]: c for i, c in parse(done.stdout).items()}
+    return {blocks[i]: turn if loops(blocks[i]) else units for i, (turn, units) in parse(done.stdout).items()}
 
 
-def parse(text: str) -> dict[int, float]:
-    """Cycles of a turn by the number of the region b0, b1, ... in llvm-mca's report."""
-    return {int(m[1]): int(m[3]) / int(m[2]) for m in re.finditer(
-        r"Code Region - b(\d+)\n\s*Iterations:\s+(\d+)\n.*?Total Cycles:\s+(\d+)", text, re.DOTALL)}
+def parse(text: str) -> dict[int, tuple[float, float]]:
+    """Of the regions b0, b1, ... in llvm-mca's report, by number: cycles of a turn among many, and of the busiest unit."""
+    return {int(m[1]): (int(m[3]) / int(m[2]), float(m[4])) for m in re.finditer(
+        r"Code Region - b(\d+)\n\s*Iterations:\s+(\d+)\n.*?Total Cycles:\s+(\d+)\n.*?Block RThroughput:\s+([\d.]+)",
+        text, re.DOTALL)}
 
 
 def disassemble(words: Sequence[int]) -> list[str]:

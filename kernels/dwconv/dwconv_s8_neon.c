@@ -122,8 +122,7 @@ ALWAYS void row5(size_t stride, bool raw, size_t pixels, size_t channels, size_t
             const int32_t *bias = (const int32_t *)(const void *)block;                                                    \
             if (n < 16 || residual || has_least((const int8_t *)(bias + 32), K * K))                                       \
                 by_pixels(K, K, S, pixels, channels, c, n, done - c, in, bias, y, residual, q);                            \
-            else if (q) row##K(S, false, pixels, channels, c, in, bias, (const void *)(bias + 32), y, q);                                           \
-            else row##K(S, true, pixels, channels, c, in, bias, (const void *)(bias + 32), y, q);                                                     \
+            else row##K(S, !q, pixels, channels, c, in, bias, (const void *)(bias + 32), y, q);                            \
         }                                                                                                                  \
     }
 ROW(3, 1)

@@ -52,8 +52,7 @@ FN static void by_pixels(size_t stride, size_t pixels, size_t channels, size_t c
             const int32_t *bias = (const int32_t *)(const void *)block;                                            \
             const column *w = (const column *)(const void *)(bias + 32);                                           \
             if (part.n < 16 || residual) by_pixels(S, pixels, channels, part.c, part.n, done - part.c, in, bias, w, y, residual, q); \
-            else if (q) row3(S, false, pixels, channels, part.c, in, bias, w, y, q);                               \
-            else row3(S, true, pixels, channels, part.c, in, bias, w, y, q);                                       \
+            else row3(S, !q, pixels, channels, part.c, in, bias, w, y, q);                                         \
         }                                                                                                          \
     }
 ROW(1)

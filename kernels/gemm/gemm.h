@@ -89,11 +89,12 @@ typedef struct mcc_gemm_set {
     bool even; /* every number of rows has its own kernel, so all tiles may be of one height */
     bool many; /* these kernels make many tiles in one call */
 } mcc_gemm_set;
-/* False when this CPU has none, which is so of MCC_BF16 and MCC_F16 only: the C lines of the others need nothing. */
+/* False when this CPU has none, which may be so of MCC_BF16 and MCC_F16: the C lines of the others need nothing. */
 bool mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set);
-bool mcc_gemm_has(mcc_type type);
 /* Did mcc_limit_kernel ask for a kernel of this type? */
 bool mcc_gemm_forced(mcc_type type);
+/* Are there any for this type on this CPU? */
+bool mcc_gemm_has(mcc_type type);
 
 /* --- float32, and float16 where set->elem is 2 --------------------------------------------------------------- */
 

@@ -39,5 +39,6 @@ const mcc_qfinish_kernel *mcc_qfinish_pick(void);
     mcc_qrequant_fn mcc_qrequant_f32_##isa;
 #include "qfinish.def"
 #undef QFINISH
+mcc_qrequant_fn mcc_qrequant_f32_c; /* the definition: on any CPU it serves scales that are too large for the others */
 
 #endif

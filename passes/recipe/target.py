@@ -19,6 +19,11 @@ class Caches(Part):
     l2_kb: int = Field(ge=0)
     l3_kb: int = Field(0, ge=0)
 
+    @property
+    def sizes(self) -> list[int]:
+        """Of the levels that there are, KB."""
+        return [s for s in (self.l1d_kb, self.l2_kb, self.l3_kb) if s]
+
 
 class Peak(Part):
     """Multiply-accumulates a cycle and core, by type; one that is missing computes as the next wider."""
@@ -30,7 +35,9 @@ class Peak(Part):
 
 class Cycles(Part):
     """What a cycle model needs: issue width, 128-bit vector pipes, load and store ports, bytes loaded a cycle, integer and
-    branch units; mca: llvm-mca's name of a core whose model can be believed; in_order: our own model of this little core."""
+    branch units; refill_bytes: a cycle that the first-level cache takes from the second, by the width of the path between them
+    (Cortex-A76: 256 bits, its Technical Reference Manual 100798, A6.1; half of that before it, twice in the X cores); mca:
+    llvm-mca's name of a core whose model can be believed; in_order: our own model of this little core."""
 
     width: int = Field(ge=1)
     vector: int = Field(ge=1)
@@ -39,6 +46,7 @@ class Cycles(Part):
     stores: int = Field(ge=1)
     integer: int = Field(ge=1)
     branch: int = Field(ge=1)
+    refill_bytes: int = Field(ge=1)
     mca: str | None = None
     in_order: Literal["a53", "a55"] | None = None
 

@@ -108,11 +108,10 @@ def _show(target: Target, root: Path) -> None:
              cpu / "cpu0" / "cpufreq" / "cpuinfo_max_freq": f"{target.clock_ghz * 1e6:.0f}",
              cpu / "cpu0" / "cpufreq" / "cpuinfo_min_freq": "600000",
              cpu / "cpu0" / "regs" / "identification" / "midr_el1": f"{midr:#018x}"}
-    sizes = [target.caches.l1d_kb, target.caches.l2_kb, target.caches.l3_kb]
-    for i, kb in enumerate(filter(None, sizes)):
-        at = cpu / "cpu0" / "cache" / f"index{i}"
-        files |= {at / "level": str(i + 1), at / "type": "Unified" if i else "Data", at / "size": f"{kb}K", at / "shared_cpu_map": "1",
-                  at / "shared_cpu_list": "0", at / "coherency_line_size": "64"}
+    for i, kb in enumerate(target.caches.sizes):
+        about = {"level": i + 1, "type": "Unified" if i else "Data", "size": f"{kb}K", "shared_cpu_map": 1, "shared_cpu_list": 0,
+                 "coherency_line_size": count.LINE}
+        files |= {cpu / "cpu0" / "cache" / f"index{i}" / name: str(value) for name, value in about.items()}
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text if text.endswith("\n") else text + "\n")

@@ -18,6 +18,7 @@ import numpy as np
 from mcc.cli import rivals
 from mcc.cli.arm64 import build, count
 from mcc.cli.arm64.emulated import MARKS
+from mcc.passes.recipe.target import Caches
 
 # As the tables call a core -> what qemu calls it. Three tiers of dispatch: plain NEON; dot product and half precision; 8-bit
 # matrix products and bfloat16 too.
@@ -57,15 +58,16 @@ def mcc(file: str | os.PathLike, inputs: dict[str, np.ndarray], core: str) -> Ru
     return Run(count.total(regions.values()), outputs, dict(kernels.most_common()))
 
 
-def peer(runtime: str, file: str | os.PathLike, precision: str, variant: str, inputs: dict[str, np.ndarray], core: str) -> Run:
-    """core: a target's name. Raises TargetError when the arm64 Python is missing or the runtime fails."""
+def peer(runtime: str, file: str | os.PathLike, precision: str, variant: str, inputs: dict[str, np.ndarray], core: str,
+         caches: Caches | None = None) -> Run:
+    """core: a target's name; caches: to simulate. Raises TargetError when the arm64 Python is missing or the runtime fails."""
     script, module = Path(__file__).with_name("peer_arm64.py"), rivals.HERE / f"with_{runtime}.py"
     cpu, python = arm64_python.python(core)
     at = python.index("-S") - 1  # before it, options for qemu
     with tempfile.TemporaryDirectory() as place:
         np.savez(f"{place}/in.npz", **inputs)
         command = [*python[at:], script, module, os.path.abspath(file), precision, variant, f"{place}/in.npz", f"{place}/out.npz"]
-        regions, said = count.count(command, cpu, python[:at])
+        regions, said = count.count(command, cpu, python[:at], caches)
         with np.load(f"{place}/out.npz") as found:
             outputs = [found[k] for k in found.files]
     return Run(regions[0], outputs, version=said.decode().strip().splitlines()[-1])

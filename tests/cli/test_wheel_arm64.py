@@ -46,7 +46,7 @@ def wheel(tmp_path_factory) -> Path:
     if lacking := [t for t in TOOLS if shutil.which(t) is None]:
         lacks(", ".join(lacking))
     with alone():
-        done = subprocess.run(["make", "wheel-arm64", f"VENV={sys.prefix}"], cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(["make", "wheel-arm64", f"VENV={sys.prefix}"], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         [made] = (ROOT / "build" / "wheel-arm64").glob("*.whl")
         return Path(shutil.copy(made, tmp_path_factory.mktemp("made")))
@@ -79,9 +79,9 @@ def test_tags_and_symbols(wheel, tmp_path):
     head = (tmp_path / EXTENSION).read_bytes()[:20]
     assert head[:5] == b"\x7fELF\x02" and int.from_bytes(head[18:20], "little") == 183  # 64 bits, EM_AARCH64
     found = symbols(tmp_path / EXTENSION, "aarch64-linux-gnu-")
-    needs = subprocess.run(["aarch64-linux-gnu-objdump", "-p", tmp_path / EXTENSION], capture_output=True, text=True, check=True)
-    assert set(re.findall(r"NEEDED\s+(\S+)", needs.stdout)) <= {"libc.so.6", "libm.so.6", "libpthread.so.0", "ld-linux-aarch64.so.1"}
-    assert max(int(v) for v in re.findall(r"GLIBC_2\.(\d+)", needs.stdout)) <= int(tagged[1])
+    needs = subprocess.run(["aarch64-linux-gnu-objdump", "-p", tmp_path / EXTENSION], capture_output=True, text=True).stdout
+    assert set(re.findall(r"NEEDED\s+(\S+)", needs)) <= {"libc.so.6", "libm.so.6", "libpthread.so.0", "ld-linux-aarch64.so.1"}
+    assert max(int(v) for v in re.findall(r"GLIBC_2\.(\d+)", needs)) <= int(tagged[1])
     import mcc.kernels._core as here
     assert {s for s in found if "Py" in s} == {s for s in symbols(Path(here.__file__)) if "Py" in s} != set()
 

@@ -92,7 +92,8 @@ def test_peaks_are_what_the_cycle_models_reach(name):
             continue
         word, macs = next((w, m) for isa, w, m in ways if isa in target.isa)
         block = tuple(word | i | 24 << 5 | 25 << 16 for i in range(24))
-        spent = cycles.in_order(block, core.in_order) if core.in_order else llvm.cycles([block], core.mca)[block]
+        spent = (cycles.in_order(block, core.in_order) if core.in_order else
+                 llvm.cycles([block], core.mca)[block] if core.mca else cycles.ports(block, core))
         assert len(block) * macs / spent == pytest.approx(stated, rel=0.02), kind
 
 
@@ -100,8 +101,17 @@ def test_in_order_model():
     """Independent 128-bit multiplies go one a cycle, a chain of them one in its latency, 128-bit loads take two each."""
     apart = [0x4E20CC00 | i | 20 << 5 | 21 << 16 for i in range(8)]
     assert cycles.in_order(apart, "a55") == pytest.approx(8, abs=0.5)
-    assert cycles.in_order([0x4E20CC20], "a55") == pytest.approx(cycles.LONG_LATENCY)
+    chain, around = 0x4E20CC20, 0x54FFFFE1  # b.ne to the instruction before
+    assert cycles.in_order([chain, around], "a55") == pytest.approx(cycles.LONG_LATENCY)
+    assert cycles.in_order([chain], "a55") == pytest.approx(1)  # no loop: another turn's result is not waited for
     assert cycles.in_order([0x3DC00020 | i for i in range(4)], "a55") == pytest.approx(8, abs=0.5)
+
+
+@pytest.mark.parametrize("jump", [0x17FFFFFD, 0x54FFFFA1, 0xB5FFFFA0, 0x34FFFFA1, 0x3707FFA1], ids="b b.ne cbnz cbz tbnz".split())
+def test_loops(jump):
+    """Three instructions back."""
+    assert decode.loops((0xD503201F,) * 3 + (jump,))
+    assert not decode.loops((0xD503201F,) * 2 + (jump,)) and not decode.loops((jump, 0xD503201F))
 
 
 def test_ports_bound():
@@ -111,8 +121,9 @@ def test_ports_bound():
 
 
 def test_llvm_mca_report_is_read():
-    text = ("\n[0] Code Region - b0\n\nIterations:        100\nInstructions:      800\nTotal Cycles:      410\n\n"
-            "[1] Code Region - b3\n\nIterations:        50\nInstructions:      50\nTotal Cycles:      25\n")
-    assert llvm.parse(text) == {0: 4.1, 3: 0.5}
+    text = ("\n[0] Code Region - b0\n\nIterations:        100\nInstructions:      800\nTotal Cycles:      410\nTotal uOps:"
+            "        800\n\nDispatch Width:    3\nIPC:               1.95\nBlock RThroughput: 2.0\n\n[1] Code Region - b3\n\n"
+            "Iterations:        50\nInstructions:      50\nTotal Cycles:      25\nBlock RThroughput: 0.3\n")
+    assert llvm.parse(text) == {0: (4.1, 2.0), 3: (0.5, 0.3)}
     assert llvm._apart("str q0, [x1], #16") == ["str q0, [x1]", "add x1, x1, #16"]
     assert llvm._apart("ldr q0, [x1, #-32]!") == ["sub x1, x1, #32", "ldr q0, [x1]"]
