@@ -6,6 +6,11 @@
 #include "../core/isa.h"
 #include "dwconv.h"
 
+/* A second copy of the kernel below for single pixels would gain nothing. */
+#if !defined(__clang__)
+#pragma GCC optimize("no-ipa-cp")
+#endif
+
 #define KERNEL(what) KERNEL_(what)
 #define KERNEL_(what) mcc_dwconv_f16_##what##c8_neonfp16
 #define FN MCC_FN(neonfp16)

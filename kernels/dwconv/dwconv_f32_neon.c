@@ -3,6 +3,11 @@
 #define MCC_SIMD neon
 #include "dwconv_f32_simd.h"
 
+/* A second copy of the kernel below for single pixels would gain nothing. */
+#if !defined(__clang__)
+#pragma GCC optimize("no-ipa-cp")
+#endif
+
 DW_TAPS(4)
 
 #define KERNEL(what) DW_NAME(what, 4, neon)

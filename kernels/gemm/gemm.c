@@ -56,12 +56,21 @@ static bool exact(const mcc_gemm_kernel *like, size_t nr, size_t mr) {
     return true;
 }
 
+/* Are g's kind's kernels of width nr as high as those of g's width, for every tile? */
+static bool as_high(const mcc_gemm_kernel *g, size_t nr) {
+    const mcc_gemm_kernel *wide[MCC_GEMM_MAX_MR + 1] = {NULL}, *narrow[MCC_GEMM_MAX_MR + 1] = {NULL};
+    serve(g, g->nr, g->mr, wide), serve(g, nr, g->mr, narrow);
+    for (size_t m = 1; m <= g->mr; m++)
+        if (!narrow[m] || narrow[m]->mr != wide[m]->mr) return false;
+    return true;
+}
+
 /* The NR of a last panel of `left` columns: narrower than the others when there are such kernels for every tile. */
 static size_t last_nr(const mcc_gemm_kernel *g, size_t left) {
     size_t nr = g->nr;
-    if (g->type == MCC_S8 || !left || !exact(g, g->nr, g->mr)) return nr;
+    if (g->type == MCC_S8 || !left) return nr;
     for (const mcc_gemm_kernel *h = table; h < table + COUNT; h++)
-        if (h->nr < nr && left <= h->nr && fits(h, g, h->nr) && exact(g, h->nr, g->mr)) nr = h->nr;
+        if (h->nr < nr && left <= h->nr && fits(h, g, h->nr) && as_high(g, h->nr)) nr = h->nr;
     return nr;
 }
 

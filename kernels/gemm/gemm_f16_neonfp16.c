@@ -1,9 +1,10 @@
-/* gemm_f16_neonfp16.c: float16 tiles of 8 x 16, 8 x 8 and every lower height, summed in float16. Each row of A gives 8 k in one
+/* gemm_f16_neonfp16.c: float16 tiles of 8, 4, 2 and 1 rows by 16 and by 8, summed in float16. Each row of A gives 8 k in one
  * load, four vectors of weights come with one instruction, and the multiply-add takes A lane by lane: of 140 instructions for
  * eight k of an 8 x 16 tile, 128 multiply. 16 sums, 8 rows and 4 weights are 28 of the 32 registers; lanes can be taken of the
  * first 16 only, so A is in those, and weights are in the last. */
 #if defined(__aarch64__)
 #include <arm_neon.h>
+#include <string.h>
 
 #include "../core/isa.h"
 #include "gemm.h"
@@ -75,12 +76,16 @@
 #define STORE1(i) vst1q_f16(y, s##i), y += stride;
 
 /* A tile at an edge, from where it was put whole. */
-__attribute__((noinline)) static void edge(size_t m, size_t n, const float16_t *whole, size_t nr, float16_t *c, size_t c_stride,
-                                           const float16_t *residual, float lo, float hi) {
+MCC_FN(neonfp16) __attribute__((noinline)) static void edge(size_t m, size_t n, const float16_t *whole, size_t nr, float16_t *c, size_t c_stride,
+                                                            const float16_t *residual, float16x8_t low, float16x8_t high) {
     for (; m; m--, whole += nr, c += c_stride) {
-        for (size_t j = 0; j < n; j++) {
-            const float y = residual ? (float)whole[j] + (float)residual[j] : (float)whole[j], cut = y < lo ? lo : y;
-            c[j] = (float16_t)(cut > hi ? hi : cut);
+        for (size_t j = 0; j < n; j += 8) {
+            const size_t some = n - j < 8 ? (n - j) * sizeof *c : 16;
+            float16_t part[8] = {0};
+            float16x8_t y = vld1q_f16(whole + j);
+            if (residual) memcpy(part, residual + j, some), y = vaddq_f16(y, vld1q_f16(part));
+            vst1q_f16(part, vminq_f16(high, vmaxq_f16(low, y)));
+            memcpy(c + j, part, some);
         }
         if (residual) residual += c_stride;
     }
@@ -92,7 +97,7 @@ __attribute__((noinline)) static void edge(size_t m, size_t n, const float16_t *
         float16_t whole[MR * NR], *y = whole;                                                                   \
         const size_t stride = NR;                                                                               \
         GEMM_ROWS(MR, STORE##V)                                                                                 \
-        edge(m, n < NR ? n : NR, whole, NR, c, c_stride, residual, lo, hi);                                     \
+        edge(m, n < NR ? n : NR, whole, NR, c, c_stride, residual, low, high);                                     \
     } else {                                                                                                    \
         float16_t *y = c;                                                                                       \
         const float16_t *r = residual;                                                                          \
@@ -137,18 +142,10 @@ __attribute__((noinline)) static void edge(size_t m, size_t n, const float16_t *
     }
 
 TILE(8, 16, 2)
-TILE(7, 16, 2)
-TILE(6, 16, 2)
-TILE(5, 16, 2)
 TILE(4, 16, 2)
-TILE(3, 16, 2)
 TILE(2, 16, 2)
 TILE(8, 8, 1)
-TILE(7, 8, 1)
-TILE(6, 8, 1)
-TILE(5, 8, 1)
 TILE(4, 8, 1)
-TILE(3, 8, 1)
 TILE(2, 8, 1)
 
 /* One row: neighbouring k add to sums of their own, so that no multiply-add waits for the one before it. */

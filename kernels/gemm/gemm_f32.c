@@ -149,10 +149,12 @@ static size_t row_of(const walk *k, size_t tile) {
 static size_t alike(const walk *k, size_t tile, size_t to) {
     const mcc_gemm_f32_job *job = k->job;
     const mcc_gemm_set *set = &job->gemm->set;
-    if (!set->many || !set->even || !job->gemm->taps) return 1;
-    const size_t rows = k->high + (tile < k->rest), same = tile < k->rest ? min(k->rest, to) - tile : to - tile;
+    if (!set->many || !job->gemm->taps) return 1;
+    const size_t end = !set->even ? job->m / set->mr : tile < k->rest ? k->rest : k->tiles;
+    if (tile >= end) return 1; /* a last one that is lower */
+    const size_t rows = row_of(k, tile + 1) - row_of(k, tile);
     const size_t most = min(job->at_once / rows, MCC_GEMM_TABLE / job->gemm->taps / rows);
-    return most < 1 ? 1 : min(same, min(most, TILES));
+    return most < 1 ? 1 : min(min(end, to) - tile, min(most, TILES));
 }
 
 /* The rows of `count` tiles. */
