@@ -103,8 +103,8 @@ def markdown(rows: list[dict]) -> str:
     middles = [r["published_ms"] / ((r["low_ms"] + r["high_ms"]) / 2) for r in rows]
     said = ", ".join(f"{r['device']} {r['network']} ({_off(r)})" for r in away) or "none"
     lines += ["", f"{len(inside)} of {len(rows)} published times ({len(inside) / len(rows):.0%}) lie in their range; the upper "
-              f"end of a range is {widths:.2f} times its lower one (median). Published over the middle of the range: geometric mean "
-              f"{statistics.geometric_mean(middles):.2f}, from {min(middles):.2f} to {max(middles):.2f}. Outside: {said}."]
+              f"end of a range is {widths:.2f} times its lower one (median). Published over the middle of the range: geometric "
+              f"mean {statistics.geometric_mean(middles):.2f}, from {min(middles):.2f} to {max(middles):.2f}. Outside: {said}."]
     return "\n".join(lines)
 
 
