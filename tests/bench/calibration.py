@@ -109,7 +109,8 @@ def markdown(rows: list[dict]) -> str:
 
 
 def _cell(r: dict) -> str:
-    text = f"{r['published_ms']:g}: {r['low_ms']:.3g} - {r['high_ms']:.3g}"
+    low, high = (f"{t:.3g}" if t < 1000 else f"{t:.0f}" for t in (r["low_ms"], r["high_ms"]))
+    text = f"{r['published_ms']:g}: {low} - {high}"
     return text if r["inside"] else f"**{text}**"
 
 
