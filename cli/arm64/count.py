@@ -55,7 +55,8 @@ class Region:
 
 
 def total(regions: Iterable[Region]) -> Region:
-    made, lines = Counter[Block](), ()
+    made: Counter[Block] = Counter()
+    lines: tuple[int, ...] = ()
     for r in regions:
         made.update(r.blocks)
         lines = tuple(map(sum, itertools.zip_longest(lines, r.lines, fillvalue=0)))

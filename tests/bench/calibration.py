@@ -100,14 +100,17 @@ def markdown(rows: list[dict]) -> str:
         lines.append(f"| {core} | {' | '.join(_cell(at[d, n]) for n in networks)} |")
     inside, away = [r for r in rows if r["inside"]], [r for r in rows if not r["inside"]]
     widths = statistics.median(r["high_ms"] / r["low_ms"] for r in rows)
+    middles = [r["published_ms"] / ((r["low_ms"] + r["high_ms"]) / 2) for r in rows]
     said = ", ".join(f"{r['device']} {r['network']} ({_off(r)})" for r in away) or "none"
     lines += ["", f"{len(inside)} of {len(rows)} published times ({len(inside) / len(rows):.0%}) lie in their range; the upper "
-              f"end of a range is {widths:.2f} times its lower one (median). Outside: {said}."]
+              f"end of a range is {widths:.2f} times its lower one (median). Published over the middle of the range: geometric "
+              f"mean {statistics.geometric_mean(middles):.2f}, from {min(middles):.2f} to {max(middles):.2f}. Outside: {said}."]
     return "\n".join(lines)
 
 
 def _cell(r: dict) -> str:
-    text = f"{r['published_ms']:g}: {r['low_ms']:.3g} - {r['high_ms']:.3g}"
+    low, high = (f"{t:.3g}" if t < 1000 else f"{t:.0f}" for t in (r["low_ms"], r["high_ms"]))
+    text = f"{r['published_ms']:g}: {low} - {high}"
     return text if r["inside"] else f"**{text}**"
 
 
