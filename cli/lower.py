@@ -21,8 +21,8 @@ from .files import bind_option, bound, calibration, known
               help="For int8: one array per input name, first axis = samples. Without it int8 is dynamic.")
 @click.option("--prepack", is_flag=True, help="Add the weights as this machine's kernels read them: it then opens the file "
               "by mapping it. Larger; other machines open it as without.")
-@click.option("--tune", is_flag=True, help="Choose each layer's kernel by measuring on this machine; kept in the file. Other CPUs "
-              "run it as without.")
+@click.option("--tune", is_flag=True, help="Choose each layer's kernel by measuring on this machine; kept in the file. Other "
+              "CPUs run it as without.")
 @click.option("--target", default="host", show_default=True, help="The machine that --tune and --prepack are for, which must be "
               "this one. The file runs on all.")
 @bind_option

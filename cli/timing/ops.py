@@ -66,6 +66,7 @@ def table(nodes: list[dict]) -> tuple[list[str], list[list[str]]]:
     rows = []
     for n in sorted(nodes, key=lambda n: -n["ms"]):
         rate = f"{n['gflops']:.1f} GFLOP/s" if "gflops" in n else f"{n['gbs']:.1f} GB/s" if "gbs" in n else ""
-        rows.append([n["name"], n["op"], n["kernel"] + " (tuned)" * n.get("tuned", False), f"{n['ms']:.4f}", f"{n['ms'] / total:.1%}", show.count(n["macs"]), rate,
+        kernel = n["kernel"] + (" (tuned)" if n.get("tuned") else "")
+        rows.append([n["name"], n["op"], kernel, f"{n['ms']:.4f}", f"{n['ms'] / total:.1%}", show.count(n["macs"]), rate,
                      f"{n['of_peak']:.0%}" if "of_peak" in n else ""])
     return ["node", "op", "kernel", "ms", "share", "MACs", "rate", "of peak"], rows

@@ -11,7 +11,7 @@ SHAPES: dict[str, dict[str, int | None]] = {
     "conv": {"h": None, "w": None, "c": None, "n": None, "kernel": 3, "stride": 1},
     "dwconv": {"h": None, "w": None, "c": None, "kernel": 3, "stride": 1},
 }
-TYPES = ("f32", "s8")
+TYPES = ("f32", "bf16", "s8")
 
 
 def parse(text: str) -> tuple[str, str, dict[str, int]]:
@@ -57,7 +57,7 @@ def measure(text: str, threads: int, seconds: float) -> dict:
             for name, way in ways.items():
                 found = way.times(inputs, seconds / ROUNDS, least=3, ops=True)
                 spent[name].append(found.ops[node]["ms"])
-    peak = kernels.peak(kind) * max(threads, 1)
+    peak = (kernels.peak(kind) or kernels.peak("f32")) * max(threads, 1)  # bfloat16 is not every machine's
     isa = {k.name: k.isa for k in kernels.kernels()}
     rows = []
     for name, ms in spent.items():
@@ -104,7 +104,7 @@ def _layer(family: str, kind: str, s: dict[str, int], path: Path) -> Path:
     if kind == "s8":
         lower(graph, path, precision="int8", calibration=[{graph.inputs[0].name: x.numpy()}])
     else:
-        lower(graph, path)
+        lower(graph, path, precision="bf16" if kind == "bf16" else "fp32")
     return path
 
 

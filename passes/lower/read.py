@@ -27,8 +27,9 @@ def read(path: str | os.PathLike | bytes) -> Graph:
 
     Value.meta: "offset" of activations, "slice" (see plan.py) of slices; "storage", "stored_bytes" and, by storage,
     "codebook" or "quantized" of constants.
-    graph.meta: "arena" (bytes), "note" (the file's JSON), "tuned" (kernels chosen by measurement: see `_choices`), "bytes" (of the file). Tensors without a name in the file
-    are called t<number>. Raises UserError, one line, when the file is not whole.
+    graph.meta: "arena" (bytes), "note" (the file's JSON), "tuned" (kernels chosen by measurement: see `_choices`),
+    "bytes" (of the file). Tensors without a name in the file are called t<number>.
+    Raises UserError, one line, when the file is not whole.
     """
     name = "<bytes>" if isinstance(path, bytes) else str(path)
     try:

@@ -76,6 +76,23 @@ def test_kernels_of_a_shape(shape, mcc):
                                                          if k.runs and k.name.startswith("gemm_f32_")}
 
 
+def test_kernels_of_a_shape_in_bfloat16(mcc):
+    """Those of float32 can serve such a layer too; the pick multiplies in bfloat16 where this CPU does."""
+    code, out, err = mcc("bench", "--kernels", "gemm:bf16:m=20,k=64,n=70", "--json", "--seconds", "0.05")
+    assert code == 0, err
+    found = json.loads(out)
+    has = "avx512bf16" in kernels.isa().split()
+    assert {k["name"].split("_")[1] for k in found["kernels"]} == ({"f32", "bf16"} if has else {"f32"})
+    assert ("_bf16_" in found["pick"]) == has and found["peak_gflops"] > 0
+
+
+def test_kernels_of_a_3x3_convolution(mcc):
+    """Winograd's kernels and those of the direct product."""
+    code, out, err = mcc("bench", "--kernels", "conv:f32:h=24,w=24,c=32,n=32", "--json", "--seconds", "0.05")
+    assert code == 0, err
+    assert {"gemm", "winograd"} == {k["name"].split("_")[0] for k in json.loads(out)["kernels"]}
+
+
 def test_forced_kernels_agree(tmp_path):
     """The kernel that is forced is the one that runs, and its result is that of the others."""
     from mcc.cli.timing import shapes
@@ -153,7 +170,7 @@ def test_wrong_words(small, mcc, monkeypatch):
         ("small.mcc", "--vs", "onnxruntime"): "needs the .onnx model",
         ("small.onnx", "--kernels", "gemm:f32:m=1,k=1,n=1"): "give a MODEL, or a shape",
         (): "give a MODEL, or a shape",
-        ("--kernels", "gemm:f64:m=1,k=1,n=1"): "write gemm:f32|s8:m=N,k=N,n=N",
+        ("--kernels", "gemm:f64:m=1,k=1,n=1"): "write gemm:f32|bf16|s8:m=N,k=N,n=N",
         ("--kernels", "gemm:f32:m=1,k=1"): "no n; write gemm",
         ("--kernels", "gemm:f32:m=0,k=1,n=2"): "cannot read 'm=0'",
         ("small.mcc", "--tolerance", "much"): "write a share",

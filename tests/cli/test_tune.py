@@ -74,7 +74,8 @@ def test_tune(mcc, model, monkeypatch):
     assert opened.facts["tuned"] == "used"
     chosen = read(file).meta["tuned"]
     assert chosen["cpu"] == machine()[2] and {i: used[i] for i in chosen["kernels"]} == chosen["kernels"]
-    assert [t["kernel"] for t in facts["tuned"]] == list(chosen["kernels"].values()) and all(t["pick"] != t["kernel"] for t in facts["tuned"])
+    assert [t["kernel"] for t in facts["tuned"]] == list(chosen["kernels"].values())
+    assert all(t["pick"] != t["kernel"] for t in facts["tuned"])
     np.testing.assert_allclose(y, results(plain)[2], rtol=1e-4, atol=1e-4)
     write_choices(file, machine(), {})
     assert file.read_bytes() == plain
