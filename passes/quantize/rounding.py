@@ -65,18 +65,27 @@ def _gptq_all(graph: Graph, grids: dict[Node, Grid], batches: list[dict], ctx: C
 
 
 def _columns(node: Node, x: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """What a row of the weight is multiplied by, one column per output position: [groups, depth, positions], float64."""
+    """What a row of the weight is multiplied by, one column per output position, at most ROWS of them: [groups, depth,
+    positions], float64."""
     if node.op == "linear":
-        columns = x.reshape(-1, x.shape[-1]).T[None]
-    else:
-        a, (kh, kw) = node.attrs, node.inputs[1].shape[2:]
-        top, left, bottom, right = (a.get("pads") or [0] * 4)
-        columns = F.unfold(F.pad(x, (left, right, top, bottom)), (kh, kw), tuple(a.get("dilations") or (1, 1)), 0,
-                           tuple(a.get("strides") or (1, 1)))
-        columns = columns.transpose(0, 1).reshape(a.get("group", 1), -1, columns.shape[0] * columns.shape[2])
-    if columns.shape[2] > ROWS:
-        columns = columns[:, :, torch.from_numpy(np.sort(rng.choice(columns.shape[2], ROWS, replace=False)))]
-    return columns.double()
+        rows = x.reshape(-1, x.shape[-1])
+        return rows[_some(len(rows), rng)].T[None].double()
+    a, (kh, kw) = node.attrs, node.inputs[1].shape[2:]
+    top, left, bottom, right = (a.get("pads") or [0] * 4)
+    (sh, sw), (dh, dw) = a.get("strides") or (1, 1), a.get("dilations") or (1, 1)
+    x = F.pad(x, (left, right, top, bottom))
+    height, width = (x.shape[2] - (kh - 1) * dh - 1) // sh + 1, (x.shape[3] - (kw - 1) * dw - 1) // sw + 1
+    at = _some(len(x) * height * width, rng)
+    sample, y = at // (height * width), at // width % height
+    rows = (y * sh)[:, None, None] + torch.arange(kh)[:, None] * dh
+    columns = (at % width * sw)[:, None, None] + torch.arange(kw) * dw
+    patches = x[sample[:, None, None], :, rows, columns]  # [positions, kh, kw, C]
+    return patches.permute(3, 1, 2, 0).reshape(a.get("group", 1), -1, len(at)).double()
+
+
+def _some(count: int, rng: np.random.Generator) -> torch.Tensor:
+    """At most ROWS numbers below count, in order."""
+    return torch.arange(count) if count <= ROWS else torch.from_numpy(np.sort(rng.choice(count, ROWS, replace=False)))
 
 
 def gptq(weight: np.ndarray, hessian: torch.Tensor, grid: Grid) -> np.ndarray:

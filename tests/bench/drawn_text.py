@@ -60,7 +60,7 @@ def _line(rng, texts: list[str], width: int, height: int = 48) -> tuple[np.ndarr
     return _worn(rng, picture.rotate(rng.uniform(-1.5, 1.5), fillcolor=paper)), text
 
 
-def _drawn_lines(name: str, count: int, seed: int, width: int) -> list[tuple[np.ndarray, str]]:
+def _drawn_lines(count: int, seed: int, width: int) -> list[tuple[np.ndarray, str]]:
     """Calibration (seed 0) and test (seed 1) take other sentences: even and odd ones."""
     rng, texts = np.random.default_rng(seed), _texts()[seed::2]
     return [_line(rng, texts, width) for _ in range(count)]
@@ -68,7 +68,7 @@ def _drawn_lines(name: str, count: int, seed: int, width: int) -> list[tuple[np.
 
 def recognition(name: str, samples: int) -> Task:
     width = 320
-    test = _drawn_lines(name, 400, 1, width)
+    test = _drawn_lines(300, 1, width)
 
     def score(outputs, references):
         ours, theirs = ([_read(o[0][0]) for o in side] for side in (outputs, references))
@@ -76,7 +76,7 @@ def recognition(name: str, samples: int) -> Task:
         found = ["".join(alphabet[c] for c in codes) for codes in ours]
         return {"agreement": np.array([float(a == b) for a, b in zip(ours, theirs)]),
                 "characters": np.array([_right(a, t) for a, (_, t) in zip(found, test)])}
-    return Task([{"x": x[None]} for x, _ in _drawn_lines(name, samples, 0, width)], [{"x": x[None]} for x, _ in test], score,
+    return Task([{"x": x[None]} for x, _ in _drawn_lines(samples, 0, width)], [{"x": x[None]} for x, _ in test], score,
                 f"{len(test)} drawn lines (no real ones to be had)", "characters")
 
 
@@ -108,8 +108,8 @@ def direction(name: str, samples: int) -> Task:
     """Every other line upside down."""
     def turned(lines):
         return [{"x": np.ascontiguousarray(x[None, :, ::-1, ::-1] if i % 2 else x[None])} for i, (x, _) in enumerate(lines)]
-    test = turned(_drawn_lines(name, 600, 1, 192))
-    return Task(turned(_drawn_lines(name, samples, 0, 192)), test, by_class(np.arange(len(test)) % 2),
+    test = turned(_drawn_lines(600, 1, 192))
+    return Task(turned(_drawn_lines(samples, 0, 192)), test, by_class(np.arange(len(test)) % 2),
                 f"{len(test)} drawn lines, half upside down", "accuracy")
 
 
@@ -135,14 +135,14 @@ def detection(name: str, samples: int) -> Task:
     def pages(count, seed):
         rng, texts = np.random.default_rng(seed), _texts()[seed::2]
         return [_page(rng, texts, (224, 320)) for _ in range(count)]
-    test = pages(120, 1)
+    test = pages(80, 1)
 
     def score(outputs, references):
         ours, theirs = ([o[0][0, 0] > 0.3 for o in side] for side in (outputs, references))
         return {"agreement": np.array([(a == b).mean() for a, b in zip(ours, theirs)]),
                 "overlap": np.array([(a & b).sum() / max((a | b).sum(), 1) for a, b in zip(ours, theirs)]),
                 "lines": np.array([np.mean([_covers(a, box) for box in boxes]) for a, (_, boxes) in zip(ours, test)])}
-    return Task([{"x": x[None]} for x, _ in pages(samples, 0)], [{"x": x[None]} for x, _ in test], score,
+    return Task([{"x": x[None]} for x, _ in pages(min(samples, 64), 0)], [{"x": x[None]} for x, _ in test], score,
                 f"{len(test)} drawn pages (no real ones to be had)", "lines")
 
 
