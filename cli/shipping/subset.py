@@ -42,6 +42,7 @@ def needed(graph, arch: str, live: Live) -> Tree:
     tree["core/families.def"] = _kept(tree["core/families.def"], lambda macro, a: False)  # `mcc_limit_kernel` is for benchmarks
     formats = _formats(graph)
     tree["gemm/formats.def"] = _kept(tree["gemm/formats.def"], lambda macro, a: a[0] in formats)
+    tree["gemm/qformats.def"] = _kept(tree["gemm/qformats.def"], lambda macro, a: a[0] in formats)
     linked = live(tree)
     code = "".join(text for path, text in tree.items() if path in linked)
     types = _types(code)
@@ -58,11 +59,14 @@ def _types(code: str) -> set[str]:
 
 
 def _formats(graph) -> set[str]:
-    """formats.def's names that serve a weight of the graph. Sparse kernels win from a half of zeros on, if at all."""
+    """The names of formats.def and qformats.def that serve a weight of the graph. Sparse kernels win from a half of zeros on, if
+    at all."""
     weights = [v for n in graph.nodes for v in n.inputs if v is not None and v.data is not None]
     found = {"lut"} if any(v.meta.get("storage") in ("palette", "quantized") for v in weights) else set()
-    floats = [v.data for v in weights if v.dtype == "float32" and v.data.ndim >= 2]
-    return found | ({"sparse"} if any(a.size and 2 * (a == 0).sum() >= a.size for a in floats) else set())
+    for dtype, name in (("float32", "sparse"), ("int8", "qsparse")):
+        if any(v.dtype == dtype and v.data.ndim >= 2 and v.data.size and 2 * (v.data == 0).sum() >= v.data.size for v in weights):
+            found.add(name)
+    return found
 
 
 def _lines(tree: Tree, arch: str) -> Tree:

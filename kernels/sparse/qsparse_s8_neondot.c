@@ -11,11 +11,8 @@ typedef int32x4_t vector;
 typedef int8x16_t weights;
 
 INLINE vector start(int32_t bias) { return vdupq_n_s32(bias); }
-INLINE weights weights_of(const int32_t *value) { return vreinterpretq_s8_s32(vld1q_dup_s32(value)); }
-INLINE vector block(weights w, const uint8_t *x, size_t i, size_t step, vector a) {
-    (void)step;
-    return vdotq_s32(a, vld1q_s8((const int8_t *)x + i * 16), w);
-}
+INLINE weights weights_of(const int32_t *value) { return vreinterpretq_s8_s32(vld1q_s32(value)); }
+#define BLOCK(b, w, x, step, sum) sum = vdotq_laneq_s32(sum, vld1q_s8((const int8_t *)(x)), w, b);
 INLINE void put(int32_t *y, vector a) { vst1q_s32(y, a); }
 
 #include "qsparse_rows.h"
