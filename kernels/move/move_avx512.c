@@ -71,8 +71,12 @@ MCC_FN(avx512) void mcc_move_x32_transpose_avx512(size_t rows, size_t columns, c
     const float *x = from; /* bits: shuffles and copies do not look at them */
     float *y = to;
     const size_t r16 = rows & ~(size_t)15, c16 = columns & ~(size_t)15;
-    for (size_t i = 0; i < r16; i += 16)
-        for (size_t j = 0; j < c16; j += 16) tile16x16(x + i + j * xs, xs, y + i * ys + j, ys);
+    const bool along = r16 > c16; /* in x, else in y: the longer runs are those that the CPU sees coming */
+    for (size_t a = 0; a < (along ? c16 : r16); a += 16)
+        for (size_t b = 0; b < (along ? r16 : c16); b += 16) {
+            const size_t i = along ? b : a, j = along ? a : b;
+            tile16x16(x + i + j * xs, xs, y + i * ys + j, ys);
+        }
     mcc_move_x32_transpose_avx2(rows - r16, c16, x + r16, xs, y + r16 * ys, ys);
     mcc_move_x32_transpose_avx2(rows, columns - c16, x + c16 * xs, xs, y + c16, ys);
 }
