@@ -17,8 +17,8 @@
 #define MCC_QSPARSE_OFFSET_c 0
 
 static const mcc_qsparse_kernel table[] = {
-#define QSPARSE(lanes, isa) \
-    {"qsparse_s8_" #isa, MCC_ISA_##isa, lanes, MCC_QSPARSE_OFFSET_##isa, MCC_ISA_##isa == MCC_ISA_avx2, mcc_qsparse_s8_##isa},
+#define QSPARSE(lanes, vectors, isa) \
+    {"qsparse_s8_" #isa, MCC_ISA_##isa, lanes, vectors, MCC_QSPARSE_OFFSET_##isa, MCC_ISA_##isa == MCC_ISA_avx2, mcc_qsparse_s8_##isa},
 #include "qsparse.def"
 #undef QSPARSE
 };
@@ -53,7 +53,7 @@ typedef struct state {
 enum { COLUMNS = MCC_QSPARSE_GROUP }; /* outputs whose sums stay in the first-level cache, from the kernel to their way out */
 
 /* The workspace of a thread: rows side by side, and room to make them so; sums by output, and by row. */
-static size_t most_rows(const state *s) { return MCC_QSPARSE_VECTORS * s->kernel->lanes; }
+static size_t most_rows(const state *s) { return s->kernel->vectors * s->kernel->lanes; }
 static size_t xt_bytes(const state *s) { return (s->weight.fours * 4 * most_rows(s) * (s->kernel->wide ? 2 : 1) + 63) / 64 * 64; }
 static size_t sum_bytes(const state *s) { return COLUMNS * most_rows(s) * sizeof(int32_t); }
 
@@ -117,7 +117,7 @@ static void units(void *arg, size_t begin, size_t end, unsigned thread) {
 static void run(mcc_exec *exec, const mcc_qjob *job) {
     const state *s = job->gemm->other;
     const size_t threads = mcc_threads(exec), vectors = (job->m + s->kernel->lanes - 1) / s->kernel->lanes;
-    walk w = {job, s, .blocks = (vectors + MCC_QSPARSE_VECTORS - 1) / MCC_QSPARSE_VECTORS, .parts = 1};
+    walk w = {job, s, .blocks = (vectors + s->kernel->vectors - 1) / s->kernel->vectors, .parts = 1};
     while (w.blocks * w.parts < 2 * threads && threads > 1 && w.parts < 8) w.parts *= 2;
     mcc_parallel(exec, w.blocks * w.parts, w.parts > 2 ? w.parts / 2 : 1, units, &w);
 }

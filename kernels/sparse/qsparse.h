@@ -25,17 +25,16 @@ typedef struct mcc_qsparse {
     bool least;            /* a weight is -128 */
 } mcc_qsparse;
 
-/* For first <= s < last, all of one group, i < V = vectors * lanes, 1 <= vectors <= MCC_QSPARSE_VECTORS:
+/* For first <= s < last, all of one group, i < V = vectors * lanes, 1 <= vectors <= those of the kernel:
  *     yt[place[s] * V + i] = bias[s] + sum over e, b < 4 of value[e][b] * x[4 * index[e] + b][i]
  * Byte b of input 4 * q + b of row i stands at xt[(q * V + i) * 4 + b]; of kernels with an offset it is x + offset, uint8. `wide` ones
  * want int16, inputs 0 and 2 of a four before 1 and 3:  xt[((q * 2 + b % 2) * V + i) * 2 + b / 2]. */
 typedef void mcc_qsparse_fn(const mcc_qsparse *s, size_t first, size_t last, size_t vectors, const void *xt, int32_t *yt);
-#define MCC_QSPARSE_VECTORS 4
 
 typedef struct mcc_qsparse_kernel {
     const char *name;
     uint32_t isa;
-    size_t lanes;
+    size_t lanes, vectors; /* rows of a vector; most vectors at a time */
     int32_t offset; /* 0 or 128 */
     bool wide;
     mcc_qsparse_fn *fn;
@@ -43,7 +42,7 @@ typedef struct mcc_qsparse_kernel {
 const mcc_qsparse_kernel *mcc_qsparse_kernels(size_t *count);
 const mcc_qsparse_kernel *mcc_qsparse_pick(void);
 
-#define QSPARSE(lanes, isa) mcc_qsparse_fn mcc_qsparse_s8_##isa;
+#define QSPARSE(lanes, vectors, isa) mcc_qsparse_fn mcc_qsparse_s8_##isa;
 #include "qsparse.def"
 #undef QSPARSE
 

@@ -1,4 +1,4 @@
-/* qsparse_rows.h: the loop over outputs and their blocks, for 1 to 4 vectors of rows. Before: INLINE; LANES; X_BYTES, of a four of one
+/* qsparse_rows.h: the loop over outputs and their blocks, for 1 to 4 or 8 vectors of rows. Before: INLINE; LANES; X_BYTES, of a four of one
  * row; vector and weights, types; and
  *     start(bias) -> vector                      sums that begin so
  *     weights_of(value) -> weights               of MCC_QSPARSE_UNIT blocks
@@ -39,17 +39,13 @@
             GEMM_ROWS(C, QSPARSE_PUT)                                                                                   \
         }                                                                                                               \
     }
+#ifndef QSPARSE_COUNTS
+#define QSPARSE_COUNTS(X) X(1) X(2) X(3) X(4)
+#endif
+#define QSPARSE_CASE(C) case C: rows##C(s, first, last, xt, yt); break;
 #define QSPARSE_KERNEL(isa)                                                                                             \
-    QSPARSE_ROWS(1)                                                                                                     \
-    QSPARSE_ROWS(2)                                                                                                     \
-    QSPARSE_ROWS(3)                                                                                                     \
-    QSPARSE_ROWS(4)                                                                                                     \
+    QSPARSE_COUNTS(QSPARSE_ROWS)                                                                                        \
     MCC_FN(isa) void mcc_qsparse_s8_##isa(const mcc_qsparse *s, size_t first, size_t last, size_t vectors, const void *xt, \
                                           int32_t *yt) {                                                                \
-        switch (vectors) {                                                                                              \
-        case 1: rows1(s, first, last, xt, yt); break;                                                                   \
-        case 2: rows2(s, first, last, xt, yt); break;                                                                   \
-        case 3: rows3(s, first, last, xt, yt); break;                                                                   \
-        default: rows4(s, first, last, xt, yt);                                                                         \
-        }                                                                                                               \
+        switch (vectors) { QSPARSE_COUNTS(QSPARSE_CASE) }                                                               \
     }

@@ -6,6 +6,9 @@ Both are the same file, run by the kernel that dense weights get and by the spar
 last column says what it does choose. Before timing, results are compared: int8 has to give the same bytes, float32 agrees to 1e-4 of the
 output's range. Runs take turns (dense, sparse, dense, ...); printed are medians over the turns and, of their ratio, the
 10th and the 90th percentile. Only the layer itself is timed, as the engine's profile has it.
+
+With --arm64 instructions are counted instead, under emulation on three tiers of cores: of the layer without zeros and of what
+the engine chooses for the one with zeros, whose results are compared with those of this machine.
 """
 from __future__ import annotations
 
@@ -85,13 +88,48 @@ def compare(kind: str, m: int, k: int, n: int, pattern: str, sparsity: float, fo
             "chosen": "sparse" if work(Session(path), feed)["kernel"] == sparse else "dense"}
 
 
+def counted(kind: str, m: int, k: int, n: int, pattern: str, sparsity: float, core: str, folder: Path) -> tuple[dict, dict]:
+    """Of the dense layer and of the sparse one: {kernel: instructions}, one of them each."""
+    import emulation
+    found = []
+    for zeros in (0.0, sparsity):
+        path = folder / f"{kind}-{zeros}.mcc"
+        feed = layer(kind, m, k, n, pattern if zeros else "1x1", zeros, path)
+        ran = emulation.mcc(path, feed, core)
+        want = next(iter(Session(path).run(feed).values()))
+        if not (want.tobytes() == ran.outputs[0].tobytes() if kind == "s8" else np.abs(want - ran.outputs[0]).max() <= 1e-4 * np.ptp(want)):
+            raise SystemExit(f"{kind} {m}x{k}x{n} {pattern} {zeros} on {core}: other results than on this machine")
+        found.append({name: count for name, count in ran.kernels.items() if name.startswith(("gemm", "sparse", "qsparse"))})
+    return found[0], found[1]
+
+
+def count_arm64(options, folder: Path) -> None:
+    import emulation
+    print("| type | rows x inputs x outputs | blocks | zeros | core | dense | of zeros | dense / of zeros | by |")
+    print("|---" * 9 + "|")
+    for kind in options.type or PATTERNS:
+        for shape in options.shapes:
+            for pattern in (options.pattern or PATTERNS[kind]).split(","):
+                for zeros in map(float, (options.sparsity or "0.5,0.75,0.9").split(",")):
+                    for core in emulation.CORES if kind == "s8" else ("cortex-a53",):
+                        dense, sparse = counted(kind, *map(int, shape.split("x")), pattern, zeros, core, folder)
+                        (a,), ((name, b),) = dense.values(), sparse.items()
+                        print(f"| {kind} | {shape} | {pattern} | {zeros:.0%} | {core} | {a / 1e6:.2f} M | {b / 1e6:.2f} M | {a / b:.2f}x | "
+                              f"{name} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--type", choices=list(PATTERNS), action="append")
     parser.add_argument("--pattern", help="blocks, outputs x inputs, with commas")
     parser.add_argument("--sparsity", help="shares of zeros, with commas")
+    parser.add_argument("--arm64", action="store_true", help="count instructions under emulation")
     parser.add_argument("shapes", nargs="*", default=SHAPES)
     options = parser.parse_args()
+    if options.arm64:
+        with tempfile.TemporaryDirectory() as place:
+            count_arm64(options, Path(place))
+        return
     print("| type | rows x inputs x outputs | blocks | zeros | dense ms | sparse ms | dense / sparse (p10, p90) | chosen |")
     print("|---" * 8 + "|")
     used = set()

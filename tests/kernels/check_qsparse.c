@@ -68,7 +68,7 @@ void check_qsparse(void) {
         size_t cases = 0;
         for (size_t n = 1; n <= 32; n += n < 9 ? 4 : 23) /* 7 does not divide them */
             for (size_t fours = 1; fours <= 35 && !check_failed(); fours += 1 + fours / 8)
-                for (size_t vectors = 1; vectors <= MCC_QSPARSE_VECTORS; vectors++)
+                for (size_t vectors = 1; vectors <= kernel->vectors; vectors++)
                     for (int percent = 0; percent <= 100 && !check_failed(); percent += 25, cases++) check_one(kernel, n, fours, vectors, percent);
         check_ok(kernel->name, cases);
     }
