@@ -10,8 +10,9 @@
 #include "../move/move.h"
 
 static const mcc_sparse_kernel table[] = {
-#define SPARSE_ROWS(lanes, isa) {"sparse_f32_rows" #lanes "_" #isa, MCC_ISA_##isa, lanes, mcc_sparse_f32_rows##lanes##_##isa, NULL},
-#define SPARSE_DOT(isa) {"sparse_f32_dot_" #isa, MCC_ISA_##isa, 1, NULL, mcc_sparse_f32_dot_##isa},
+#define SPARSE_ROWS(lanes, vectors, isa) \
+    {"sparse_f32_rows" #lanes "_" #isa, MCC_ISA_##isa, lanes, vectors, mcc_sparse_f32_rows##lanes##_##isa, NULL},
+#define SPARSE_DOT(isa) {"sparse_f32_dot_" #isa, MCC_ISA_##isa, 1, 1, NULL, mcc_sparse_f32_dot_##isa},
 #include "sparse.def"
 #undef SPARSE_ROWS
 #undef SPARSE_DOT
@@ -84,7 +85,7 @@ static void dots(void *arg, size_t begin, size_t end, unsigned thread) {
 /* Blocks of rows side by side; xt and yt of each thread stand in workspace. k goes by parts whose xt stays in the first-level cache. */
 #define NEAR_BYTES ((size_t)32 << 10)
 
-static size_t width_of(const state *s) { return MCC_SPARSE_VECTORS * s->kernel->lanes; }
+static size_t width_of(const state *s) { return s->kernel->vectors * s->kernel->lanes; }
 static size_t space_of(const state *s) { return (s->k + s->sparse.n) * width_of(s); }
 static size_t blocks_of(const state *s) { return (s->m + width_of(s) - 1) / width_of(s); }
 
@@ -153,7 +154,7 @@ mcc_status mcc_sparse_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, 
     }
 
     const mcc_sparse_kernel *kernel = mcc_sparse_pick(layer->m < 16);
-    const size_t n = layer->n, k = layer->k, near = NEAR_BYTES / (MCC_SPARSE_VECTORS * kernel->lanes * sizeof(float));
+    const size_t n = layer->n, k = layer->k, near = NEAR_BYTES / (kernel->vectors * kernel->lanes * sizeof(float));
     const size_t part_k = kernel->dot || k <= near + near / 4 ? k : near, parts = (k + part_k - 1) / part_k;
     state *s = mcc_net_alloc(net, sizeof *s);
     mcc_sparse *part = mcc_net_alloc(net, parts * sizeof *part);

@@ -16,19 +16,18 @@ typedef struct mcc_sparse {
     const float *value, *bias; /* bias n; NULL: see the rows kernels */
 } mcc_sparse;
 
-/* For first <= j < last, i < V = vectors * lanes, 1 <= vectors <= MCC_SPARSE_VECTORS:
+/* For first <= j < last, i < V = vectors * lanes, 1 <= vectors <= those of the kernel:
  *     yt[j - first][i] = clamp(bias[j] + sum over e of value[e] * xt[index[e]][i], lo, hi)
  * Without a bias it begins with what is in yt: k can be gone through in parts. */
 typedef void mcc_sparse_rows_fn(const mcc_sparse *s, size_t first, size_t last, size_t vectors, const float *xt, float *yt, float lo,
                                 float hi);
-#define MCC_SPARSE_VECTORS 4
 /* For first <= j < last:  y[j] = bias[j] + sum over e of value[e] * x[index[e]]. Reads of x: only at indices. */
 typedef void mcc_sparse_dot_fn(const mcc_sparse *s, size_t first, size_t last, const float *x, float *y);
 
 typedef struct mcc_sparse_kernel {
     const char *name;
     uint32_t isa;
-    size_t lanes; /* rows of a vector; 1 for the dot kernels */
+    size_t lanes, vectors; /* rows of a vector, most vectors at a time; 1 for the dot kernels */
     mcc_sparse_rows_fn *rows;
     mcc_sparse_dot_fn *dot;
 } mcc_sparse_kernel;
@@ -36,7 +35,7 @@ const mcc_sparse_kernel *mcc_sparse_kernels(size_t *count);
 /* The best kernel with lanes > 1 (rows) or lanes == 1 (dot) on this CPU. */
 const mcc_sparse_kernel *mcc_sparse_pick(bool dot);
 
-#define SPARSE_ROWS(lanes, isa) mcc_sparse_rows_fn mcc_sparse_f32_rows##lanes##_##isa;
+#define SPARSE_ROWS(lanes, vectors, isa) mcc_sparse_rows_fn mcc_sparse_f32_rows##lanes##_##isa;
 #define SPARSE_DOT(isa) mcc_sparse_dot_fn mcc_sparse_f32_dot_##isa;
 #include "sparse.def"
 #undef SPARSE_ROWS

@@ -56,7 +56,7 @@ void check_sparse(void) {
         for (size_t n = 1; n <= 9; n += 4)
             for (size_t k = 1; k <= 75 && !check_failed(); k++)
                 for (int percent = 0; percent <= 100 && !check_failed(); percent += 25, cases++)
-                    check_one(kernel, n, k, kernel->rows ? 1 + cases % MCC_SPARSE_VECTORS : 1, percent);
+                    check_one(kernel, n, k, 1 + cases % kernel->vectors, percent);
         check_ok(kernel->name, cases);
     }
 }
