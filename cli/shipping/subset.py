@@ -59,12 +59,12 @@ def _types(code: str) -> set[str]:
 
 
 def _formats(graph) -> set[str]:
-    """The names of formats.def and qformats.def that serve a weight of the graph. Sparse kernels win from a half of zeros on, if
-    at all."""
+    """The names of formats.def and qformats.def that serve a weight of the graph. Sparse kernels win from 30 % zeros on,
+    if at all."""
     weights = [v for n in graph.nodes for v in n.inputs if v is not None and v.data is not None]
     found = {"lut"} if any(v.meta.get("storage") in ("palette", "quantized") for v in weights) else set()
     for dtype, name in (("float32", "sparse"), ("int8", "qsparse")):
-        if any(v.dtype == dtype and v.data.ndim >= 2 and v.data.size and 2 * (v.data == 0).sum() >= v.data.size for v in weights):
+        if any(v.dtype == dtype and v.data.ndim >= 2 and v.data.size and (v.data == 0).mean() >= 0.3 for v in weights):
             found.add(name)
     return found
 

@@ -17,8 +17,9 @@
 #define MCC_QSPARSE_OFFSET_c 0
 
 static const mcc_qsparse_kernel table[] = {
-#define QSPARSE(lanes, vectors, isa) \
-    {"qsparse_s8_" #isa, MCC_ISA_##isa, lanes, vectors, MCC_QSPARSE_OFFSET_##isa, MCC_ISA_##isa == MCC_ISA_avx2, mcc_qsparse_s8_##isa},
+#define QSPARSE(lanes, vectors, left, isa) \
+    {"qsparse_s8_" #isa, MCC_ISA_##isa, lanes, vectors, MCC_QSPARSE_OFFSET_##isa, MCC_ISA_##isa == MCC_ISA_avx2, \
+     left / 100.0, mcc_qsparse_s8_##isa},
 #include "qsparse.def"
 #undef QSPARSE
 };
@@ -125,10 +126,10 @@ static void run(mcc_exec *exec, const mcc_qjob *job) {
 /* --- the weight --------------------------------------------------------------------------------------------------- */
 
 /* Zero blocks pay where at most this share of the blocks is left. Dense products by matrix instructions are several times as
- * fast as dot products of rows. */
-static double most_left(const mcc_qgemm *g) {
+ * fast as dot products of rows (AMX by data sheets, not measured; i8mm by counted instructions). */
+static double most_left(const mcc_qgemm *g, const mcc_qsparse_kernel *kernel) {
     const uint32_t isa = g->set.serve[0]->isa;
-    return isa == MCC_ISA_avx512amx ? 0.06 : isa == MCC_ISA_neoni8mm ? 0.25 : 0.5;
+    return isa == MCC_ISA_avx512amx ? 0.06 : isa == MCC_ISA_neoni8mm ? 0.4 : kernel->left;
 }
 
 static int32_t four_at(const int8_t *w, size_t k, size_t d) {
@@ -198,7 +199,7 @@ mcc_status mcc_qsparse_try(mcc_net *net, mcc_qgemm *g, size_t m, mcc_tensor *wei
     const int8_t *w = mcc_dense_to_pack(net, weight, &status);
     if (!w) return status;
     size_t left = 0;
-    const double share = forced ? 1 : most_left(g);
+    const double share = forced ? 1 : most_left(g, kernel) * (m > kernel->lanes ? 1 : 0.8); /* one vector waits for itself */
     for (size_t j = 0; j < n; j++) {
         left += blocks_of(w + j * k, k);
         if ((double)left <= share * (double)(n * fours) && (forced || j != KNOWN_ROWS - 1 || left * 10 <= KNOWN_ROWS * fours * 9)) continue;

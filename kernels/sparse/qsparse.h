@@ -37,12 +37,13 @@ typedef struct mcc_qsparse_kernel {
     size_t lanes, vectors; /* rows of a vector; most vectors at a time */
     int32_t offset; /* 0 or 128 */
     bool wide;
+    double left;    /* share of blocks up to which it beats dense kernels of its ISA */
     mcc_qsparse_fn *fn;
 } mcc_qsparse_kernel;
 const mcc_qsparse_kernel *mcc_qsparse_kernels(size_t *count);
 const mcc_qsparse_kernel *mcc_qsparse_pick(void);
 
-#define QSPARSE(lanes, vectors, isa) mcc_qsparse_fn mcc_qsparse_s8_##isa;
+#define QSPARSE(lanes, vectors, left, isa) mcc_qsparse_fn mcc_qsparse_s8_##isa;
 #include "qsparse.def"
 #undef QSPARSE
 

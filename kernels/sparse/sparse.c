@@ -10,9 +10,9 @@
 #include "../move/move.h"
 
 static const mcc_sparse_kernel table[] = {
-#define SPARSE_ROWS(lanes, vectors, isa) \
-    {"sparse_f32_rows" #lanes "_" #isa, MCC_ISA_##isa, lanes, vectors, mcc_sparse_f32_rows##lanes##_##isa, NULL},
-#define SPARSE_DOT(isa) {"sparse_f32_dot_" #isa, MCC_ISA_##isa, 1, 1, NULL, mcc_sparse_f32_dot_##isa},
+#define SPARSE_ROWS(lanes, vectors, left, isa) \
+    {"sparse_f32_rows" #lanes "_" #isa, MCC_ISA_##isa, lanes, vectors, left / 100.0, mcc_sparse_f32_rows##lanes##_##isa, NULL},
+#define SPARSE_DOT(isa) {"sparse_f32_dot_" #isa, MCC_ISA_##isa, 1, 1, 0, NULL, mcc_sparse_f32_dot_##isa},
 #include "sparse.def"
 #undef SPARSE_ROWS
 #undef SPARSE_DOT
@@ -119,13 +119,14 @@ static void run(const mcc_node *node, mcc_exec *exec) {
     else mcc_parallel(exec, blocks_of(s), 1, blocks, (void *)(uintptr_t)&j);
 }
 
-/* Does sparse win? With many rows a nonzero costs what a dense weight does, plus turning x and y around. With few rows
+/* Does sparse win? With many rows a nonzero costs about twice what a dense weight does, and x and y are turned around. With few rows
  * the dense product runs at the speed of memory, and a gather costs about ten dense weights from the cache, about two
  * once the dense weight is larger than a second-level cache. */
 static bool wins(size_t m, size_t n, size_t k, size_t nonzeros) {
-    if (mcc_kernel_forced(mcc_sparse_pick(m < 16)->name)) return true;
+    const mcc_sparse_kernel *kernel = mcc_sparse_pick(m < 16);
+    if (mcc_kernel_forced(kernel->name)) return true;
     const double density = (double)nonzeros / ((double)n * (double)k);
-    if (m >= 16) return n >= 16 && k >= 16 && density <= 0.5;
+    if (m >= 16) return n >= 16 && k >= 16 && density <= kernel->left * (m > kernel->lanes ? 1 : 0.8);
     return density <= ((double)n * (double)k * 4 > (double)(2 << 20) ? 0.3 : 0.1);
 }
 

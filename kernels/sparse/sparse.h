@@ -28,6 +28,7 @@ typedef struct mcc_sparse_kernel {
     const char *name;
     uint32_t isa;
     size_t lanes, vectors; /* rows of a vector, most vectors at a time; 1 for the dot kernels */
+    double left;           /* share of nonzeros up to which it beats dense kernels; of dot kernels see `wins` */
     mcc_sparse_rows_fn *rows;
     mcc_sparse_dot_fn *dot;
 } mcc_sparse_kernel;
@@ -35,7 +36,7 @@ const mcc_sparse_kernel *mcc_sparse_kernels(size_t *count);
 /* The best kernel with lanes > 1 (rows) or lanes == 1 (dot) on this CPU. */
 const mcc_sparse_kernel *mcc_sparse_pick(bool dot);
 
-#define SPARSE_ROWS(lanes, vectors, isa) mcc_sparse_rows_fn mcc_sparse_f32_rows##lanes##_##isa;
+#define SPARSE_ROWS(lanes, vectors, left, isa) mcc_sparse_rows_fn mcc_sparse_f32_rows##lanes##_##isa;
 #define SPARSE_DOT(isa) mcc_sparse_dot_fn mcc_sparse_f32_dot_##isa;
 #include "sparse.def"
 #undef SPARSE_ROWS

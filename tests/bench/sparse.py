@@ -3,9 +3,9 @@
     python tests/bench/sparse.py [--type f32|s8] [--pattern 1x1,1x4...] [--sparsity 0.5,0.75...] [ROWSxINPUTSxOUTPUTS...]
 
 Both are the same file, run by the kernel that dense weights get and by the sparse one whatever the engine would choose; the
-last column says what it does choose. Before timing, results are compared: int8 has to give the same bytes, float32 agrees to 1e-4 of the
-output's range. Runs take turns (dense, sparse, dense, ...); printed are medians over the turns and, of their ratio, the
-10th and the 90th percentile. Only the layer itself is timed, as the engine's profile has it.
+last column says what it does choose. Before timing, results are compared: int8 has to give the same bytes, float32 agrees to
+1e-4 of the output's range. Runs take turns (dense, sparse, dense, ...); printed are medians over the turns and, of their
+ratio, the 10th and the 90th percentile. Only the layer itself is timed, as the engine's profile has it.
 
 With --arm64 instructions are counted instead, under emulation on three tiers of cores: of the layer without zeros and of what
 the engine chooses for the one with zeros, whose results are compared with those of this machine.
@@ -70,6 +70,10 @@ def median_ms(session: Session, feed: dict) -> float:
     return max(session.times(feed, SECONDS, least=5, ops=True).ops, key=lambda row: row["macs"])["ms"]
 
 
+def alike(kind: str, a: np.ndarray, b: np.ndarray) -> bool:
+    return a.tobytes() == b.tobytes() if kind == "s8" else bool(np.abs(a - b).max() <= 1e-4 * np.ptp(a))
+
+
 def compare(kind: str, m: int, k: int, n: int, pattern: str, sparsity: float, folder: Path) -> dict:
     path = folder / "layer.mcc"
     feed = layer(kind, m, k, n, pattern, sparsity, path)
@@ -80,7 +84,7 @@ def compare(kind: str, m: int, k: int, n: int, pattern: str, sparsity: float, fo
     if [row["kernel"] == sparse for row in rows] != [False, True]:
         raise SystemExit(f"{kind} {m}x{k}x{n}: not dense and sparse but {[row['kernel'] for row in rows]}")
     a, b = (next(iter(way.run(feed).values())) for way in ways)
-    if not (a.tobytes() == b.tobytes() if kind == "s8" else np.abs(a - b).max() <= 1e-4 * np.ptp(a)):
+    if not alike(kind, a, b):
         raise SystemExit(f"{kind} {m}x{k}x{n} {pattern} {sparsity}: dense and sparse differ by {np.abs(a - b).max()}")
     times = [[median_ms(way, feed) for way in ways] for _ in range(TURNS)]
     ratios = np.quantile([d / s for d, s in times], (0.1, 0.5, 0.9))
@@ -97,7 +101,7 @@ def counted(kind: str, m: int, k: int, n: int, pattern: str, sparsity: float, co
         feed = layer(kind, m, k, n, pattern if zeros else "1x1", zeros, path)
         ran = emulation.mcc(path, feed, core)
         want = next(iter(Session(path).run(feed).values()))
-        if not (want.tobytes() == ran.outputs[0].tobytes() if kind == "s8" else np.abs(want - ran.outputs[0]).max() <= 1e-4 * np.ptp(want)):
+        if not alike(kind, want, ran.outputs[0]):
             raise SystemExit(f"{kind} {m}x{k}x{n} {pattern} {zeros} on {core}: other results than on this machine")
         found.append({name: count for name, count in ran.kernels.items() if name.startswith(("gemm", "sparse", "qsparse"))})
     return found[0], found[1]
@@ -114,8 +118,8 @@ def count_arm64(options, folder: Path) -> None:
                     for core in emulation.CORES if kind == "s8" else ("cortex-a53",):
                         dense, sparse = counted(kind, *map(int, shape.split("x")), pattern, zeros, core, folder)
                         (a,), ((name, b),) = dense.values(), sparse.items()
-                        print(f"| {kind} | {shape} | {pattern} | {zeros:.0%} | {core} | {a / 1e6:.2f} M | {b / 1e6:.2f} M | {a / b:.2f}x | "
-                              f"{name} |", flush=True)
+                        counts = f"{a / 1e6:.2f} M | {b / 1e6:.2f} M | {a / b:.2f}x"
+                        print(f"| {kind} | {shape} | {pattern} | {zeros:.0%} | {core} | {counts} | {name} |", flush=True)
 
 
 def main() -> None:
