@@ -46,6 +46,7 @@ def needed(graph, arch: str, live: Live) -> Tree:
     tree["dwconv/dwconv.def"] = _kept(tree["dwconv/dwconv.def"], lambda macro, a: macro != "ROW" or (*a[1:4],) in rows)
     tree["dwconv/dwconv_s8.def"] = _kept(tree["dwconv/dwconv_s8.def"],
                                          lambda macro, a: macro != "DWROW_S8" or (*a[:3],) in rows)
+    tree["gemm/qformats.def"] = _kept(tree["gemm/qformats.def"], lambda macro, a: a[0] in formats)
     linked = live(tree)
     code = "".join(text for path, text in tree.items() if path in linked)
     types = _types(code)
@@ -66,11 +67,14 @@ def _types(code: str) -> set[str]:
 
 
 def _formats(graph) -> set[str]:
-    """formats.def's names that serve a weight of the graph. Sparse kernels win from a half of zeros on, if at all."""
+    """The names of formats.def and qformats.def that serve a weight of the graph. Sparse kernels win from 30 % zeros on,
+    if at all."""
     weights = [v for n in graph.nodes for v in n.inputs if v is not None and v.data is not None]
     found = {"lut"} if any(v.meta.get("storage") in ("palette", "quantized") for v in weights) else set()
-    floats = [v.data for v in weights if v.dtype == "float32" and v.data.ndim >= 2]
-    return found | ({"sparse"} if any(a.size and 2 * (a == 0).sum() >= a.size for a in floats) else set())
+    for dtype, name in (("float32", "sparse"), ("int8", "qsparse")):
+        if any(v.dtype == dtype and v.data.ndim >= 2 and v.data.size and (v.data == 0).mean() >= 0.3 for v in weights):
+            found.add(name)
+    return found
 
 
 def _acts(graph) -> set[str]:

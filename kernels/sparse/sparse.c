@@ -1,15 +1,18 @@
 /* sparse.c: when a weight is multiplied sparse, how it is kept, and the walk. */
 #include "sparse.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "../core/element.h"
 #include "../core/isa.h"
 #include "../core/registry.h"
+#include "../move/move.h"
 
 static const mcc_sparse_kernel table[] = {
-#define SPARSE_ROWS(v, isa) {"sparse_f32_rows" #v "_" #isa, MCC_ISA_##isa, v, mcc_sparse_f32_rows##v##_##isa, NULL},
-#define SPARSE_DOT(isa) {"sparse_f32_dot_" #isa, MCC_ISA_##isa, 1, NULL, mcc_sparse_f32_dot_##isa},
+#define SPARSE_ROWS(lanes, vectors, left, isa) \
+    {"sparse_f32_rows" #lanes "_" #isa, MCC_ISA_##isa, lanes, vectors, left / 100.0, mcc_sparse_f32_rows##lanes##_##isa, NULL},
+#define SPARSE_DOT(isa) {"sparse_f32_dot_" #isa, MCC_ISA_##isa, 1, 1, 0, NULL, mcc_sparse_f32_dot_##isa},
 #include "sparse.def"
 #undef SPARSE_ROWS
 #undef SPARSE_DOT
@@ -30,7 +33,7 @@ bool mcc_kernels_sparse(size_t i, mcc_kernel_info *info) {
 const mcc_sparse_kernel *mcc_sparse_pick(bool dot) {
     const uint32_t have = mcc_isa();
     const mcc_sparse_kernel *k = table;
-    while ((k->v == 1) != dot || (k->isa & have) != k->isa) k++; /* the last lines need nothing */
+    while ((k->lanes == 1) != dot || (k->isa & have) != k->isa) k++; /* the last lines need nothing */
     return k;
 }
 
@@ -41,7 +44,10 @@ typedef struct state {
     mcc_sparse sparse;
     const mcc_sparse_kernel *kernel;
     mcc_epilogue post;
-    size_t m;
+    size_t m, k;
+    mcc_sparse *part; /* of k, part_k inputs each; sparse is the first */
+    size_t parts, part_k;
+    mcc_transpose_fn turn;
 } state;
 
 typedef struct job {
@@ -76,30 +82,32 @@ static void dots(void *arg, size_t begin, size_t end, unsigned thread) {
     }
 }
 
-/* Blocks of V rows; xt and yt of each thread stand in workspace. */
-static size_t space_of(const state *s) { return (s->sparse.k + s->sparse.n) * s->kernel->v; }
+/* Blocks of rows side by side; xt and yt of each thread stand in workspace. k goes by parts whose xt stays in the first-level cache. */
+#define NEAR_BYTES ((size_t)32 << 10)
+
+static size_t width_of(const state *s) { return s->kernel->vectors * s->kernel->lanes; }
+static size_t space_of(const state *s) { return (s->k + s->sparse.n) * width_of(s); }
+static size_t blocks_of(const state *s) { return (s->m + width_of(s) - 1) / width_of(s); }
 
 static void blocks(void *arg, size_t begin, size_t end, unsigned thread) {
     const job *j = arg;
-    const mcc_sparse *w = &j->s->sparse;
-    const size_t v = j->s->kernel->v;
-    float *xt = j->space + thread * space_of(j->s), *yt = xt + w->k * v;
+    const state *s = j->s;
+    const size_t lanes = s->kernel->lanes, k = s->k, n = s->sparse.n, total = (s->m + lanes - 1) / lanes, count = blocks_of(s);
+    float *xt = j->space + thread * space_of(s), *yt = xt + k * width_of(s);
     for (size_t b = begin; b < end; b++) {
-        const size_t row = b * v, rows = j->s->m - row < v ? j->s->m - row : v;
-        /* 16 columns at a time: reads stay within a line of each row */
-        for (size_t q = 0; q < w->k; q += 16) {
-            const size_t stop = w->k - q < 16 ? w->k : q + 16;
-            for (size_t i = 0; i < v; i++) {
-                const float *x = j->x + (row + (i < rows ? i : rows - 1)) * w->k;
-                for (size_t e = q; e < stop; e++) xt[e * v + i] = x[e];
-            }
+        const size_t from = total * b / count, vectors = total * (b + 1) / count - from, v = vectors * lanes, row = from * lanes;
+        const size_t rows = s->m - row < v ? s->m - row : v;
+        float *y = j->y + row * n;
+        for (size_t p = 0; p < s->parts; p++) {
+            const mcc_sparse *part = &s->part[p];
+            const bool last = p + 1 == s->parts && !j->residual;
+            s->turn(part->k, rows, j->x + row * k + p * s->part_k, k, xt, v);
+            for (size_t q = 0; rows < v && q < part->k; q++) memset(xt + q * v + rows, 0, (v - rows) * sizeof *xt);
+            s->kernel->rows(part, 0, n, vectors, xt, yt, last ? s->post.lo : -INFINITY, last ? s->post.hi : INFINITY);
         }
-        j->s->kernel->rows(w, 0, w->n, xt, yt);
-        for (size_t i = 0; i < rows; i++) {
-            float *y = j->y + (row + i) * w->n;
-            for (size_t e = 0; e < w->n; e++) y[e] = yt[e * v + i];
-            finish(j->s, y, j->residual ? j->residual + (row + i) * w->n : NULL, w->n);
-        }
+        s->turn(rows, n, yt, v, y, n);
+        if (!j->residual) mcc_epilogue_after(&s->post, y, rows, n, n);
+        for (size_t i = 0; j->residual && i < rows; i++) finish(s, y + i * n, j->residual + (row + i) * n, n);
     }
 }
 
@@ -108,15 +116,17 @@ static void run(const mcc_node *node, mcc_exec *exec) {
     const mcc_tensor *residual = mcc_in(node, 3);
     const job j = {s, node->in[0]->data, residual ? residual->data : NULL, node->out[0]->data, mcc_workspace_each(node, exec)};
     if (s->kernel->dot) mcc_parallel(exec, s->m * PARTS, s->m < 4 ? 1 : PARTS, dots, (void *)(uintptr_t)&j);
-    else mcc_parallel(exec, (s->m + s->kernel->v - 1) / s->kernel->v, 1, blocks, (void *)(uintptr_t)&j);
+    else mcc_parallel(exec, blocks_of(s), 1, blocks, (void *)(uintptr_t)&j);
 }
 
-/* Does sparse win? With many rows a nonzero costs what a dense weight does, plus turning x and y around. With few rows
+/* Does sparse win? With many rows a nonzero costs about twice what a dense weight does, and x and y are turned around. With few rows
  * the dense product runs at the speed of memory, and a gather costs about ten dense weights from the cache, about two
  * once the dense weight is larger than a second-level cache. */
 static bool wins(size_t m, size_t n, size_t k, size_t nonzeros) {
+    const mcc_sparse_kernel *kernel = mcc_sparse_pick(m < 16);
+    if (mcc_kernel_forced(kernel->name)) return true;
     const double density = (double)nonzeros / ((double)n * (double)k);
-    if (m >= 16) return n >= 16 && k >= 16 && density <= 0.5;
+    if (m >= 16) return n >= 16 && k >= 16 && density <= kernel->left * (m > kernel->lanes ? 1 : 0.8);
     return density <= ((double)n * (double)k * 4 > (double)(2 << 20) ? 0.3 : 0.1);
 }
 
@@ -125,6 +135,9 @@ mcc_status mcc_sparse_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, 
     mcc_status status;
     if (layer->window || !w->constant || w->type != MCC_F32 || !w->count || !layer->m || layer->k > 65536 ||
         w->count > UINT32_MAX || (layer->b && (!layer->b->constant || layer->b->type != MCC_F32))) return MCC_OK;
+    mcc_gemm_set set;
+    mcc_gemm_pick(MCC_F32, layer->n, &set);
+    if (mcc_kernel_forced(set.serve[0]->name)) return MCC_OK;
     bool ready;
     uint64_t *verdict = mcc_net_pack(net, sizeof *verdict, &ready); /* not 0: dense wins */
     if (!verdict) return MCC_NO_MEMORY;
@@ -141,29 +154,38 @@ mcc_status mcc_sparse_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, 
         return MCC_OK;
     }
 
+    const mcc_sparse_kernel *kernel = mcc_sparse_pick(layer->m < 16);
+    const size_t n = layer->n, k = layer->k, near = NEAR_BYTES / (kernel->vectors * kernel->lanes * sizeof(float));
+    const size_t part_k = kernel->dot || k <= near + near / 4 ? k : near, parts = (k + part_k - 1) / part_k;
     state *s = mcc_net_alloc(net, sizeof *s);
-    uint32_t *start = mcc_net_alloc(net, (layer->n + 1) * sizeof *start);
+    mcc_sparse *part = mcc_net_alloc(net, parts * sizeof *part);
+    uint32_t *start = mcc_net_alloc(net, parts * (n + 1) * sizeof *start);
     uint16_t *index = mcc_net_alloc(net, (nonzeros + 1) * sizeof *index);
-    float *value = mcc_net_alloc(net, (nonzeros + 1) * sizeof *value), *zeros = bias ? NULL : mcc_net_alloc(net, layer->n * sizeof *zeros);
-    if (!s || !start || !index || !value || (!bias && !zeros)) return MCC_NO_MEMORY;
+    float *value = mcc_net_alloc(net, (nonzeros + 1) * sizeof *value), *zeros = bias ? NULL : mcc_net_alloc(net, n * sizeof *zeros);
+    if (!s || !part || !start || !index || !value || (!bias && !zeros)) return MCC_NO_MEMORY;
     size_t at = 0;
-    for (size_t j = 0; j < layer->n; j++) {
-        start[j] = (uint32_t)at;
-        for (size_t q = 0; q < layer->k; q++) {
-            if (dense[j * layer->k + q] == 0) continue;
-            index[at] = (uint16_t)q;
-            value[at++] = dense[j * layer->k + q];
+    for (size_t p = 0; p < parts; p++, start += n + 1) {
+        const size_t from = p * part_k, to = k - from < part_k ? k : from + part_k;
+        for (size_t j = 0; j < n; j++) {
+            start[j] = (uint32_t)at;
+            for (size_t q = from; q < to; q++) {
+                if (dense[j * k + q] == 0) continue;
+                index[at] = (uint16_t)(q - from);
+                value[at++] = dense[j * k + q];
+            }
         }
+        start[n] = (uint32_t)at;
+        part[p] = (mcc_sparse){n, to - from, start, index, value, p ? NULL : bias ? bias : zeros};
     }
-    start[layer->n] = (uint32_t)at;
-    *s = (state){.head.run = run, .kernel = mcc_sparse_pick(layer->m < 16), .post = layer->post, .m = layer->m,
-                 .sparse = {layer->n, layer->k, start, index, value, bias ? bias : zeros}};
-    if (s->kernel->rows) {
+    const char *unused;
+    *s = (state){.head.run = run, .kernel = kernel, .post = layer->post, .m = layer->m, .k = k, .sparse = part[0], .part = part,
+                 .parts = parts, .part_k = part_k, .turn = mcc_move_transpose(sizeof(float), &unused)};
+    if (kernel->rows) {
         if (space_of(s) > SIZE_MAX / 8) return MCC_NO_MEMORY;
         node->workspace_each = space_of(s) * sizeof(float);
     }
     node->state = s;
-    node->kernel = s->kernel->name;
+    node->kernel = kernel->name;
     node->macs = (uint64_t)layer->m * nonzeros;
     *taken = true;
     return MCC_OK;

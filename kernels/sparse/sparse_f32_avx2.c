@@ -3,7 +3,7 @@
 #define MCC_SIMD avx2
 #include "sparse_f32_simd.h"
 
-ROWS(32)
+ROWS(8)
 
 MCC_FN(avx2) void mcc_sparse_f32_dot_avx2(const mcc_sparse *s, size_t first, size_t last, const float *x, float *y) {
     for (size_t j = first; j < last; j++) {

@@ -3,7 +3,7 @@
 #define MCC_SIMD avx512
 #include "sparse_f32_simd.h"
 
-ROWS(64)
+ROWS(16)
 
 MCC_FN(avx512) void mcc_sparse_f32_dot_avx512(const mcc_sparse *s, size_t first, size_t last, const float *x, float *y) {
     for (size_t j = first; j < last; j++) {

@@ -1,11 +1,17 @@
 /* sparse_f32_c.c: the plain sparse kernels. */
 #include "sparse.h"
 
-void mcc_sparse_f32_rows16_c(const mcc_sparse *s, size_t first, size_t last, const float *xt, float *yt) {
-    for (size_t j = first; j < last; j++, yt += 16) {
-        for (size_t i = 0; i < 16; i++) yt[i] = s->bias[j];
+void mcc_sparse_f32_rows4_c(const mcc_sparse *s, size_t first, size_t last, size_t vectors, const float *xt, float *yt, float lo,
+                            float hi) {
+    const size_t v = 4 * vectors;
+    for (size_t j = first; j < last; j++, yt += v) {
+        for (size_t i = 0; s->bias && i < v; i++) yt[i] = s->bias[j];
         for (size_t e = s->start[j]; e < s->start[j + 1]; e++)
-            for (size_t i = 0; i < 16; i++) yt[i] += s->value[e] * xt[(size_t)s->index[e] * 16 + i];
+            for (size_t i = 0; i < v; i++) yt[i] += s->value[e] * xt[(size_t)s->index[e] * v + i];
+        for (size_t i = 0; i < v; i++) {
+            yt[i] = yt[i] < lo ? lo : yt[i];
+            yt[i] = yt[i] > hi ? hi : yt[i];
+        }
     }
 }
 

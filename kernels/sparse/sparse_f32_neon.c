@@ -3,5 +3,5 @@
 #define MCC_SIMD neon
 #include "sparse_f32_simd.h"
 
-ROWS(16)
+ROWS(4)
 #endif

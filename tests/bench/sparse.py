@@ -2,10 +2,13 @@
 
     python tests/bench/sparse.py [--type f32|s8] [--pattern 1x1,1x4...] [--sparsity 0.5,0.75...] [ROWSxINPUTSxOUTPUTS...]
 
-Both are the same file, run by the kernel that dense weights get and by the sparse one whatever the engine would choose; the last
-column says what it does choose. Before timing, results are compared: int8 has to give the same bytes, float32 agrees to 1e-4 of the
-output's range. Runs take turns (dense, sparse, dense, ...); printed are medians over the turns and, of their ratio, the
-10th and the 90th percentile. Only the layer itself is timed, as the engine's profile has it.
+Both are the same file, run by the kernel that dense weights get and by the sparse one whatever the engine would choose; the
+last column says what it does choose. Before timing, results are compared: int8 has to give the same bytes, float32 agrees to
+1e-4 of the output's range. Runs take turns (dense, sparse, dense, ...); printed are medians over the turns and, of their
+ratio, the 10th and the 90th percentile. Only the layer itself is timed, as the engine's profile has it.
+
+With --arm64 instructions are counted instead, under emulation on three tiers of cores: of the layer without zeros and of what
+the engine chooses for the one with zeros, whose results are compared with those of this machine.
 """
 from __future__ import annotations
 
@@ -67,6 +70,10 @@ def median_ms(session: Session, feed: dict) -> float:
     return max(session.times(feed, SECONDS, least=5, ops=True).ops, key=lambda row: row["macs"])["ms"]
 
 
+def alike(kind: str, a: np.ndarray, b: np.ndarray) -> bool:
+    return a.tobytes() == b.tobytes() if kind == "s8" else bool(np.abs(a - b).max() <= 1e-4 * np.ptp(a))
+
+
 def compare(kind: str, m: int, k: int, n: int, pattern: str, sparsity: float, folder: Path) -> dict:
     path = folder / "layer.mcc"
     feed = layer(kind, m, k, n, pattern, sparsity, path)
@@ -77,12 +84,42 @@ def compare(kind: str, m: int, k: int, n: int, pattern: str, sparsity: float, fo
     if [row["kernel"] == sparse for row in rows] != [False, True]:
         raise SystemExit(f"{kind} {m}x{k}x{n}: not dense and sparse but {[row['kernel'] for row in rows]}")
     a, b = (next(iter(way.run(feed).values())) for way in ways)
-    if not (a.tobytes() == b.tobytes() if kind == "s8" else np.abs(a - b).max() <= 1e-4 * np.ptp(a)):
-        raise SystemExit(f"{kind} {m}x{k}x{n} {pattern} {sparsity}: dense and sparse differ by {np.abs(a.astype(float) - b).max()}")
+    if not alike(kind, a, b):
+        raise SystemExit(f"{kind} {m}x{k}x{n} {pattern} {sparsity}: dense and sparse differ by {np.abs(a - b).max()}")
     times = [[median_ms(way, feed) for way in ways] for _ in range(TURNS)]
     ratios = np.quantile([d / s for d, s in times], (0.1, 0.5, 0.9))
     return {"dense": rows[0]["kernel"], "sparse": sparse, "ms": [statistics.median(t) for t in zip(*times)], "ratio": ratios,
             "chosen": "sparse" if work(Session(path), feed)["kernel"] == sparse else "dense"}
+
+
+def counted(kind: str, m: int, k: int, n: int, pattern: str, sparsity: float, core: str, folder: Path) -> tuple[dict, dict]:
+    """Of the dense layer and of the sparse one: {kernel: instructions}, one of them each."""
+    import emulation
+    found = []
+    for zeros in (0.0, sparsity):
+        path = folder / f"{kind}-{zeros}.mcc"
+        feed = layer(kind, m, k, n, pattern if zeros else "1x1", zeros, path)
+        ran = emulation.mcc(path, feed, core)
+        want = next(iter(Session(path).run(feed).values()))
+        if not alike(kind, want, ran.outputs[0]):
+            raise SystemExit(f"{kind} {m}x{k}x{n} {pattern} {zeros} on {core}: other results than on this machine")
+        found.append({name: count for name, count in ran.kernels.items() if name.startswith(("gemm", "sparse", "qsparse"))})
+    return found[0], found[1]
+
+
+def count_arm64(options, folder: Path) -> None:
+    import emulation
+    print("| type | rows x inputs x outputs | blocks | zeros | core | dense | of zeros | dense / of zeros | by |")
+    print("|---" * 9 + "|")
+    for kind in options.type or PATTERNS:
+        for shape in options.shapes:
+            for pattern in (options.pattern or PATTERNS[kind]).split(","):
+                for zeros in map(float, (options.sparsity or "0.5,0.75,0.9").split(",")):
+                    for core in emulation.CORES if kind == "s8" else ("cortex-a53",):
+                        dense, sparse = counted(kind, *map(int, shape.split("x")), pattern, zeros, core, folder)
+                        (a,), ((name, b),) = dense.values(), sparse.items()
+                        counts = f"{a / 1e6:.2f} M | {b / 1e6:.2f} M | {a / b:.2f}x"
+                        print(f"| {kind} | {shape} | {pattern} | {zeros:.0%} | {core} | {counts} | {name} |", flush=True)
 
 
 def main() -> None:
@@ -90,9 +127,15 @@ def main() -> None:
     parser.add_argument("--type", choices=list(PATTERNS), action="append")
     parser.add_argument("--pattern", help="blocks, outputs x inputs, with commas")
     parser.add_argument("--sparsity", help="shares of zeros, with commas")
+    parser.add_argument("--arm64", action="store_true", help="count instructions under emulation")
     parser.add_argument("shapes", nargs="*", default=SHAPES)
     options = parser.parse_args()
-    print("| type | rows x inputs x outputs | blocks | zeros | dense ms | sparse ms | dense / sparse (p10, p90) | chosen |\n" + "|---" * 8 + "|")
+    if options.arm64:
+        with tempfile.TemporaryDirectory() as place:
+            count_arm64(options, Path(place))
+        return
+    print("| type | rows x inputs x outputs | blocks | zeros | dense ms | sparse ms | dense / sparse (p10, p90) | chosen |")
+    print("|---" * 8 + "|")
     used = set()
     with tempfile.TemporaryDirectory() as folder:
         for kind in options.type or PATTERNS:
@@ -102,8 +145,9 @@ def main() -> None:
                         got = compare(kind, *map(int, shape.split("x")), pattern, zeros, Path(folder))
                         used.add(f"{got['dense']} against {got['sparse']}")
                         low, ratio, high = got["ratio"]
-                        print(f"| {kind} | {shape} | {pattern} | {zeros:.0%} | {got['ms'][0]:.4f} | {got['ms'][1]:.4f} | {ratio:.2f}x "
-                              f"({low:.2f}, {high:.2f}) | {got['chosen']} |", flush=True)
+                        ms = " | ".join(f"{t:.4f}" for t in got["ms"])
+                        print(f"| {kind} | {shape} | {pattern} | {zeros:.0%} | {ms} | {ratio:.2f}x ({low:.2f}, {high:.2f}) | "
+                              f"{got['chosen']} |", flush=True)
     print("\n".join(sorted(used)))
 
 

@@ -73,6 +73,25 @@ def test_sparse(kind, shape, rows, tmp_path):
     assert size < np.count_nonzero(weight) * 4 + weight.size / 8 + 4 * shape[0] + 700
 
 
+@pytest.mark.parametrize("static", [True, False])
+@pytest.mark.parametrize("kind, shape, rows", [("linear", (64, 300), 17), ("linear", (40, 67), 133), ("conv", (48, 64, 1, 1), 2)])
+def test_int8_blocks_of_zeros(kind, shape, rows, static, tmp_path):
+    """The bytes of torch and of dense kernels, and fewer multiply-adds."""
+    rng = np.random.default_rng(7)
+    blocks = rng.random((shape[0], -(-shape[1] // 4))) < 0.2
+    weight = rng.standard_normal(shape) * np.repeat(blocks, 4, 1)[:, :shape[1]].reshape(shape)
+    graph = layer(kind, weight, rows, 3)
+    x = np.random.default_rng(1).standard_normal(graph.inputs[0].shape).astype(np.float32)
+    lowered = lower(graph, tmp_path / "m.mcc", precision="int8", calibration=[{"x": x}] if static else None)
+    want = run(lowered, {"x": torch.from_numpy(x)})["y"].numpy()
+    for isa in ISAS:
+        for threads in (1, 2, 5):
+            session = Session(str(tmp_path / "m.mcc"), threads=threads, isa=isa)
+            found = [row for row in session.profile() if "qsparse" in (row["kernel"] or "")]
+            assert len(found) == 1 and found[0]["macs"] == 4 * blocks.sum() * want.size // shape[0], session.profile()
+            assert session.run({"x": x})["y"].tobytes() == want.tobytes(), f"isa {isa}, {threads} threads"
+
+
 @pytest.mark.parametrize("shape, group", [((24, 1, 3, 3), 24), ((16, 4, 3, 3), 2)])
 def test_decoded_weights_go_when_they_are_packed(shape, group, tmp_path):
     """Palettes of grouped convolutions: as much memory as for a weight that is stored raw."""

@@ -281,6 +281,25 @@ static void check_finish(const mcc_qfinish_kernel *k, size_t n, int style) {
     check_free_all(k->name);
 }
 
+static void check_requant(const mcc_qfinish_kernel *k, size_t n, int style) {
+    enum { M = 3, MARGIN = 2 };
+    const size_t stride = n + MARGIN, count = M * stride - MARGIN;
+    int32_t *acc = check_alloc_end(count * sizeof *acc);
+    float *scale = check_alloc_end(n * sizeof *scale);
+    int8_t *residual = check_alloc_end(count), *y = check_alloc_end(count);
+    check_fill_s32(acc, count, style & 2 ? 1 << 30 : 5000);
+    check_fill_s8(residual, count);
+    fill_scale(scale, n, 10);
+    memset(y, 85, count);
+    const mcc_requant q = random_requant();
+    k->requant(M, n, acc, stride, y, stride, scale, style & 1 ? residual : NULL, &q);
+    for (size_t i = 0; i < count && !check_failed(); i++) {
+        const size_t j = i % stride;
+        const int8_t want = j < n ? requant(acc[i], scale[j], style & 1 ? residual + i : NULL, &q) : 85;
+        if (y[i] != want) check_fail(k->name, "requant n=%zu style %d at %zu: %d, want %d", n, style, i, y[i], want);
+    }
+    check_free_all(k->name);
+}
 static void check_dynamic(const mcc_qfinish_kernel *k, size_t n, int32_t offset) {
     float *x = check_alloc_end(n * sizeof *x);
     int8_t *codes = check_alloc_end(n), *want = check_alloc(n + 1);
@@ -341,7 +360,8 @@ void check_qgemm(void) {
         if (!check_can(f->name, f->isa)) continue;
         size_t cases = 0;
         for (size_t n = 1; n < 150; n += n < 70 ? 1 : 13)
-            for (int style = 0; style < 32; style++, cases += 2) check_finish(f, n, style), check_dynamic(f, n, style & 1 ? 128 : 0);
+            for (int style = 0; style < 32; style++, cases += 3)
+                check_finish(f, n, style), check_dynamic(f, n, style & 1 ? 128 : 0), check_requant(f, n, style);
         check_ok(f->name, cases);
     }
 }

@@ -4,7 +4,10 @@
 #include "../../kernels/sparse/sparse.h"
 #include "check.h"
 
-static void check_one(const mcc_sparse_kernel *kernel, size_t n, size_t k, int percent) {
+static void check_one(const mcc_sparse_kernel *kernel, size_t n, size_t k, size_t vectors, int percent) {
+    const size_t v = vectors * kernel->lanes;
+    const bool clamp = kernel->rows && check_int(0, 1);
+    const float lo = clamp ? -0.5f : -INFINITY, hi = clamp ? 1.25f : INFINITY;
     uint32_t *start = check_alloc((n + 1) * sizeof *start);
     uint16_t *index = check_alloc_end(n * k * sizeof *index);
     float *bias = check_alloc_end(n * sizeof *bias);
@@ -24,19 +27,20 @@ static void check_one(const mcc_sparse_kernel *kernel, size_t n, size_t k, int p
     check_fill_f32(exact_value, count);
     check_fill_f32(bias, n);
     const mcc_sparse s = {n, k, start, exact_index, exact_value, bias};
-    float *x = check_alloc_end(k * kernel->v * sizeof *x), *y = check_alloc_end(n * kernel->v * sizeof *y);
-    check_fill_f32(x, k * kernel->v);
+    float *x = check_alloc_end(k * v * sizeof *x), *y = check_alloc_end(n * v * sizeof *y);
+    check_fill_f32(x, k * v);
     const size_t middle = (size_t)check_int(0, (int)n); /* in two parts, as threads do */
-    if (kernel->rows) kernel->rows(&s, 0, middle, x, y), kernel->rows(&s, middle, n, x, y + middle * kernel->v);
+    if (kernel->rows) kernel->rows(&s, 0, middle, vectors, x, y, lo, hi), kernel->rows(&s, middle, n, vectors, x, y + middle * v, lo, hi);
     else kernel->dot(&s, 0, middle, x, y), kernel->dot(&s, middle, n, x, y);
     for (size_t j = 0; j < n && !check_failed(); j++)
-        for (size_t i = 0; i < kernel->v && !check_failed(); i++) {
+        for (size_t i = 0; i < v && !check_failed(); i++) {
             double want = bias[j], size = fabs(bias[j]);
             for (size_t e = start[j]; e < start[j + 1]; e++) {
-                const double p = (double)exact_value[e] * x[exact_index[e] * kernel->v + i];
+                const double p = (double)exact_value[e] * x[exact_index[e] * v + i];
                 want += p, size += fabs(p);
             }
-            const float got = y[j * kernel->v + i];
+            want = fmin(fmax(want, lo), hi);
+            const float got = y[j * v + i];
             if (!(fabs(got - want) <= 1e-6 * sqrt((double)k + 4) * size))
                 check_fail(kernel->name, "n=%zu k=%zu %d%% at [%zu,%zu]: %.9g, want %.9g", n, k, percent, j, i, got, want);
         }
@@ -51,7 +55,8 @@ void check_sparse(void) {
         size_t cases = 0;
         for (size_t n = 1; n <= 9; n += 4)
             for (size_t k = 1; k <= 75 && !check_failed(); k++)
-                for (int percent = 0; percent <= 100 && !check_failed(); percent += 25, cases++) check_one(kernel, n, k, percent);
+                for (int percent = 0; percent <= 100 && !check_failed(); percent += 25, cases++)
+                    check_one(kernel, n, k, 1 + cases % kernel->vectors, percent);
         check_ok(kernel->name, cases);
     }
 }
