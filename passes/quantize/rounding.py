@@ -70,17 +70,20 @@ def _columns(node: Node, x: torch.Tensor, rng: np.random.Generator) -> torch.Ten
     if node.op == "linear":
         rows = x.reshape(-1, x.shape[-1])
         return rows[_some(len(rows), rng)].T[None].double()
-    a, (kh, kw) = node.attrs, node.inputs[1].shape[2:]
-    top, left, bottom, right = (a.get("pads") or [0] * 4)
-    (sh, sw), (dh, dw) = a.get("strides") or (1, 1), a.get("dilations") or (1, 1)
-    x = F.pad(x, (left, right, top, bottom))
-    height, width = (x.shape[2] - (kh - 1) * dh - 1) // sh + 1, (x.shape[3] - (kw - 1) * dw - 1) // sw + 1
-    at = _some(len(x) * height * width, rng)
-    sample, y = at // (height * width), at // width % height
-    rows = (y * sh)[:, None, None] + torch.arange(kh)[:, None] * dh
-    columns = (at % width * sw)[:, None, None] + torch.arange(kw) * dw
-    patches = x[sample[:, None, None], :, rows, columns]  # [positions, kh, kw, C]
-    return patches.permute(3, 1, 2, 0).reshape(a.get("group", 1), -1, len(at)).double()
+    kernel, rank = node.inputs[1].shape[2:], node.inputs[1].data.ndim - 2
+    strides, dilations = (node.attrs.get(k) or [1] * rank for k in ("strides", "dilations"))
+    pads = node.attrs.get("pads") or [0] * 2 * rank
+    x = F.pad(x, [p for i in reversed(range(rank)) for p in (pads[i], pads[rank + i])])
+    sizes = [(n - (k - 1) * d - 1) // s + 1 for n, k, d, s in zip(x.shape[2:], kernel, dilations, strides)]
+    at = _some(len(x) * int(np.prod(sizes)), rng)
+    index: list = [slice(None)]
+    for i in reversed(range(rank)):  # positions along axis 0, taps along the others
+        along = at % sizes[i] * strides[i]
+        at = at // sizes[i]
+        taps = torch.arange(kernel[i]) * dilations[i]
+        index.insert(1, along.reshape(-1, *[1] * rank) + taps.reshape([-1 if j == i else 1 for j in range(rank)]))
+    patches = x.transpose(0, 1)[(slice(None), at.reshape(-1, *[1] * rank), *index[1:])]  # [C, positions, taps...]
+    return patches.movedim(1, -1).reshape(node.attrs.get("group", 1), -1, len(at)).double()
 
 
 def _some(count: int, rng: np.random.Generator) -> torch.Tensor:
