@@ -25,7 +25,6 @@ from .observe import grid
 from .places import LAYERS, Places, find_places
 from .prepare import equalize, prepare
 from .smooth import smooth
-from .spread import spread
 from .weights import choose_scale, collapses, quantize_weight, row_errors, to_codes, to_float
 
 # What `overrides` may say of single layers, and the values it takes (bits: a range).
@@ -49,7 +48,6 @@ class PTQ(Pass):
     equalize      cross-layer equalisation: on, off, or auto: where it brings the weights' error down
     relu6         equalisation through clips at a bound: keep (never), relu (makes relus of them), or auto: relu where a
                   layer would else collapse
-    spread        channels of convolutions that use little of the range get more of it, with granularity: channel (`spread.py`)
     smooth        above 0: SmoothQuant's alpha, outliers behind layer norms are moved into weights (arXiv 2211.10438)
     correct_bias  take out of the biases what rounding the weights adds to a layer's mean output
     embeddings    int8 rows for embedding tables too (gather of a float table)
@@ -72,7 +70,6 @@ class PTQ(Pass):
     granularity: Literal["channel", "tensor"] = "channel"
     equalize: Literal["auto", "on", "off"] = "auto"
     relu6: Literal["auto", "keep", "relu"] = "auto"
-    spread: bool = True
     smooth: float = 0.0
     correct_bias: bool = True
     embeddings: bool = True
@@ -162,8 +159,6 @@ def quantize_graph(graph: Graph, batches: Iterable[dict] | None = None, options:
         if not batches:
             raise UserError("quantize.ptq: the calibration data is empty")
         facts |= _equalize(graph, options)
-        if options.spread and options.granularity == "channel":
-            facts["spread"] = spread(graph, batches)
         if options.smooth:
             facts["smoothed"] = smooth(graph, batches, options.smooth)
         modes = _modes(graph, options)

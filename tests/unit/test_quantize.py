@@ -230,39 +230,6 @@ def test_equalisation_changes_no_number_and_helps():
     assert ctx.notes["equalized"] == 2 and error["auto"] < error["off"] / 3
 
 
-def uneven():
-    """conv, ReLU6, depthwise conv, ReLU6, conv: channels of the first value reach from 0.05 to 6, and the readers make up
-    for it."""
-    r = np.random.default_rng(0)
-    x, *inner, y = (Value(n, "float32", ("N", k, 6, 6)) for n, k in (("x", 3), ("a", 8), ("b", 8), ("c", 8), ("d", 8), ("y", 4)))
-    size = np.geomspace(0.02, 1, 8).astype(np.float32).reshape(-1, 1, 1, 1)
-
-    def weight(name, *shape):
-        return r.standard_normal(shape).astype(np.float32)
-    zero, six = constant("zero", np.float32(0)), constant("six", np.float32(6))
-    a, b, c, d = inner
-    return Graph([x], [y], [
-        Node("conv", [x, constant("w1", weight("w1", 8, 3, 1, 1) * size), constant("b1", 0.1 * size.reshape(-1))], [a], {}, "1"),
-        Node("clip", [a, zero, six], [b], {}, "clip1"),
-        Node("conv", [b, constant("w2", weight("w2", 8, 1, 3, 3) / size)], [c], {"group": 8, "pads": [1, 1, 1, 1]}, "2"),
-        Node("clip", [c, zero, six], [d], {}, "clip2"),
-        Node("conv", [d, constant("w3", weight("w3", 4, 8, 1, 1))], [y], {}, "3")])
-
-
-def test_spreading_channels_changes_no_number_and_helps():
-    from mcc.passes.quantize.spread import spread
-
-    graph, data = uneven(), context(uneven())
-    batches = [{k: v.numpy() for k, v in x.items()} for x, _ in data.data.batches("calibration", 16, None, 64)]
-    even = graph.copy()
-    assert spread(even, batches) == 2
-    ours, theirs = (next(iter(run(g, batches[0]).values())) for g in (even, graph))
-    assert distance(ours, theirs) < 1e-5
-    off, on = (distance(outputs(find("quantize.ptq")(spread=s, equalize="off").run(graph, data)), outputs(graph))
-               for s in (False, True))
-    assert on < 0.5 * off, (on, off)
-
-
 def test_bias_correction_removes_the_mean_error():
     graph = two_convs()
     graph.nodes, graph.outputs = graph.nodes[:1], graph.nodes[0].outputs
