@@ -97,24 +97,25 @@ def gptq(weight: np.ndarray, hessian: torch.Tensor, grid: Grid) -> np.ndarray:
     groups, depth = hessian.shape[:2]
     rows = torch.from_numpy(weight.astype(np.float64)).reshape(groups, -1, depth)
     scale = torch.from_numpy(np.broadcast_to(np.asarray(grid.scale, np.float64).reshape(-1, 1), (len(weight), 1)).copy())
-    made = [_gptq(w, h, s, top_code(grid.bits)) for w, h, s in zip(rows, hessian, scale.reshape(groups, -1, 1))]
-    back = torch.stack(made).reshape(weight.shape).numpy()
-    return np.where(weight == 0, 0, back).astype(np.float32)
+    made = _gptq(rows, hessian, scale.reshape(groups, -1, 1), top_code(grid.bits))
+    return np.where(weight == 0, 0, made.reshape(weight.shape).numpy()).astype(np.float32)
 
 
 def _gptq(w: torch.Tensor, h: torch.Tensor, scale: torch.Tensor, top: int) -> torch.Tensor:
-    diagonal = h.diagonal()
-    dead = diagonal == 0
-    h = h + torch.diag(torch.where(dead, torch.ones_like(diagonal), DAMPING * diagonal.mean().expand_as(diagonal)))
-    order = torch.argsort(h.diagonal(), descending=True, stable=True)
-    w, h = w[:, order].clone(), h[order][:, order]
+    """w [groups, rows, depth], h [groups, depth, depth], scale [groups, rows, 1]: all groups at once."""
+    diagonal = h.diagonal(dim1=1, dim2=2)
+    damping = DAMPING * diagonal.mean(1, keepdim=True).expand_as(diagonal)
+    h = h + torch.diag_embed(torch.where(diagonal == 0, torch.ones_like(diagonal), damping))
+    order = torch.argsort(h.diagonal(dim1=1, dim2=2), dim=1, descending=True, stable=True)
+    w = w.gather(2, order[:, None].expand_as(w))
+    h = h.gather(1, order[:, :, None].expand_as(h)).gather(2, order[:, None].expand_as(h))
     inverse = torch.linalg.cholesky(torch.linalg.inv(h), upper=True)
     out = torch.zeros_like(w)
-    for i in range(w.shape[1]):
-        out[:, i] = (torch.round(w[:, i:i + 1] / scale).clamp(-top, top) * scale)[:, 0]
-        error = (w[:, i] - out[:, i]) / inverse[i, i]
-        w[:, i + 1:] -= error[:, None] * inverse[i, i + 1:]
-    return out[:, torch.argsort(order)]
+    for i in range(w.shape[2]):
+        out[..., i] = (torch.round(w[..., i:i + 1] / scale).clamp(-top, top) * scale)[..., 0]
+        error = (w[..., i] - out[..., i]) / inverse[:, i, i, None]
+        w[..., i + 1:] -= error[..., None] * inverse[:, i, None, i + 1:]
+    return out.gather(2, torch.argsort(order, dim=1)[:, None].expand_as(out))
 
 
 # --- up or down, learned ----------------------------------------------------------------------------------------------
