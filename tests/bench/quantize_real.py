@@ -40,7 +40,7 @@ BATCH = 16
 TRANSFORMER = {"activations": "dynamic"}
 OPTIONS = {
     "minilm-*": (TRANSFORMER, TRANSFORMER | {"weight_bits": 4, "rounding": "gptq"}, "dynamic"),
-    "*": ({}, {"weight_bits": 4, "rounding": "gptq"}, "static"),
+    "*": ({"rounding": "gptq"}, {"weight_bits": 4, "rounding": "gptq"}, "static"),
 }
 CORRELATION = Metric("correlation", lambda *a: None, "reference", mean=False, value=lambda s: _correlation(s))
 
