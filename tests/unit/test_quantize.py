@@ -365,7 +365,8 @@ OPTIONS = [{"activations": "dynamic"}, {"activations": "none"}, {"calibration": 
            {"observer": "moving_average", "batch": 7},
            {"weight_bits": 4}, {"weight_bits": 4, "weight_scales": "max"}, {"granularity": "tensor"},
            {"granularity": "tensor", "equalize": "off"}, {"relu6": "relu"},
-           {"correct_bias": False}, {"correct_outputs": True}, {"embeddings": False}, {"layers": "a"}, {"skip": ["a"]}, {"float_ops": ["hard_swish"]},
+           {"correct_bias": False}, {"correct_outputs": True}, {"embeddings": False},
+           {"layers": "a"}, {"skip": ["a"]}, {"float_ops": ["hard_swish"]},
            {"overrides": {"a": {"weight_bits": 4}}}, {"overrides": {"a": {"granularity": "tensor"}}},
            {"weight_bits": 3, "overrides": {"c": {"weight_scales": "max"}}}, {"overrides": {"a": {"activations": "dynamic"}}}]
 
