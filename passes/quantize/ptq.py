@@ -21,6 +21,7 @@ from ..errors import UserError
 from ..graph import Graph, Node, Value, constant
 from ..ops.run import infer
 from .activations import calibrate, insert
+from .bias import correct, output_means, some
 from .observe import grid
 from .places import LAYERS, Places, find_places
 from .prepare import equalize, prepare
@@ -50,6 +51,7 @@ class PTQ(Pass):
                   layer would else collapse
     smooth        above 0: SmoothQuant's alpha, outliers behind layer norms are moved into weights (arXiv 2211.10438)
     correct_bias  take out of the biases what rounding the weights adds to a layer's mean output
+    correct_outputs   then what is measured to be left of it, with everything before a layer quantized (`bias.py`)
     embeddings    int8 rows for embedding tables too (gather of a float table)
     layers, skip  patterns of layers to quantize, and to leave float
     float_ops     ops that compute in float although they could be tables
@@ -72,6 +74,7 @@ class PTQ(Pass):
     relu6: Literal["auto", "keep", "relu"] = "auto"
     smooth: float = 0.0
     correct_bias: bool = True
+    correct_outputs: bool = False
     embeddings: bool = True
     layers: str | list[str] = "*"
     skip: list[str] = field(default_factory=list)
@@ -171,8 +174,13 @@ def quantize_graph(graph: Graph, batches: Iterable[dict] | None = None, options:
         raise UserError(f"quantize.ptq: rounding: {options.rounding} needs calibration data")
     least = _least_scales(modes, places, ranges)
     moved = _round(graph, modes, options, least, batches, ctx) if options.rounding != "nearest" and batches else {}
+    first = some(batches) if batches and options.correct_outputs else []
+    corrected = [n for n in places.nodes if modes.get(n) == "static" and n.op in LAYERS] if first else []
+    wanted = output_means(graph, first, corrected)
     errors = _quantize_weights(graph, modes, options, means, least, masters, moved)
     insert(graph, places, ranges)
+    if corrected:
+        correct(graph, first, corrected, wanted)
     graph.prune()
     ctx.note(layers=errors, int8_nodes=len(places.nodes),
              float_nodes=[n.op for n in graph.nodes if _computes_in_float(n, places)][:20],

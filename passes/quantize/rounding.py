@@ -70,17 +70,20 @@ def _columns(node: Node, x: torch.Tensor, rng: np.random.Generator) -> torch.Ten
     if node.op == "linear":
         rows = x.reshape(-1, x.shape[-1])
         return rows[_some(len(rows), rng)].T[None].double()
-    a, (kh, kw) = node.attrs, node.inputs[1].shape[2:]
-    top, left, bottom, right = (a.get("pads") or [0] * 4)
-    (sh, sw), (dh, dw) = a.get("strides") or (1, 1), a.get("dilations") or (1, 1)
-    x = F.pad(x, (left, right, top, bottom))
-    height, width = (x.shape[2] - (kh - 1) * dh - 1) // sh + 1, (x.shape[3] - (kw - 1) * dw - 1) // sw + 1
-    at = _some(len(x) * height * width, rng)
-    sample, y = at // (height * width), at // width % height
-    rows = (y * sh)[:, None, None] + torch.arange(kh)[:, None] * dh
-    columns = (at % width * sw)[:, None, None] + torch.arange(kw) * dw
-    patches = x[sample[:, None, None], :, rows, columns]  # [positions, kh, kw, C]
-    return patches.permute(3, 1, 2, 0).reshape(a.get("group", 1), -1, len(at)).double()
+    kernel, rank = node.inputs[1].shape[2:], node.inputs[1].data.ndim - 2
+    strides, dilations = (node.attrs.get(k) or [1] * rank for k in ("strides", "dilations"))
+    pads = node.attrs.get("pads") or [0] * 2 * rank
+    x = F.pad(x, [p for i in reversed(range(rank)) for p in (pads[i], pads[rank + i])])
+    sizes = [(n - (k - 1) * d - 1) // s + 1 for n, k, d, s in zip(x.shape[2:], kernel, dilations, strides)]
+    at = _some(len(x) * int(np.prod(sizes)), rng)
+    index: list = [slice(None)]
+    for i in reversed(range(rank)):  # positions along axis 0, taps along the others
+        along = at % sizes[i] * strides[i]
+        at = at // sizes[i]
+        taps = torch.arange(kernel[i]) * dilations[i]
+        index.insert(1, along.reshape(-1, *[1] * rank) + taps.reshape([-1 if j == i else 1 for j in range(rank)]))
+    patches = x.transpose(0, 1)[(slice(None), at.reshape(-1, *[1] * rank), *index[1:])]  # [C, positions, taps...]
+    return patches.movedim(1, -1).reshape(node.attrs.get("group", 1), -1, len(at)).double()
 
 
 def _some(count: int, rng: np.random.Generator) -> torch.Tensor:
@@ -94,24 +97,25 @@ def gptq(weight: np.ndarray, hessian: torch.Tensor, grid: Grid) -> np.ndarray:
     groups, depth = hessian.shape[:2]
     rows = torch.from_numpy(weight.astype(np.float64)).reshape(groups, -1, depth)
     scale = torch.from_numpy(np.broadcast_to(np.asarray(grid.scale, np.float64).reshape(-1, 1), (len(weight), 1)).copy())
-    made = [_gptq(w, h, s, top_code(grid.bits)) for w, h, s in zip(rows, hessian, scale.reshape(groups, -1, 1))]
-    back = torch.stack(made).reshape(weight.shape).numpy()
-    return np.where(weight == 0, 0, back).astype(np.float32)
+    made = _gptq(rows, hessian, scale.reshape(groups, -1, 1), top_code(grid.bits))
+    return np.where(weight == 0, 0, made.reshape(weight.shape).numpy()).astype(np.float32)
 
 
 def _gptq(w: torch.Tensor, h: torch.Tensor, scale: torch.Tensor, top: int) -> torch.Tensor:
-    diagonal = h.diagonal()
-    dead = diagonal == 0
-    h = h + torch.diag(torch.where(dead, torch.ones_like(diagonal), DAMPING * diagonal.mean().expand_as(diagonal)))
-    order = torch.argsort(h.diagonal(), descending=True, stable=True)
-    w, h = w[:, order].clone(), h[order][:, order]
+    """w [groups, rows, depth], h [groups, depth, depth], scale [groups, rows, 1]: all groups at once."""
+    diagonal = h.diagonal(dim1=1, dim2=2)
+    damping = DAMPING * diagonal.mean(1, keepdim=True).expand_as(diagonal)
+    h = h + torch.diag_embed(torch.where(diagonal == 0, torch.ones_like(diagonal), damping))
+    order = torch.argsort(h.diagonal(dim1=1, dim2=2), dim=1, descending=True, stable=True)
+    w = w.gather(2, order[:, None].expand_as(w))
+    h = h.gather(1, order[:, :, None].expand_as(h)).gather(2, order[:, None].expand_as(h))
     inverse = torch.linalg.cholesky(torch.linalg.inv(h), upper=True)
     out = torch.zeros_like(w)
-    for i in range(w.shape[1]):
-        out[:, i] = (torch.round(w[:, i:i + 1] / scale).clamp(-top, top) * scale)[:, 0]
-        error = (w[:, i] - out[:, i]) / inverse[i, i]
-        w[:, i + 1:] -= error[:, None] * inverse[i, i + 1:]
-    return out[:, torch.argsort(order)]
+    for i in range(w.shape[2]):
+        out[..., i] = (torch.round(w[..., i:i + 1] / scale).clamp(-top, top) * scale)[..., 0]
+        error = (w[..., i] - out[..., i]) / inverse[:, i, i, None]
+        w[..., i + 1:] -= error[..., None] * inverse[:, i, None, i + 1:]
+    return out.gather(2, torch.argsort(order, dim=1)[:, None].expand_as(out))
 
 
 # --- up or down, learned ----------------------------------------------------------------------------------------------

@@ -37,10 +37,11 @@ from real_models import REAL, available, graph_of
 
 BATCH = 16
 # Options for each class of models, the best that were found: (int8, w4a8, onnxruntime's mode).
+STATIC = {"rounding": "gptq", "correct_outputs": True}
 TRANSFORMER = {"activations": "dynamic"}
 OPTIONS = {
     "minilm-*": (TRANSFORMER, TRANSFORMER | {"weight_bits": 4, "rounding": "gptq"}, "dynamic"),
-    "*": ({}, {"weight_bits": 4, "rounding": "gptq"}, "static"),
+    "*": (STATIC, STATIC | {"weight_bits": 4}, "static"),
 }
 CORRELATION = Metric("correlation", lambda *a: None, "reference", mean=False, value=lambda s: _correlation(s))
 

@@ -244,6 +244,17 @@ def test_bias_correction_removes_the_mean_error():
     assert shift[1] < shift[0] / 3
 
 
+def test_measured_correction_removes_the_mean_error_of_activations_too():
+    graph, ctx = cnn(), context(cnn())
+    batches = [{k: v for k, v in x.items()} for x, _ in ctx.data.batches("calibration", 16, None, 64)]
+    error = {}
+    for how in (False, True):
+        made = find("quantize.ptq")(weight_bits=4, samples=64, correct_outputs=how).run(graph, ctx)
+        ours, theirs = (torch.cat([next(iter(run(g, b).values())) for b in batches]) for g in (made, graph))
+        error[how] = float((ours - theirs).mean(0).abs().max())
+    assert error[True] < 0.1 * error[False], error
+
+
 def test_dead_channels_fit_the_accumulator():
     """A channel with hardly any weight and a bias: its scale must not make the bias overflow int32."""
     graph = two_convs()
@@ -354,7 +365,8 @@ OPTIONS = [{"activations": "dynamic"}, {"activations": "none"}, {"calibration": 
            {"observer": "moving_average", "batch": 7},
            {"weight_bits": 4}, {"weight_bits": 4, "weight_scales": "max"}, {"granularity": "tensor"},
            {"granularity": "tensor", "equalize": "off"}, {"relu6": "relu"},
-           {"correct_bias": False}, {"embeddings": False}, {"layers": "a"}, {"skip": ["a"]}, {"float_ops": ["hard_swish"]},
+           {"correct_bias": False}, {"correct_outputs": True}, {"embeddings": False},
+           {"layers": "a"}, {"skip": ["a"]}, {"float_ops": ["hard_swish"]},
            {"overrides": {"a": {"weight_bits": 4}}}, {"overrides": {"a": {"granularity": "tensor"}}},
            {"weight_bits": 3, "overrides": {"c": {"weight_scales": "max"}}}, {"overrides": {"a": {"activations": "dynamic"}}}]
 

@@ -121,3 +121,18 @@ def test_smoothing_changes_no_number_and_saves_the_small_channels():
         out = find("quantize.ptq")(smooth=alpha, observer="minmax").run(graph, ctx)
         error[alpha] = distance(outputs(out), outputs(graph))
     assert ctx.notes["smoothed"] == 1 and error[0.5] < error[0.0] / 3
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_gptq_sees_the_columns_of_convolutions_of_any_rank(rank):
+    """Weight times columns is the convolution's output at every position."""
+    from mcc.passes.ops import call
+    from mcc.passes.quantize.rounding import _columns
+    sizes, kernel = (7, 6, 5)[:rank], (3, 2, 2)[:rank]
+    attrs = {"pads": [2, 0, 1, 1, 1, 0][: 2 * rank], "strides": [2, 1, 1][:rank], "dilations": [1, 2, 1][:rank], "group": 2}
+    x, w = torch.randn(3, 4, *sizes), torch.randn(6, 2, *kernel)
+    node = Node("conv", [Value("x"), constant("w", w.numpy())], [Value("y")], attrs)
+    want, = call("conv", [x, w], attrs)
+    columns = _columns(node, x, np.random.default_rng(0)).float()
+    made = torch.einsum("god,gdp->gop", w.reshape(2, 3, -1), columns).reshape(6, 3, *want.shape[2:])
+    torch.testing.assert_close(made.transpose(0, 1), want, rtol=1e-4, atol=1e-4)
