@@ -63,7 +63,7 @@ typedef struct mcc_node {
 typedef struct mcc_exec mcc_exec; /* one run: thread pool and workspace */
 
 struct mcc_op {
-    mcc_name name;
+    mcc_op_name name;
     mcc_status (*prepare)(mcc_net *net, mcc_node *node);
     void (*run)(const mcc_node *node, mcc_exec *exec);
 };

@@ -7,7 +7,6 @@
 #include "qfinish.h"
 #include "qgemm.h"
 
-mcc_qrequant_fn mcc_qrequant_f32_c; /* which is called by name, also in builds whose list of kernels lacks it */
 
 void mcc_table_s8(int8_t *y, size_t count, const int8_t *table) {
     mcc_qtable_pick()->fn(count, y, y, table);
