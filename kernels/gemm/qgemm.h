@@ -101,9 +101,11 @@ typedef struct mcc_qjob {
     size_t space_each;
 } mcc_qjob;
 void mcc_qgemm_run(mcc_exec *exec, const mcc_qjob *job);
-/* What becomes of the sums acc[i * stride + j] of rows row + i, i < rows <= MCC_GEMM_MAX_MR, and columns channel + j, j < n <= 64 (job.minus is
- * taken from them); and the table behind that, once all of these columns are there. */
-void mcc_qgemm_out(const mcc_qjob *job, int32_t *acc, size_t stride, size_t row, size_t rows, size_t channel, size_t n);
+/* What becomes of the sums acc[i * stride + j] of rows row + i, i < rows <= MCC_GEMM_MAX_MR, and columns channel + j, j < n <= 64
+ * (job.minus is taken from them), by mcc_qfinish_pick(); and the table behind that, once all of these columns are there. */
+struct mcc_qfinish_kernel;
+void mcc_qgemm_out(const mcc_qjob *job, const struct mcc_qfinish_kernel *kernel, int32_t *acc, size_t stride, size_t row, size_t rows,
+                   size_t channel, size_t n);
 void mcc_qgemm_look_up(const mcc_qjob *job, size_t row, size_t rows, size_t channel, size_t n);
 /* Are the scales so large that no kernel can requantize? */
 bool mcc_qgemm_wild(const mcc_qjob *job);

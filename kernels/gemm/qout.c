@@ -47,9 +47,9 @@ bool mcc_qgemm_wild(const mcc_qjob *job) {
     return job->out == MCC_Q_S8 && !(job->gemm->top + 256 * fabs((double)job->requant.r_scale) < 0x1p30);
 }
 
-void mcc_qgemm_out(const mcc_qjob *job, int32_t *acc, size_t stride, size_t row, size_t rows, size_t channel, size_t n) {
+void mcc_qgemm_out(const mcc_qjob *job, const mcc_qfinish_kernel *kernel, int32_t *acc, size_t stride, size_t row, size_t rows,
+                   size_t channel, size_t n) {
     const size_t at = row * job->c_stride + channel;
-    const mcc_qfinish_kernel *kernel = mcc_qfinish_pick();
     if (job->out == MCC_Q_S8) {
         (mcc_qgemm_wild(job) ? mcc_qrequant_f32_c : kernel->requant)(rows, n, acc, stride, (int8_t *)job->c + at, job->c_stride,
             job->scale + channel, job->residual_s8 ? job->residual_s8 + at : NULL, &job->requant);

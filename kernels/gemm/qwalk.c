@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "amx.h"
+#include "qfinish.h"
 #include "qgemm.h"
 
 #define SPAN_BYTES ((size_t)512 << 10) /* of weights */
@@ -185,6 +186,7 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
     const bool lined = mcc_gemm_s8_lined(&g->set), place = job->place && !lined;
     const void **table = place && job->space_each ? space : small;
     const bool wild = mcc_qgemm_wild(job);
+    const mcc_qfinish_kernel *finish = mcc_qfinish_pick();
     const mcc_gemm_kernel *placed = NULL; /* the set of which the table is */
     const int8_t *x = NULL;
     const bool tabled = place || (!lined && rows <= MCC_GEMM_TABLE / 2); /* once for all panels: a tile has at most twice its rows */
@@ -224,7 +226,7 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
                 fn(some, n, k, taps, from, panel, (int32_t *)job->c + at, job->c_stride, NULL, NULL, ahead);
             } else {
                 fn(some, n, k, taps, from, panel, acc, set->nr, NULL, NULL, ahead);
-                mcc_qgemm_out(job, acc, set->nr, row + r, some, batch * g->n + j, n);
+                mcc_qgemm_out(job, finish, acc, set->nr, row + r, some, batch * g->n + j, n);
             }
         }
     }

@@ -8,6 +8,7 @@
 #include "../core/element.h"
 #include "../core/isa.h"
 #include "../core/registry.h"
+#include "../gemm/qfinish.h"
 #include "../move/move.h"
 
 #define MCC_QSPARSE_OFFSET_avx512vnni 128
@@ -92,6 +93,7 @@ static void units(void *arg, size_t begin, size_t end, unsigned thread) {
     const walk *w = arg;
     const mcc_qjob *job = w->job;
     const state *s = w->s;
+    const mcc_qfinish_kernel *finish = mcc_qfinish_pick();
     const size_t n = s->weight.n, total = (job->m + s->kernel->lanes - 1) / s->kernel->lanes;
     uint8_t *xt = (uint8_t *)job->space + thread * job->space_each;
     int32_t *yt = (int32_t *)(void *)(xt + xt_bytes(s)), *acc = yt + sum_bytes(s) / sizeof *yt;
@@ -109,7 +111,8 @@ static void units(void *arg, size_t begin, size_t end, unsigned thread) {
             s->kernel->fn(&s->weight, j, j + some, vectors, xt, yt);
             s->turn(rows, some, yt, v, acc, COLUMNS);
             for (size_t r = 0; r < rows; r += MCC_GEMM_MAX_MR)
-                mcc_qgemm_out(job, acc + r * COLUMNS, COLUMNS, row + r, rows - r < MCC_GEMM_MAX_MR ? rows - r : MCC_GEMM_MAX_MR, j, some);
+                mcc_qgemm_out(job, finish, acc + r * COLUMNS, COLUMNS, row + r,
+                              rows - r < MCC_GEMM_MAX_MR ? rows - r : MCC_GEMM_MAX_MR, j, some);
         }
         mcc_qgemm_look_up(job, row, rows, first, last - first);
     }
