@@ -57,7 +57,7 @@ def entry(name: str, runtime: str, precision: str, variant: str, make: bool = Tr
 def mcc_file(name: str, precision: str, variant: str) -> dict:
     """mcc's own file, lowered from the model as it is exported (networks) or published (real models)."""
     source = sources.obtain(name)
-    kept = "fp32" if precision == "avx2" else precision
+    kept = {"avx2": "fp32", "fp16": "fp16-math"}.get(precision, precision)
     path = source["folder"] / f"{'-'.join(filter(None, ('mcc', kept, variant)))}.mcc"
     stamp, key = path.with_suffix(".json"), f"{source['key']} {_passes()}"
     if path.exists() and stamp.exists() and json.loads(stamp.read_text())["key"] == key:
