@@ -97,7 +97,7 @@ MCC_FN(neonfp16) __attribute__((noinline)) static void edge(size_t m, size_t n, 
         float16_t whole[MR * NR], *y = whole;                                                                   \
         const size_t stride = NR;                                                                               \
         GEMM_ROWS(MR, STORE##V)                                                                                 \
-        edge(m, n < NR ? n : NR, whole, NR, c, c_stride, residual, low, high);                                     \
+        edge(m < MR ? m : MR, n < NR ? n : NR, whole, NR, c, c_stride, residual, low, high);                    \
     } else {                                                                                                    \
         float16_t *y = c;                                                                                       \
         const float16_t *r = residual;                                                                          \
