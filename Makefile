@@ -7,7 +7,7 @@
 
 out     ?= build/host
 CC      ?= cc
-CFLAGS  ?= -O3 -g
+CFLAGS  ?= -O3 -g -fno-asynchronous-unwind-tables
 LDFLAGS ?=
 STRIP   ?= $(if $(filter Linux,$(shell uname -s)),-s)
 RUN     ?=
