@@ -37,15 +37,14 @@ def command(recipe, sets, unsets, output, resume, dry_run, nproc, as_json):
     ranks.start()
     with show.progress() as progress:
         report = pipeline.run(made, for_recipe(made), resume, progress, show.note)
-    first = ranks.first()
+    first, several = ranks.first(), ranks.count() > 1
     ranks.stop()
-    if not first:  # what there is to say, and a gate that failed, is the first process's
-        return 0
-    if as_json:
-        show.emit(report)
-    else:
-        _report(report)
-    return 0 if report["ok"] else 1
+    if first:  # what there is to say, and a gate that failed, is the first process's
+        (show.emit if as_json else _report)(report)
+    code = 0 if report["ok"] or not first else 1
+    if several:
+        ranks.leave(code)
+    return code
 
 
 def _plan(plan: dict, as_json: bool) -> None:

@@ -82,7 +82,8 @@ def test_gate_of_arm64_counts(bench):
     assert len(compare(1_150_000, 850_000, "gcc 2")[0]) == 1
     assert compare(1, 1, name="new fp32")[0] == ["new fp32 on cortex-a53 is not on record; make record-arm64"]
     recorded = arm64_gate.json.loads(arm64_gate.RECORD.read_text())["instructions"]
-    assert {n for n in recorded} == {*arm64_gate.LAYERS, *(f"{n} {p}" for n in arm64_gate.NETWORKS for p in ("fp32", "fp16-math", "int8"))}
+    names = {*arm64_gate.LAYERS, *(f"{n} {p}" for n in arm64_gate.NETWORKS for p in ("fp32", "fp16-math", "int8"))}
+    assert {*recorded} == names
 
 
 def counted(network, runtime, instructions, variant="", precision="fp32", **more):
