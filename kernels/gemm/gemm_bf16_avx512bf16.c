@@ -8,34 +8,7 @@
 #include "bf16.h"
 #include "gemm_f32_simd.h"
 
-TILE2(14, 32)
-TILE2(13, 32)
-TILE2(12, 32)
-TILE2(11, 32)
-TILE2(10, 32)
-TILE2(9, 32)
-TILE2(8, 32)
-TILE2(7, 32)
-TILE2(6, 32)
-TILE2(5, 32)
-TILE2(4, 32)
-TILE2(3, 32)
-TILE2(2, 32)
-GEMV2(32)
-TILE1(14, 16)
-TILE1(13, 16)
-TILE1(12, 16)
-TILE1(11, 16)
-TILE1(10, 16)
-TILE1(9, 16)
-TILE1(8, 16)
-TILE1(7, 16)
-TILE1(6, 16)
-TILE1(5, 16)
-TILE1(4, 16)
-TILE1(3, 16)
-TILE1(2, 16)
-GEMV1(16)
+TILES_OF_14
 
 /* 32 floats at a time; the second operand of the instruction makes the lower half. */
 VKERNEL void mcc_round_bf16_avx512bf16(size_t rows, size_t k, const float *x, size_t x_stride, uint16_t *y) {

@@ -169,3 +169,12 @@ VFN void gemv(size_t wide, GEMM_ARGS) {
     VKERNEL void GEMM_NAME(1, NR, MCC_SIMD)(GEMM_ARGS) {                                              \
         gemv(2, m, n, k, taps, rows, panel, c, c_stride, residual, lo, hi, ahead);                    \
     }
+
+/* All that AVX-512 has: a tile of every height up to 14, two vectors and one vector wide. */
+#define TILES_OF_14 \
+    TILE2(14, 32) TILE2(13, 32) TILE2(12, 32) TILE2(11, 32) TILE2(10, 32) \
+    TILE2(9, 32) TILE2(8, 32) TILE2(7, 32) TILE2(6, 32) TILE2(5, 32) \
+    TILE2(4, 32) TILE2(3, 32) TILE2(2, 32) GEMV2(32) TILE1(14, 16) \
+    TILE1(13, 16) TILE1(12, 16) TILE1(11, 16) TILE1(10, 16) TILE1(9, 16) \
+    TILE1(8, 16) TILE1(7, 16) TILE1(6, 16) TILE1(5, 16) TILE1(4, 16) \
+    TILE1(3, 16) TILE1(2, 16) GEMV1(16)

@@ -109,6 +109,8 @@ def test_an_int8_mobilenet(packed, models):
     assert json.loads((package / "package.json").read_text())["library_bytes"] == facts["library_bytes"]
     code = {p.relative_to(package / "src").as_posix() for p in package.rglob("src/**/*.c")}
     assert "gemm/gemm_s8_neondot.c" in code
+    rows = (package / "src/dwconv/dwconv_s8.def").read_text()  # of this model's windows, and no others
+    assert "DWROW_S8(3, 3, 2" in rows and "DWROW_S8(5, 5" not in rows
     floats = [p for p in code if "_f32" in p.replace("s8_f32", "")]  # int8 layers may end in float32
     assert not floats and not [p for p in code if "avx" in p or p.startswith(("norm/", "rnn/", "attention/"))]
 

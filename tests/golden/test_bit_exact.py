@@ -2,8 +2,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -17,7 +15,6 @@ from mcc.passes.lower import lower
 from mcc.passes.ops.run import run
 from mcc.passes.quantize.simulate import Simulation
 
-ROOT = Path(__file__).resolve().parents[2]
 SEEDS = range(24)
 QEMU_SEEDS = range(10)
 CORES = ("cortex-a53", "cortex-a76", "max,sve=off,sme=off")
@@ -81,18 +78,6 @@ def test_every_integer_op_is_drawn(tmp_path):
     for seed in SEEDS:
         drawn |= {n.op for n in lower(random_int8_graph(seed)).nodes}
     assert INTEGER <= drawn, INTEGER - drawn
-
-
-@pytest.fixture(scope="session")
-def arm64_runner():
-    """mcc-run for arm64, static. Without the cross compiler or qemu the test is skipped, but not in CI."""
-    missing = [t for t in ("aarch64-linux-gnu-gcc", "qemu-aarch64") if shutil.which(t) is None]
-    if missing:
-        assert os.environ.get("CI") != "true", f"{missing} must be installed in CI (make deps)"
-        pytest.skip(f"{', '.join(missing)} not found; make deps installs them")
-    subprocess.run(["make", "-s", "-C", ROOT, "out=build/arm64", "CC=aarch64-linux-gnu-gcc", "LDFLAGS=-static", "mcc-run"],
-                   check=True, stdout=subprocess.DEVNULL)
-    return ROOT / "build/arm64/mcc-run"
 
 
 @pytest.mark.parametrize("core", CORES)

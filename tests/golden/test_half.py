@@ -2,8 +2,6 @@
 float16 kernels sum in float16, the others compute in float32 and round as torch does."""
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -17,7 +15,6 @@ from mcc.passes.ops.half import TOLERANCE
 from mcc.passes.ops.run import run
 from torch import nn
 
-ROOT = Path(__file__).resolve().parents[2]
 ROUNDING = 2e-3  # of the range: values that the last bit of a sum puts on the other side of a rounding
 CORES = {"cortex-a53": ROUNDING, "cortex-a76": 2 * TOLERANCE, "max,sve=off,sme=off": 2 * TOLERANCE}
 
@@ -128,17 +125,6 @@ def test_ops_without_a_float16_form(tmp_path):
     key = graph.inputs[0].name
     want, = run(lowered, {key: feed}).values()
     assert error(want.numpy(), next(iter(Session(str(tmp_path / "odd.mcc")).run({key: feed}).values()))) <= ROUNDING
-
-
-@pytest.fixture(scope="session")
-def arm64_runner():
-    missing = [t for t in ("aarch64-linux-gnu-gcc", "qemu-aarch64") if shutil.which(t) is None]
-    if missing:
-        assert os.environ.get("CI") != "true", f"{missing} must be installed in CI (make deps)"
-        pytest.skip(f"{', '.join(missing)} not found; make deps installs them")
-    subprocess.run(["make", "-s", "-C", ROOT, "out=build/arm64", "CC=aarch64-linux-gnu-gcc", "LDFLAGS=-static", "mcc-run"],
-                   check=True, stdout=subprocess.DEVNULL)
-    return ROOT / "build/arm64/mcc-run"
 
 
 @pytest.mark.parametrize("core", CORES)
