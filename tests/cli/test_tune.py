@@ -154,3 +154,13 @@ def test_another_machine(mcc, model):
     assert code == 2 and "--target is for --tune and --prepack" in err
     code, _, err = mcc("lower", model.name, "--tune", "--target", "host")
     assert code == 0, err
+
+
+def test_what_does_not_win_in_the_file_is_taken_out(model, mcc, monkeypatch):
+    """Every kernel looks twice as fast when it is tried, and slower once it stands in the file."""
+    file, _ = lowered(mcc, model)
+
+    def shares(one, other, inputs, rounds=tune.ROUNDS):
+        return [(1.1 if rounds == tune.FINAL else 0.5, 1.0, 1.0)] * len(other.profile(inputs, 1))
+    monkeypatch.setattr(tune, "_shares", shares)
+    assert tune.tune(file) == [] and "tuned" not in {k for k, v in read(file).meta.items() if v}

@@ -136,3 +136,11 @@ def test_arm64(name, core, arm64_runner, tmp_path):
     subprocess.run(["qemu-aarch64", "-cpu", core, arm64_runner, file, "--input", tmp_path / "x.npy",
                     "--output", tmp_path / "y.npy"], check=True, stdout=subprocess.DEVNULL)
     assert error(half, np.load(tmp_path / "y.npy")) <= CORES[core]
+
+
+def test_results_are_rounded_once():
+    """In torch an op on float16 gives float16: the float32 result, rounded."""
+    from mcc.passes.ops import call
+    a, b = (torch.randn(64, generator=torch.Generator().manual_seed(i)).half() for i in range(2))
+    y, = call("mul", [a, b], {})
+    assert y.dtype == torch.float16 and torch.equal(y, (a.float() * b.float()).half())
