@@ -106,7 +106,7 @@ def test_few_casts(name, casts, tmp_path):
 
 
 def test_ops_without_a_float16_form(tmp_path):
-    """They get float32, and the file runs."""
+    """They get float32, and the file runs; what a layer adds is float16 too, wherever it comes from."""
     class Odd(nn.Module):
         def __init__(self):
             super().__init__()
@@ -114,7 +114,8 @@ def test_ops_without_a_float16_form(tmp_path):
 
         def forward(self, x):
             y = self.a(x)
-            return self.b(torch.cumsum(y, 1)) + y
+            z = torch.cumsum(y, 1)
+            return self.b(self.b(z) + y) + z
 
     torch.manual_seed(0)
     graph, feed = from_torch(Odd(), (torch.zeros(2, 12),)), np.random.default_rng(0).standard_normal((2, 12)).astype(np.float32)
@@ -122,6 +123,8 @@ def test_ops_without_a_float16_form(tmp_path):
     lowered = lower(graph, tmp_path / "odd.mcc", precision="fp16-math", bind=bind)
     sums = next(n for n in lowered.nodes if n.op == "cum_sum")
     assert sums.inputs[0].dtype == sums.outputs[0].dtype == "float32"
+    added = [v for n in lowered.nodes if n.op == "linear" and len(n.inputs) > 3 for v in n.inputs if v.data is None]
+    assert len(added) == 4 and {v.dtype for v in added} == {"float16"}
     key = graph.inputs[0].name
     want, = run(lowered, {key: feed}).values()
     assert error(want.numpy(), next(iter(Session(str(tmp_path / "odd.mcc")).run({key: feed}).values()))) <= ROUNDING
