@@ -50,7 +50,7 @@ def entry(name: str, runtime: str, precision: str, variant: str, make: bool = Tr
     made = _convert(name, source, runtime, kept, variant, folder)
     if "file" in made:  # kept relative, so that the folder can move
         made["file"] = os.path.relpath(made["file"], source["folder"])
-    stamp.write_text(json.dumps({"key": key, **made}))
+    stamp.write_text(json.dumps({**made, "key": key}))  # of an error of what it is made from, not that one's key
     return entry(name, runtime, precision, variant)
 
 
