@@ -83,9 +83,9 @@ def cnn(classes=4):
     return Graph([x], [y], nodes)
 
 
-def blocks(classes=4, attention=False):
+def blocks(classes=4, attention=False, shortcut=False):
     """What structure passes look for besides: 5 x 5 kernels, alike blocks, parallel branches, a flattened head; with
-    `attention` two encoder layers over the pixels stand before the head."""
+    `attention` two encoder layers over the pixels stand before the head, with `shortcut` one goes around the alike blocks."""
     r = np.random.default_rng(2)
     x, nodes = Value("x", "float32", ("N", 3, 8, 8)), []
 
@@ -101,8 +101,10 @@ def blocks(classes=4, attention=False):
     three = weighted("conv", y, "three", image, 16, 16, 3, 3, pads=[1] * 4)
     one = weighted("conv", y, "one", image, 16, 16, 1, 1)
     y = add("relu", [add("add", [three, one], image, "sum")], image, "r1")
+    before = y
     for i in range(2):
         y = add("relu", [weighted("conv", y, f"block.{i}.conv", image, 16, 16, 5, 5, pads=[2] * 4)], image, f"block.{i}.relu")
+    y = add("add", [y, before], image, "shortcut") if shortcut else y
     if attention:
         encoder = EncoderSketch()
         encoder.nodes = nodes

@@ -1,18 +1,14 @@
-"""Every pass of PASSES, by its own example, and all pairs in a row."""
+"""Every pass of PASSES, by its own example; test_composition.py has all pairs in a row."""
 from __future__ import annotations
 
 import dataclasses
-import itertools
 
-import numpy as np
 import pytest
 import torch
 from mcc.passes import PASSES, find
-from mcc.passes.distill.encoder import encoder_example
-from mcc.passes.errors import UserError
 from mcc.passes.ops.run import infer
 
-from networks import blocks, cnn, context, outputs, same_graph, shifted
+from networks import context, outputs, same_graph, shifted
 
 torch.set_num_threads(1)
 
@@ -57,7 +53,7 @@ def test_is_frozen_and_documented(name):
 
 
 # Values that check() must refuse, and the word its message must have. A pass that is not here is still asked for an
-# unknown option; SETTINGS below likewise: a pass that is not there runs with its defaults.
+# unknown option.
 WRONG = {
     "structure.low_rank": [({"ratio": 1.5}, "ratio"), ({"ratio": 0.5, "rank": 4}, "rank and ratio"), ({"rank": 0}, "rank"),
                            ({"whiten": True, "split": "spatial"}, "whiten"), ({"overrides": {"fc": {"macs": 0.5}}}, "fc")],
@@ -104,39 +100,3 @@ def test_wrong_options_are_refused(name):
             find(name)(**options).check()
     with pytest.raises(TypeError):
         find(name)(no_such_option=1)
-
-
-SETTINGS = {"structure.low_rank": {"ratio": 0.6}, "prune.weights": {"sparsity": 0.6, "epochs": 1, "steps": 3},
-            "prune.channels": {"ratio": 0.4}, "prune.blocks": {"sparsity": 0.5, "scope": "layer"},
-            "quantize.ptq": {"samples": 32}, "quantize.codebook": {"bits": 3, "min_size": 16},
-            "distill.logits": {"epochs": 0.5}, "distill.tinybert": {"epochs": 0.5, "prediction_epochs": 0.5}}
-
-
-@pytest.mark.parametrize("first,second", list(itertools.product(PASSES, PASSES)))
-def test_all_pairs(first, second):
-    """Any two passes in a row work, or the second says that it must come before."""
-    graph = next(g for g in (cnn(), encoder_example(), blocks(), blocks(attention=True))
-                 if find(first)().matches(g) and find(second)().matches(g))
-    ctx = context(graph, shifted(graph))
-    middle = find(first)(**SETTINGS.get(first, {})).run(graph, ctx)
-    ctx = context(graph, shifted(graph), previous=graph)
-    try:
-        out = find(second)(**SETTINGS.get(second, {})).run(middle, ctx)
-    except UserError as e:
-        integers = first in ("quantize.ptq", "quantize.qat", "quantize.mixed")
-        assert integers and not second.startswith("distill.") or not find(second)().matches(middle), e
-        return
-    assert outputs(out).shape == outputs(graph).shape and torch.isfinite(outputs(out)).all()
-    zeros = {v.name: v.data == 0 for v in middle.constants() if v.meta.get("sparse")}
-    for v in out.constants():
-        if v.meta.get("sparse"):
-            assert (v.data == 0).any()
-            if v.name in zeros and zeros[v.name].shape == v.data.shape:
-                assert not v.data[zeros[v.name]].any(), "zeros stay"
-                assert second.startswith("prune.") or np.array_equal(v.data == 0, zeros[v.name])
-        if v.meta.get("codebook"):
-            book = v.meta["codebook"]
-            assert all(len(np.unique(g)) <= 2 ** book["bits"] for g in v.data.reshape(book["groups"], -1))
-    if first in ("prune.weights", "prune.blocks", "quantize.codebook") and second in ("quantize.codebook", "distill.logits"):
-        key = "sparse" if first.startswith("prune.") else "codebook"
-        assert sum(bool(v.meta.get(key)) for v in out.constants()) >= sum(bool(v.meta.get(key)) for v in middle.constants())

@@ -120,8 +120,8 @@ class Reparameterised(nn.Module):
         return F.relu(y if self.same is None else y + self.same(x))
 
 
-def repvgg(deploy: bool, repeats: tuple = (1, 2, 3, 3, 1)) -> nn.Module:
-    layers, inputs = [], 3
+def repvgg(deploy: bool, repeats: tuple = (1, 2, 3, 3, 1), channels: int = 3) -> nn.Module:
+    layers, inputs = [], channels
     for outputs, count in zip((16, 16, 32, 64, 128), repeats):
         for i in range(count):
             stride = 2 if i == 0 else 1
