@@ -223,8 +223,7 @@ class _Plan:
             matrix = w.reshape(w.shape[0], -1)
         self.root = None
         if moment is not None:
-            ridge = 1e-6 * np.trace(moment) / len(moment) + 1e-12
-            self.root = np.linalg.cholesky(moment + ridge * np.eye(len(moment)))
+            self.root = _root(moment)
             matrix = matrix @ self.root
         self.u, self.sigma, self.vt = np.linalg.svd(matrix, full_matrices=False)
         self.total = max(float((self.sigma ** 2).sum()), 1e-300)
@@ -317,6 +316,16 @@ class _Plan:
             Node(node.op, [middle, second, *(node.inputs[2:] or [None])], [y], second_attrs, stem + ".expand", node.scope)]
         graph.nodes[at:at + 1] = new
         return new
+
+
+def _root(moment: np.ndarray) -> np.ndarray:
+    """S with S S^T = moment, which is made a little larger where few samples leave it singular."""
+    ridge = 1e-6 * np.trace(moment) / len(moment) + 1e-12
+    try:
+        return np.linalg.cholesky(moment + ridge * np.eye(len(moment)))
+    except np.linalg.LinAlgError:  # one large eigenvalue, and rounding in its size is above the ridge
+        values, vectors = np.linalg.eigh(moment)
+        return vectors * np.sqrt(np.maximum(values, ridge))
 
 
 def _at(plan: _Plan, own: Graph) -> _Plan:

@@ -72,3 +72,16 @@ def test_whitening_minimises_the_output_error():
     want = run(graph, feeds)["y"]
     error = [distance(run(find("structure.low_rank")(rank=6, whiten=w).run(graph, ctx), feeds)["y"], want) for w in (False, True)]
     assert error[1] < 0.02 < error[0] / 5
+
+
+def test_whitening_of_fewer_samples_than_inputs_with_a_large_mean():
+    """The moment is singular, and float32 rounds away more of its largest eigenvalue than the ridge adds."""
+    r = np.random.default_rng(0)
+    x, y = Value("x", "float32", ("N", 256)), Value("y", "float32", ("N", 64))
+    w = constant("fc.weight", r.standard_normal((64, 256)).astype(np.float32))
+    graph = Graph([x], [y], [Node("linear", [x, w, None], [y])])
+    ctx = context(graph)
+    ctx.data.inputs["x"] = torch.from_numpy((30 + 0.01 * r.standard_normal((64, 256))).astype(np.float32))
+    feeds = {"x": ctx.data.inputs["x"]}
+    out = find("structure.low_rank")(rank=8, whiten=True, samples=16).run(graph, ctx)
+    assert len(out.nodes) == 2 and distance(run(out, feeds)["y"], run(graph, feeds)["y"]) < 0.01
