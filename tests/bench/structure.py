@@ -5,7 +5,7 @@
     python tests/bench/structure.py table [NET ...]            times the files in turn and prints the tables
 
 Differences are to the network before, paired over test samples of all seeds, with the 95 % interval. trained.py says what the
-networks and their data are; layers.py has the arithmetic of single layers.
+networks and their data are; arithmetic.py has the arithmetic of single layers.
 """
 from __future__ import annotations
 

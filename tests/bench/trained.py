@@ -18,6 +18,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def main(doc: str, rows: Rows, folder: str) -> None:
     """rows: for each network (what it is, pass, options); without epochs in the options nothing is trained."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("what", choices=["run", "count", "table"])
-    parser.add_argument("nets", nargs="*", choices=[*rows], default=[*rows])
+    parser.add_argument("nets", nargs="*", type=one_of(rows), default=[*rows])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", default="", help="only rows whose text has this")
     options = parser.parse_args()
@@ -66,6 +67,15 @@ def main(doc: str, rows: Rows, folder: str) -> None:
                 measure(net, seed, chosen, out)
             elif seed == 0:
                 count(net, out)
+
+
+def one_of(names: Iterable[str]) -> Callable[[str], str]:
+    """The type of an argument of argparse that may be left out, which `choices` does not allow."""
+    def name(text: str) -> str:
+        if text not in names:
+            raise argparse.ArgumentTypeError(f"{text!r}: one of {', '.join(names)}")
+        return text
+    return name
 
 
 # --- measuring -----------------------------------------------------------------------------------------------------------
