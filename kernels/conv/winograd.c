@@ -46,6 +46,7 @@ typedef struct winograd {
     size_t down, across, tiles;   /* tiles of an image; of all images */
     size_t blocks, most;          /* tiles in the largest block */
     size_t in_step, out_step;     /* floats from one tile's transformed input, and products, to the next's */
+    size_t c, o;                  /* channels of a group; groups stand one after another in rows, and in a point's panels */
     size_t panel, point;          /* floats of a panel, and of one point's panels */
     const float *w, *bias, *fill; /* fill: zeros, for pads */
     mcc_epilogue post;
@@ -85,10 +86,10 @@ static size_t cut(const mcc_gemm_set *set, size_t count, size_t part, size_t par
 /* The products of all points: `count` tiles, each a row. All rows pass by a panel, and ask for the next one meanwhile. */
 static void multiply(const winograd *s, const float *v, float *m, size_t count) {
     const mcc_gemm_set *set = &s->set;
-    const size_t o = s->window.o, c = s->window.c, parts = (count + set->mr - 1) / set->mr, asks = parts * (c / MCC_GEMM_AHEAD_K);
+    const size_t o = s->o, c = s->c, parts = (count + set->mr - 1) / set->mr, asks = parts * (c / MCC_GEMM_AHEAD_K);
     const size_t step = asks ? (s->panel * sizeof(float) + asks - 1) / asks : 0;
     const float *rows[MCC_GEMM_MAX_MR], *panel = s->w, *end = s->w + s->points * s->point;
-    for (size_t p = 0; p < s->points; p++)
+    for (size_t p = 0; p < s->points * s->window.group; p++) /* a point's groups lie together, and the points */
         for (size_t j = 0; j < o; j += set->nr, panel += s->panel) {
             const size_t n = o - j < set->nr ? o - j : set->nr;
             const bool narrow = n <= set->last_nr && set->last_nr < set->nr, more = panel + s->panel < end;
@@ -147,7 +148,7 @@ static const float g4[] = {1, 0, 0, -2 / 3.f, -2 * WINOGRAD_A / 3, -1 / 3.f, -2 
 /* out[p][c] = (G g G^T)[p] for one output's c weights, [9][c]. */
 static void transform(const winograd *s, const float *w, float *out) {
     const float *g = s->kernel->m == 2 ? g2 : g4;
-    const size_t c = s->window.c, t = s->t;
+    const size_t c = s->c, t = s->t;
     for (size_t i = 0; i < t; i++)
         for (size_t j = 0; j < t; j++) {
             float *to = out + (i * t + j) * c;
@@ -163,13 +164,13 @@ static void transform(const winograd *s, const float *w, float *out) {
 }
 
 static mcc_status pack(mcc_net *net, winograd *s, const mcc_layer *layer) {
-    const size_t c = s->window.c, o = s->window.o, nr = s->set.nr;
+    const size_t c = s->c, nr = s->set.nr, groups = s->window.group;
     bool ready;
     float *packed = mcc_net_pack(net, s->points * s->point * sizeof *packed, &ready);
-    float *bias = mcc_net_alloc(net, o * sizeof *bias);
-    float *fill = mcc_net_alloc(net, c * sizeof *fill);
+    float *bias = mcc_net_alloc(net, s->window.o * sizeof *bias);
+    float *fill = mcc_net_alloc(net, s->window.c * sizeof *fill);
     if (!packed || !bias || !fill) return MCC_NO_MEMORY;
-    for (size_t j = 0; layer->b && j < o; j++) bias[j] = (float)mcc_load_f64(layer->b->type, layer->b->data, j);
+    for (size_t j = 0; layer->b && j < s->window.o; j++) bias[j] = (float)mcc_load_f64(layer->b->type, layer->b->data, j);
     s->w = packed, s->bias = bias, s->fill = fill;
     if (ready) return MCC_OK;
     mcc_status status;
@@ -177,14 +178,15 @@ static mcc_status pack(mcc_net *net, winograd *s, const mcc_layer *layer) {
     if (!w) return status;
     float *lines = malloc((nr * s->points + 9) * c * sizeof *lines), *wide = lines ? lines + nr * s->points * c : NULL;
     if (!lines) return MCC_NO_MEMORY;
-    for (size_t j = 0; j < o; j += nr) {
-        const size_t n = o - j < nr ? o - j : nr;
+    const size_t panels = (s->o + nr - 1) / nr;
+    for (size_t at = 0; at < groups * panels; at++) {
+        const size_t j = at % panels * nr, first = at / panels * s->o + j, n = s->o - j < nr ? s->o - j : nr;
         for (size_t i = 0; i < n; i++) {
-            for (size_t k = 0; k < 9 * c; k++) wide[k] = (float)mcc_load_f64(layer->w->type, w, (j + i) * 9 * c + k);
+            for (size_t k = 0; k < 9 * c; k++) wide[k] = (float)mcc_load_f64(layer->w->type, w, (first + i) * 9 * c + k);
             transform(s, wide, lines + i * s->points * c);
         }
         for (size_t p = 0; p < s->points; p++)
-            mcc_gemm_f32_pack(&s->set, packed + p * s->point + j / nr * s->panel, s->panel, 0, n, 0, c, lines + p * c, MCC_F32,
+            mcc_gemm_f32_pack(&s->set, packed + p * s->point + at * s->panel, s->panel, 0, n, 0, c, lines + p * c, MCC_F32,
                               s->points * c, 1);
     }
     free(lines);
@@ -216,7 +218,7 @@ static void plan(winograd *s) {
 static double cost(const winograd *s) {
     const mcc_window *v = &s->window;
     const size_t rest = s->set.even ? 0 : s->most % s->set.mr, rows = s->most - rest + (rest ? s->set.serve[rest]->mr : 0);
-    const double weights = (double)s->points * (double)v->c * (double)((v->o + s->set.nr - 1) / s->set.nr * s->set.nr);
+    const double weights = (double)s->points * (double)v->c * (double)((s->o + s->set.nr - 1) / s->set.nr * s->set.nr);
     const double in = s->kernel->m == 4 ? 590 : 215, out = s->kernel->m == 4 ? 320 : 130;
     return (double)s->blocks * weights * ((double)rows + 12) + (double)s->tiles * (in * (double)v->c + out * (double)v->o);
 }
@@ -228,12 +230,12 @@ static double cost(const winograd *s) {
 static void choose(winograd *s, size_t pixels, double direct) {
     const mcc_window *v = &s->window;
     winograd best = {0};
-    double least = ((double)pixels + 12) * 9 * (double)v->c * (double)((v->o + s->set.nr - 1) / s->set.nr * s->set.nr) * 0.9 * direct;
+    double least = ((double)pixels + 12) * 9 * (double)v->c * (double)((s->o + s->set.nr - 1) / s->set.nr * s->set.nr) * 0.9 * direct;
     for (size_t m = 2; m <= 4; m += 2) {
         winograd one = *s;
         one.kernel = pick(m);
         plan(&one);
-        if (v->c < 8 || cost(&one) > least) continue;
+        if (s->c < 8 || cost(&one) > least) continue;
         least = cost(&one), best = one;
     }
     *s = best;
@@ -242,7 +244,8 @@ static void choose(winograd *s, size_t pixels, double direct) {
 mcc_status mcc_winograd_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, bool *taken) {
     const mcc_window *v = layer->window;
     int64_t asked = mcc_int(node, "winograd", -1); /* 0, 2 or 4: the caller has looked */
-    const bool can = v && v->kh == 3 && v->kw == 3 && v->sh == 1 && v->sw == 1 && v->dh == 1 && v->dw == 1 && v->group == 1 && !v->planar &&
+    const bool can = v && v->kh == 3 && v->kw == 3 && v->sh == 1 && v->sw == 1 && v->dh == 1 && v->dw == 1 && !v->planar &&
+                     (v->group == 1 || v->group < v->c) && /* depthwise has kernels of its own */
                      layer->m && layer->k && v->c <= 65536 && v->o <= 65536;
     if (can && asked < 0) {
         for (size_t m = 2; m <= 4; m += 2)
@@ -250,9 +253,9 @@ mcc_status mcc_winograd_try(mcc_net *net, mcc_node *node, const mcc_layer *layer
         if (asked < 0 && (mcc_gemm_forced(MCC_F32) || mcc_gemm_forced(MCC_BF16))) return MCC_OK; /* a direct product */
     }
     if (!can || !asked) return MCC_OK;
-    winograd one = {.window = *v};
-    const bool brain = mcc_bf16_pick(node, layer, v->o, &one.set) != NULL;
-    mcc_gemm_pick(MCC_F32, v->o, &one.set);
+    winograd one = {.window = *v, .c = v->c / v->group, .o = v->o / v->group};
+    const bool brain = mcc_bf16_pick(node, layer, one.o, &one.set) != NULL;
+    mcc_gemm_pick(MCC_F32, one.o, &one.set);
     if (asked > 0) one.kernel = pick((size_t)asked), plan(&one);
     else choose(&one, layer->m, brain ? BF16_COST : 1);
     if (!one.kernel) return MCC_OK;
@@ -260,14 +263,15 @@ mcc_status mcc_winograd_try(mcc_net *net, mcc_node *node, const mcc_layer *layer
     if (!s) return MCC_NO_MEMORY;
     *s = one;
     s->head.run = run, s->post = layer->post;
-    s->panel = mcc_gemm_f32_panel(&s->set, v->c), s->point = mcc_gemm_f32_packed(&s->set, v->o, v->c);
-    if (s->point > SIZE_MAX / 64 / s->points) return MCC_NO_MEMORY;
+    s->panel = mcc_gemm_f32_panel(&s->set, s->c), s->point = mcc_gemm_f32_packed(&s->set, s->o, s->c);
+    if (s->point > SIZE_MAX / 64 / s->points / v->group) return MCC_NO_MEMORY;
+    s->point *= v->group;
     MCC_TRY(pack(net, s, layer));
     node->state = s;
     node->workspace_each = (s->most * (s->in_step + s->out_step) * sizeof(float) + 63) / 64 * 64;
     node->writes_slice = !layer->residual; /* whose rows stand like those of y */
     node->kernel = s->kernel->name;
-    node->macs = (uint64_t)s->tiles * s->points * v->c * v->o;
+    node->macs = (uint64_t)s->tiles * s->points * v->c * s->o;
     *taken = true;
     return MCC_OK;
 }

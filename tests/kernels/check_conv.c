@@ -133,7 +133,7 @@ static void sweep(const char *name, mcc_type type, bool transposed, bool depthwi
         g.o = g.group * (size_t)(depthwise ? check_int(0, 3) ? 1 : check_int(2, 3) : check_int(1, 40));
         if (winograd) {
             g.kh = g.kw = 3, g.strides[0] = g.strides[1] = g.dilations[0] = g.dilations[1] = 1;
-            g.c = (size_t)check_int(1, 40), g.group = 1;
+            g.c = g.group * (size_t)check_int(g.group > 1 ? 2 : 1, 40); /* of groups not depthwise */
         }
         if (planar) g.group = 1, g.c = (size_t)check_int(1, 4);
         if (!transposed && ((int64_t)g.h + g.pads[0] + g.pads[2] <= g.dilations[0] * ((int64_t)g.kh - 1) ||
