@@ -1,7 +1,7 @@
 """Channels removed from every architecture of the zoo (tests/zoo): groups, removal and the lowered file agree with torch.
 
-All go through the older exporter, which takes a second each; a few of every family also through torch's own of today.
-`python tests/zoo/channels.py` prints the whole list, both ways.
+All go through the older exporter, which takes a second each; a few of every family also through torch's own of today, and from
+a file that this one has written. `python tests/zoo/channels.py` prints the whole list, all ways.
 """
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ def test_there_are_at_least_sixty():
 @pytest.mark.parametrize("name", ZOO)
 def test_pruned(name):
     channels.prune(name, "onnx")
+
+
+@pytest.mark.parametrize("name", EXPORTED[::3])
+def test_pruned_from_the_file_of_todays_exporter(name):
+    channels.prune(name, "file")
 
 
 @pytest.mark.parametrize("name", EXPORTED)

@@ -2,12 +2,12 @@
 shape, on fewer multiply-accumulates; does it say what the original says with these channels zeroed (`zeroed`); and does
 the lowered file say what torch says?
 
-    python tests/zoo/channels.py [torch|onnx] [NAMES...]
+    python tests/zoo/channels.py [torch|onnx|file] [NAMES...]
 
 prints a list, one line an architecture and way; exit code 1 on failures.
 
-Two ways lead to a Graph: torch's exporter of today through `from_torch` ("torch"), and a file of the older exporter, with
-its computed shapes, through `load` ("onnx").
+Three ways lead to a Graph: torch's exporter of today through `from_torch` ("torch"), a file of the older exporter, with its
+computed shapes, through `load` ("onnx"), and a file of today's exporter as it writes one by itself, through `load` ("file").
 """
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from mcc.passes.prune.channels import Channels
 from zoo import ZOO, make
 from zoo.zeroed import zeroed
 
-WAYS = ("torch", "onnx")
+WAYS = ("torch", "onnx", "file")
 TOLERANCE = 2e-4  # of the output's range
 
 
@@ -63,6 +63,11 @@ def graph_of(name: str, way: str, folder: Path) -> tuple[Graph, dict[str, np.nda
             return from_torch(module, tuple(inputs.values()), {k: {0: "N"} for k in names}, names), feeds
         path = folder / f"{name}.onnx"
         twice = tuple(torch.cat([v, v]) for v in inputs.values())
+        if way == "file":
+            batch = {0: torch.export.Dim("N", min=1, max=1024)}
+            torch.onnx.export(module, twice, dynamo=True, verbose=False, input_names=names,
+                              dynamic_shapes=tuple(batch for _ in names)).save(str(path))
+            return load(path), feeds
         torch.onnx.export(module, twice, str(path), dynamo=False, opset_version=17, input_names=names,
                           dynamic_axes={k: {0: "N"} for k in names})
     return load(path), feeds
