@@ -1,11 +1,11 @@
-"""What a layer multiplies its weights with: the rows of its input, and their second moment over calibration samples.
+"""What a layer multiplies its weights with: the rows of its input, and their second moments over calibration samples.
 
 A linear layer's rows are its input's; those of a convolution are the patches under its kernel (im2col), one per output
 pixel, with the columns in the order of the weight's [channels, kh, kw]. A grouped convolution has rows of its own per group.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -66,6 +66,26 @@ def moments(graph: Graph, nodes: Sequence[Node], ctx: Context, samples: int, who
             diagonal: bool = False) -> dict[Node, np.ndarray]:
     """Mean over rows of row^T row, [groups, K, K] (diagonal: of the squares, [groups, K]), float64, of every node. Layers that
     read the same rows share an array."""
+    found = _means(graph, nodes, ctx, samples, who,
+                   lambda x: [((x ** 2).sum(1) if diagonal else x.transpose(1, 2) @ x).double().numpy()])
+    return {n: mean for n, (mean,) in found.items()}
+
+
+def covariances(graph: Graph, nodes: Sequence[Node], ctx: Context, samples: int,
+                who: str) -> dict[Node, tuple[np.ndarray, np.ndarray]]:
+    """(covariance [groups, K, K], mean [groups, K]) of every node's rows, float64."""
+    def sums(x) -> list[np.ndarray]:
+        mean = x.mean(1, keepdim=True)
+        around, m = x - mean, mean.double()  # float32 has no digits to spare where the mean is large
+        return [((around.transpose(1, 2) @ around).double() + x.shape[1] * m.transpose(1, 2) @ m).numpy(),
+                (x.shape[1] * m[:, 0]).numpy()]
+    found = _means(graph, nodes, ctx, samples, who, sums)
+    return {n: (second - mean[:, :, None] * mean[:, None], mean) for n, (second, mean) in found.items()}
+
+
+def _means(graph: Graph, nodes: Sequence[Node], ctx: Context, samples: int, who: str,
+           sums: Callable[..., list[np.ndarray]]) -> dict[Node, list[np.ndarray]]:
+    """What `sums` makes of [groups, rows, K], added up and divided by the number of rows."""
     from .quantize.observe import watch
 
     if ctx.data is None:
@@ -76,7 +96,7 @@ def moments(graph: Graph, nodes: Sequence[Node], ctx: Context, samples: int, who
     readers: dict[Value, dict[tuple, Node]] = {}
     for n in nodes:
         readers.setdefault(n.inputs[0], {}).setdefault(geometry(n), n)
-    total: dict[tuple, np.ndarray] = {}
+    total: dict[tuple, list] = {}
     count: dict[tuple, int] = {}
 
     def see(v, t):
@@ -84,13 +104,13 @@ def moments(graph: Graph, nodes: Sequence[Node], ctx: Context, samples: int, who
             x = rows(node, t)
             if x.shape[1] > MOST_ROWS:
                 x = x[:, :: -(-x.shape[1] // MOST_ROWS)]
-            found = (x ** 2).sum(1) if diagonal else x.transpose(1, 2) @ x
-            total[v, key] = total.get((v, key), 0.0) + found.double().numpy()
+            found = sums(x)
+            total[v, key] = [a + b for a, b in zip(total[v, key], found)] if (v, key) in total else found
             count[v, key] = count.get((v, key), 0) + x.shape[1]
 
     batches = (inputs for inputs, _ in ctx.data.batches("calibration", 16, None, samples))
     watch(graph, batches, see, set(readers), lambda n: ctx.progress(n, samples, "inputs of layers"))
     if not count:
         raise UserError(f"{who}: the calibration data is empty")
-    mean = {key: t / count[key] for key, t in total.items()}
+    mean = {key: [t / count[key] for t in found] for key, found in total.items()}
     return {n: mean[n.inputs[0], geometry(n)] for n in nodes}

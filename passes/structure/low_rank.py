@@ -2,9 +2,9 @@
 
 Truncated SVD (Denton et al., arXiv 1404.0736); `split: spatial` cuts a kernel into a column and a row instead
 (Jaderberg et al., arXiv 1405.3866). With `whiten` the error that is minimised is that of the layer's outputs on
-calibration data, not of its weights (SVD-LLM, Wang et al., arXiv 2403.07378): W S is decomposed, S S^T being the second
-moment of the inputs. A layer whose two products would cost more than the one is left as it is; with `cost: time` the engine
-is asked, too.
+calibration data, not of its weights (SVD-LLM, Wang et al., arXiv 2403.07378): W S is decomposed, S S^T being the covariance
+of the inputs, and the bias takes what is lost of their mean, so that no rank is spent on that. A layer whose two products
+would cost more than the one is left as it is; with `cost: time` the engine is asked, too.
 """
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..base import Context, Pass, layer_name, options_for, select
 from ..cost import guess_bind, node_macs, params, total_macs
 from ..errors import UserError
 from ..graph import Graph, Node, Value, constant
-from ..moments import moments
+from ..moments import covariances
 from ..ops.run import infer, run
 from .replace import alone, retie, slower
 
@@ -101,11 +101,11 @@ class LowRank(Pass):
         bind = ctx.target.get("bind")
         shapes = {v: s for v, (s, _) in infer(graph, guess_bind(graph, bind)).items()}
         before = params(graph), total_macs(graph, bind)
-        found = moments(graph, nodes, ctx, self.samples, "structure.low_rank: whiten") if self.whiten else {}
+        found = covariances(graph, nodes, ctx, self.samples, "structure.low_rank: whiten") if self.whiten else {}
         plans = []
         for i, node in enumerate(nodes):
             ctx.progress(i, len(nodes), f"SVD {layer_name(node)}")
-            plans.append(_Plan(node, shapes, self.split, found[node][0] if self.whiten else None))
+            plans.append(_Plan(node, shapes, self.split, *(part[0] for part in found.get(node, ()))))
         if self.sensitivity:
             self._weigh(graph, plans, ctx)
         ranks = self._ranks(plans)
@@ -185,13 +185,15 @@ class LowRank(Pass):
         size = sum(float((t.double() ** 2).sum()) for t in want) or 1.0
         for i, plan in enumerate(plans):
             ctx.progress(i, len(plans), f"sensitivity of {layer_name(plan.node)}")
-            kept, rank = plan.weight.data, max(1, min(len(plan.sigma) - 1, plan.full // (2 * plan.unit)))
+            kept, given = plan.weight.data, list(plan.node.inputs)
+            rank = max(1, min(len(plan.sigma) - 1, plan.full // (2 * plan.unit)))
             lost = plan.error(rank) ** 2
             if lost < 1e-12:
                 continue
+            plan.node.inputs[2:] = plan.bias(graph, rank)
             plan.weight.data = plan.truncated(rank)
             change = sum(float(((a.double() - b.double()) ** 2).sum()) for a, b in zip(outputs(), want))
-            plan.weight.data = kept
+            plan.weight.data, plan.node.inputs = kept, given
             plan.worth = max(change / size / lost, 1e-12)
 
     @staticmethod
@@ -212,7 +214,8 @@ def _check_how(where: str, key: str, value) -> None:
 class _Plan:
     """One layer's decomposition and what it costs. sigma: its singular values, largest first."""
 
-    def __init__(self, node: Node, shapes: dict, split: str, moment: np.ndarray | None):
+    def __init__(self, node: Node, shapes: dict, split: str, covariance: np.ndarray | None = None,
+                 mean: np.ndarray | None = None):
         self.node, self.weight = node, node.inputs[1]
         w = self.weight.data.astype(np.float64)
         self.spatial = split == "spatial" and node.op == "conv" and w.ndim == 4 and min(w.shape[2:]) > 1
@@ -221,9 +224,9 @@ class _Plan:
             matrix = w.transpose(1, 2, 3, 0).reshape(c * kh, kw * o)
         else:
             matrix = w.reshape(w.shape[0], -1)
-        self.root = None
-        if moment is not None:
-            self.root = _root(moment)
+        self.root, self.mean = None, mean
+        if covariance is not None:
+            self.root = _root(covariance)
             matrix = matrix @ self.root
         self.u, self.sigma, self.vt = np.linalg.svd(matrix, full_matrices=False)
         self.total = max(float((self.sigma ** 2).sum()), 1e-300)
@@ -274,6 +277,16 @@ class _Plan:
             matrix = matrix.reshape(c, kh, kw, o).transpose(3, 0, 1, 2)
         return matrix.reshape(self.weight.shape).astype(self.weight.data.dtype)
 
+    def bias(self, graph: Graph, rank: int) -> list[Value | None]:
+        """The layer's inputs behind its weight: the bias, with what the mean of the inputs loses."""
+        given = self.node.inputs[2:] or [None]
+        if self.mean is None or given[0] is not None and given[0].data is None:
+            return given
+        lost = (self.weight.data.astype(np.float64) - self.truncated(rank)).reshape(len(self.weight.data), -1) @ self.mean
+        data = lost + (0 if given[0] is None else given[0].data)
+        name = graph.fresh(f"{layer_name(self.node)}.expand.bias")
+        return [constant(name, data.astype(self.weight.data.dtype)), *given[1:]]
+
     def alone(self, shapes: dict, rank: int | None = None) -> Graph:
         """The layer, or the two of that rank, as a graph of its own."""
         own = alone([self.node], shapes)
@@ -306,25 +319,25 @@ class _Plan:
             b = left.reshape(w.shape[0], rank, *[1] * (w.data.ndim - 2))
             second_attrs = {}
             shape = None if y.shape is None else (y.shape[0], rank, *y.shape[2:])
-        dtype = w.data.dtype
+        dtype, bias = w.data.dtype, self.bias(graph, rank)
         first, second = (constant(graph.fresh(f"{stem}.{part}.weight"), np.ascontiguousarray(m).astype(dtype))
                          for part, m in (("reduce", a), ("expand", b)))
         middle = Value(graph.fresh(y.name + ".reduced"), y.dtype, shape)
         at = graph.nodes.index(node)
         new = [
             Node(node.op, [x, first, None], [middle], first_attrs, stem + ".reduce", node.scope),
-            Node(node.op, [middle, second, *(node.inputs[2:] or [None])], [y], second_attrs, stem + ".expand", node.scope)]
+            Node(node.op, [middle, second, *bias], [y], second_attrs, stem + ".expand", node.scope)]
         graph.nodes[at:at + 1] = new
         return new
 
 
-def _root(moment: np.ndarray) -> np.ndarray:
-    """S with S S^T = moment, which is made a little larger where few samples leave it singular."""
-    ridge = 1e-6 * np.trace(moment) / len(moment) + 1e-12
+def _root(covariance: np.ndarray) -> np.ndarray:
+    """S with S S^T = covariance, which is made a little larger where few samples leave it singular."""
+    ridge = 1e-6 * np.trace(covariance) / len(covariance) + 1e-12
     try:
-        return np.linalg.cholesky(moment + ridge * np.eye(len(moment)))
+        return np.linalg.cholesky(covariance + ridge * np.eye(len(covariance)))
     except np.linalg.LinAlgError:  # one large eigenvalue, and rounding in its size is above the ridge
-        values, vectors = np.linalg.eigh(moment)
+        values, vectors = np.linalg.eigh(covariance)
         return vectors * np.sqrt(np.maximum(values, ridge))
 
 
