@@ -48,7 +48,9 @@ typedef struct mcc_requant {
     int32_t zero;
     float r_scale;
     int32_t r_zero;
+    bool small; /* no |t| without the residual is above MCC_REQUANT_SMALL: what kernels may use and need not */
 } mcc_requant;
+#define MCC_REQUANT_SMALL 30000
 
 /* int8 tile. A panel is, for NR columns: int32 bias[NR] (less x_zero times the column's sum of weights), float scale[NR],
  * then w[taps][ceil(k / KR)][NR][KR] int8, zero where k ends inside a group of KR.

@@ -6,9 +6,12 @@
 #if defined(__aarch64__)
 #include "gemm_s8_neon.h"
 
-void mcc_gemm_s8_neon_part(const int32_t *sums, size_t m, size_t n, const float *scale, void *c, size_t c_stride,
+void mcc_gemm_s8_neon_part(const int32_t *sums, size_t nr, size_t m, size_t n, const float *scale, void *c, size_t c_stride,
                            const int8_t *residual, const mcc_requant *q) {
-    for (size_t i = 0; i < m; i++, sums += 8) put8(c, i * c_stride, residual, vld1q_s32(sums), vld1q_s32(sums + 4), scale, n, q);
+    const finish f = q ? finish_of(q) : (finish){0};
+    for (size_t i = 0; i < m; i++, sums += nr)
+        for (size_t j = 0; j < n; j += 8)
+            put8(c, i * c_stride + j, residual, vld1q_s32(sums + j), vld1q_s32(sums + j + 4), scale + j, n - j < 8 ? n - j : 8, q ? &f : NULL);
 }
 
 #define FEW 4 /* rows */

@@ -1,5 +1,6 @@
 /* check_qgemm.c: every int8 line of gemm.def, every int8 depthwise and row kernel, against direct integer sums. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../../kernels/core/isa.h"
@@ -28,8 +29,13 @@ static int8_t requant(int32_t acc, float scale, const int8_t *residual, const mc
     return (int8_t)((int)rintf(fminf(fmaxf(t, q->lo), q->hi)) + q->zero);
 }
 
+/* Any, and powers of two, by which many sums end in a half. */
 static void fill_scale(float *scale, size_t n, size_t depth) {
-    for (size_t j = 0; j < n; j++) scale[j] = (float)check_int(1, 1000) / (float)(1000 * (20 + depth * (size_t)check_int(1, 60)));
+    const bool halves = check_int(0, 3) == 0;
+    for (size_t j = 0; j < n; j++) {
+        scale[j] = (float)check_int(1, 1000) / (float)(1000 * (20 + depth * (size_t)check_int(1, 60)));
+        if (halves) scale[j] = ldexpf(1, -check_int(6, 14));
+    }
 }
 
 /* With -128 among them or without, and sometimes the largest alone: then true, and x should be -128. */
@@ -112,7 +118,14 @@ static void check_s8(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, siz
         }
     int8_t *residual = NULL;
     if (with_residual && !raw) check_fill_s8(residual = check_alloc_end(count), count);
-    const mcc_requant q = random_requant();
+    mcc_requant q = random_requant();
+    double most = 0; /* |t| */
+    for (size_t j = 0; j < n; j++) {
+        double size = abs(bias[j]);
+        for (size_t d = 0; d < depth; d++) size += 128.0 * abs(w[j * depth + d]);
+        most = fmax(most, size * scale[j]);
+    }
+    q.small = most <= MCC_REQUANT_SMALL;
     int8_t *c8 = check_alloc_end(count);
     int32_t *c32 = check_alloc_end(count * sizeof *c32);
     memset(c8, 85, count);
