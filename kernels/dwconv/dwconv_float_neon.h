@@ -73,8 +73,9 @@ FN static inline void store(char **p, size_t step, vec y) {
 #define FETCH(r) const vec x##r = LOAD((const number *)(const void *)(at[r] + offset));
 #define ADD(s, r, kx) s = FMA(s, x##r, w##r##kx);
 #define PLACE(r)                                                                       \
-    const char *p##r = in->x[r] + (first - in->first) * in->step[r] + offset;          \
-    const size_t step##r = in->step[r];
+    const size_t step##r = in->step[r];                                                \
+    const char *const first##r = in->x[r] + begin * step##r;
+#define POINT(r) const char *p##r = first##r + offset;
 #define WEIGHTS3(r)                                                                                                      \
     const vec w##r##0 = LOAD(w + (3 * r + 1) * WIDE), w##r##1 = LOAD(w + (3 * r + 2) * WIDE),                    \
                       w##r##2 = LOAD(w + (3 * r + 3) * WIDE);
@@ -136,31 +137,34 @@ FN static inline void store(char **p, size_t step, vec y) {
     STEP(READ, d, e, a, b, c) PUT(d) STEP(READ, e, a, b, c, d) PUT(e)
 
 #define ROLL(K, S, N)                                                                                      \
-    FN void KERNEL(K##x##K##s##S)(ARGS) {                                                   \
+    FN void KERNEL(K##x##K##s##S)(ARGS) {                                                                  \
         walk walk;                                                                                         \
-        if (residual || !plan(&walk, pixels, K, S, in)) {                                               \
+        if (residual || !plan(&walk, pixels, K, S, in)) {                                                  \
             by_pixels(K, S, pixels, channel, n, channels, in, w, y, residual, lo, hi);                     \
             return;                                                                                        \
         }                                                                                                  \
-        const vec low = DUP(lo), high = DUP(hi);                                   \
-        const size_t pixel = channels * sizeof(number), warm = (K - 1) / S, first = walk.from * S + 1 - S;  \
-        for (; n >= WIDE; n -= WIDE, channel += WIDE, w += (1 + K * K) * WIDE) {                                   \
-            const size_t offset = channel * sizeof(number);                                                 \
-            const vec bias = LOAD(w);                                                            \
+        const vec low = DUP(lo), high = DUP(hi);                                                           \
+        const size_t pixel = channels * sizeof(number), warm = (K - 1) / S, steps = walk.steps;            \
+        const size_t blank = walk.blank, from = walk.from, end = walk.to, clear = walk.clear;              \
+        const size_t begin = from < end ? from * S + 1 - S - in->first : 0;                                \
+        ROWS##K(PLACE)                                                                                     \
+        for (; n >= WIDE; n -= WIDE, channel += WIDE, w += (1 + K * K) * WIDE) {                           \
+            const size_t offset = channel * sizeof(number);                                                \
+            const vec bias = LOAD(w);                                                                      \
             ROWS##K(WEIGHTS##K)                                                                            \
             SUMS##N                                                                                        \
             char *to = (char *)(y + channel);                                                              \
             const char *const *at = walk.at;                                                               \
-            for (size_t j = walk.blank; j < walk.from; j++, at += K) {                                     \
+            for (size_t j = blank; j < from; j++, at += K) {                                               \
                 MADE##N(STEP_##K##s##S, FETCH)                                                             \
                 if (j >= warm) { PUT(a) }                                                                  \
                 TURN##N                                                                                    \
             }                                                                                              \
-            if (walk.from < walk.to) {                                                                     \
-                ROWS##K(PLACE)                                                                             \
-                size_t j = walk.from;                                                                      \
-                for (; j < warm && j < walk.to; j++) { MADE##N(STEP_##K##s##S, READ) TURN##N }             \
-                size_t left = walk.to - j;                                                                 \
+            if (from < end) {                                                                              \
+                ROWS##K(POINT)                                                                             \
+                size_t j = from;                                                                           \
+                for (; j < warm && j < end; j++) { MADE##N(STEP_##K##s##S, READ) TURN##N }                 \
+                size_t left = end - j;                                                                     \
                 for (; left >= N; left -= N) { ROUND##N(STEP_##K##s##S) }                                  \
                 for (; left; left--) {                                                                     \
                     MADE##N(STEP_##K##s##S, READ)                                                          \
@@ -168,8 +172,8 @@ FN static inline void store(char **p, size_t step, vec y) {
                     TURN##N                                                                                \
                 }                                                                                          \
             }                                                                                              \
-            for (size_t j = walk.to; j < walk.steps; j++) {                                                \
-                if (j < walk.clear) { MADE##N(STEP_##K##s##S, FETCH) at += K; }                            \
+            for (size_t j = end; j < steps; j++) {                                                         \
+                if (j < clear) { MADE##N(STEP_##K##s##S, FETCH) at += K; }                                 \
                 else { EMPTY##N }                                                                          \
                 if (j >= warm) { PUT(a) }                                                                  \
                 TURN##N                                                                                    \

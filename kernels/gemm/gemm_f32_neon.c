@@ -15,8 +15,8 @@
 #endif
 
 #define ARGS                                                                                                   \
-    size_t m, size_t n, size_t k, size_t taps, const float *const *rows, const float *panels, float *c_,       \
-        size_t c_stride, const float *residual_, float lo, float hi, const mcc_gemm_ahead *ahead
+    size_t m, size_t n, size_t k, size_t taps, const float *const *rows, const float *panel, float *c,         \
+        size_t c_stride, const float *residual, float lo, float hi, const mcc_gemm_ahead *ahead
 
 /* Rows by the vectors in each, 4, 2 or 1: X or Y(pointer into A, two registers of A, sums). X: a row whose A has two registers. */
 #define ROWS4_2(X, Y) X(9, 4, 5, 12, 13, 14, 15) X(10, 6, 7, 16, 17, 18, 19)
@@ -39,13 +39,13 @@
 #define ROWS1_8(X, Y) ROWS1_7(X, Y) Y(16, 15, 15, 23)
 #define EVERY(ROWS, X) ROWS(X, X)
 
-#define POINT_2 "ldp x9, x10, [%[row]], #16\n"
-#define POINT_3 POINT_2 "ldr x11, [%[row]], #8\n"
-#define POINT_4 POINT_2 "ldp x11, x12, [%[row]], #16\n"
-#define POINT_5 POINT_4 "ldr x13, [%[row]], #8\n"
-#define POINT_6 POINT_4 "ldp x13, x14, [%[row]], #16\n"
-#define POINT_7 POINT_6 "ldr x15, [%[row]], #8\n"
-#define POINT_8 POINT_6 "ldp x15, x16, [%[row]], #16\n"
+#define POINT_2 "ldp x9, x10, [x3], #16\n"
+#define POINT_3 POINT_2 "ldr x11, [x3], #8\n"
+#define POINT_4 POINT_2 "ldp x11, x12, [x3], #16\n"
+#define POINT_5 POINT_4 "ldr x13, [x3], #8\n"
+#define POINT_6 POINT_4 "ldp x13, x14, [x3], #16\n"
+#define POINT_7 POINT_6 "ldr x15, [x3], #8\n"
+#define POINT_8 POINT_6 "ldp x15, x16, [x3], #16\n"
 
 #define BOTH(p, a, b, ...) "ldp q" #a ", q" #b ", [x" #p "], #32\n"
 #define FOUR(p, a, ...) "ldr q" #a ", [x" #p "], #16\n"
@@ -85,25 +85,31 @@
 #define K1_1(R) "ldr q0, [%[w]], #16\n" EVERY(R, A1_0)
 
 #define SPAN4(s, v) "{v" #s ".4s-v" #v ".4s}"
-#define BIAS4(p, a, b, s, t, u, v) "ld1 " SPAN4(s, v) ", [%[panel]]\n"
-#define BIAS2(p, a, b, s, t) "ld1 " SPAN4(s, t) ", [%[panel]]\n"
-#define BIAS1(p, a, b, s) "ldr q" #s ", [%[panel]]\n"
-#define STORE4(p, a, b, s, t, u, v) "st1 " SPAN4(s, v) ", [%[y]], %[step]\n"
-#define STORE2(p, a, b, s, t) "st1 " SPAN4(s, t) ", [%[y]], %[step]\n"
-#define STORE1(p, a, b, s) "st1 {v" #s ".4s}, [%[y]], %[step]\n"
+#define BIAS4(p, a, b, s, t, u, v) "ld1 " SPAN4(s, v) ", [%[w]]\n"
+#define BIAS2(p, a, b, s, t) "ld1 " SPAN4(s, t) ", [%[w]]\n"
+#define BIAS1(p, a, b, s) "ldr q" #s ", [%[w]]\n"
+#define STORE4(p, a, b, s, t, u, v) "st1 " SPAN4(s, v) ", [x5], %[step]\n"
+#define STORE2(p, a, b, s, t) "st1 " SPAN4(s, t) ", [x5], %[step]\n"
+#define STORE1(p, a, b, s) "st1 {v" #s ".4s}, [x5], %[step]\n"
 #define OP(op, s, x) op " v" #s ".4s, v" #s ".4s, v" #x ".4s\n"
 #define MORE4(p, a, b, s, t, u, v) \
-    "ld1 {v0.4s-v3.4s}, [%[r]], %[step]\n" OP("fadd", s, 0) OP("fadd", t, 1) OP("fadd", u, 2) OP("fadd", v, 3)
-#define MORE2(p, a, b, s, t) "ld1 {v0.4s-v1.4s}, [%[r]], %[step]\n" OP("fadd", s, 0) OP("fadd", t, 1)
-#define MORE1(p, a, b, s) "ld1 {v0.4s}, [%[r]], %[step]\n" OP("fadd", s, 0)
+    "ld1 {v0.4s-v3.4s}, [x4], %[step]\n" OP("fadd", s, 0) OP("fadd", t, 1) OP("fadd", u, 2) OP("fadd", v, 3)
+#define MORE2(p, a, b, s, t) "ld1 {v0.4s-v1.4s}, [x4], %[step]\n" OP("fadd", s, 0) OP("fadd", t, 1)
+#define MORE1(p, a, b, s) "ld1 {v0.4s}, [x4], %[step]\n" OP("fadd", s, 0)
 #define CUT(s) OP("fmax", s, 0) OP("fmin", s, 1)
 #define CUT4(p, a, b, s, t, u, v) CUT(s) CUT(t) CUT(u) CUT(v)
 #define CUT2(p, a, b, s, t) CUT(s) CUT(t)
 #define CUT1(p, a, b, s) CUT(s)
 
+/* A tile of every one of `panels` panels, which are whole: `line` is the first of y, `more` of the residual or 0. */
 #define ASSEMBLY(MR, V, R)                                                       \
+    "0: mov x3, %[rows]\n"                                                       \
+    "mov x4, %[taps]\n"                                                          \
+    "mov x5, %[line]\n"                                                          \
+    "add %[line], %[line], #16 * " #V "\n"                                       \
     EVERY(R, BIAS##V)                                                            \
-    "cbz %[taps], 6f\n"                                                          \
+    "add %[w], %[w], #16 * " #V "\n"                                             \
+    "cbz x4, 6f\n"                                                               \
     "1: " POINT_##MR                                                             \
     "cbz %[eights], 3f\n"                                                        \
     "mov x17, %[eights]\n"                                                       \
@@ -119,14 +125,18 @@
     K1_##V(R)                                                                    \
     "subs x17, x17, #1\n"                                                        \
     "b.ne 4b\n"                                                                  \
-    "5: subs %[taps], %[taps], #1\n"                                             \
+    "5: subs x4, x4, #1\n"                                                       \
     "b.ne 1b\n"                                                                  \
-    "6: cbz %[r], 7f\n"                                                          \
+    "6: cbz %[more], 7f\n"                                                       \
+    "mov x4, %[more]\n"                                                          \
+    "add %[more], %[more], #16 * " #V "\n"                                       \
     EVERY(R, MORE##V)                                                            \
     "7: cbz %[bounds], 8f\n"                                                     \
     "ld2r {v0.4s, v1.4s}, [%[bounds]]\n"                                         \
     EVERY(R, CUT##V)                                                             \
-    "8: " EVERY(R, STORE##V)
+    "8: " EVERY(R, STORE##V)                                                     \
+    "subs %[panels], %[panels], #1\n"                                            \
+    "b.ne 0b\n"
 
 /* A tile at an edge, from where it was put whole. */
 __attribute__((noinline)) static void edge(size_t m, size_t n, const float *whole, size_t nr, float *c, size_t c_stride,
@@ -140,43 +150,39 @@ __attribute__((noinline)) static void edge(size_t m, size_t n, const float *whol
     }
 }
 
-#define BEGIN                                                                                     \
-    const float bounds[2] = {lo, hi}, *const cut = lo > -__builtin_inff() || hi < __builtin_inff() ? bounds : NULL; \
-    const float *panel = panels, *more = residual_, *residual = more;                             \
-    float *line = c_, *c = line;                                                                  \
-    const size_t columns = n;                                                                     \
-    (void)ahead;
-
-/* On to the next panel, if there is one, or the next tile. */
-#define NEXT(MR, NR)                                                                              \
-    if (n > NR) {                                                                                 \
-        n -= NR, c += NR, panel = w;                                                              \
-        if (residual) residual += NR;                                                             \
-        continue;                                                                                 \
-    }                                                                                             \
-    if (m <= MR) return;                                                                          \
-    m -= MR, n = columns, rows += taps * MR, panel = panels, c = line += MR * c_stride;           \
-    if (residual) residual = more += MR * c_stride;
+#define BOUNDS const float bounds[2] = {lo, hi}, *const cut = lo > -__builtin_inff() || hi < __builtin_inff() ? bounds : NULL;
 
 #define TILE(MR, NR, V)                                                                                           \
     void mcc_gemm_f32_##MR##x##NR##c1_neon(ARGS) {                                                                \
-        BEGIN                                                                                                     \
+        BOUNDS                                                                                                    \
         float whole[MR * NR];                                                                                     \
-        for (;;) {                                                                                                \
-            const bool part = m < MR || n < NR;                                                                   \
-            const float *w = panel + NR, *const *row = rows, *r = part ? NULL : residual;                         \
-            float *y = part ? whole : c;                                                                          \
-            size_t left = taps;                                                                                   \
-            __asm__ volatile(ASSEMBLY(MR, V, ROWS##V##_##MR)                                                      \
-                             : [w] "+r"(w), [row] "+r"(row), [r] "+r"(r), [y] "+r"(y), [taps] "+r"(left)          \
-                             : [panel] "r"(panel), [eights] "r"(k / 8), [ones] "r"(k % 8),                        \
-                               [step] "r"(sizeof(float) * (part ? NR : c_stride)), [bounds] "r"(part ? NULL : cut) \
-                             : "x9", "x10", "x11", "x12", "x13", "x14", "x15", "x16", "x17", "cc", "memory",      \
-                               "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11",          \
-                               "v12", "v13", "v14", "v15", "v16", "v17", "v18", "v19", "v20", "v21", "v22",       \
-                               "v23", "v24", "v25", "v26", "v27", "v28", "v29", "v30", "v31");                    \
-            if (part) edge(m < MR ? m : MR, n < NR ? n : NR, whole, NR, c, c_stride, residual, lo, hi);           \
-            NEXT(MR, NR)                                                                                          \
+        const size_t full = m < MR ? 0 : n / NR, over = n - full * NR; /* of panels; columns that are put whole first */ \
+        (void)ahead;                                                                                              \
+        for (;; m -= MR, rows += taps * MR, c += MR * c_stride) {                                                 \
+            const float *w = panel, *more = residual;                                                             \
+            float *line = c;                                                                                      \
+            for (size_t at = 0, count = full, left = over; count || left;) {                                      \
+                const size_t some = left < NR ? left : NR; /* where no panel is full */                           \
+                size_t panels = count ? count : 1;                                                                \
+                float *y = count ? line : whole;                                                                  \
+                const float *r = count ? more : NULL;                                                             \
+                __asm__ volatile(ASSEMBLY(MR, V, ROWS##V##_##MR)                                                  \
+                                 : [w] "+r"(w), [line] "+r"(y), [more] "+r"(r), [panels] "+r"(panels)             \
+                                 : [rows] "r"(rows), [taps] "r"(taps), [eights] "r"(k / 8), [ones] "r"(k % 8),    \
+                                   [step] "r"(sizeof(float) * (count ? c_stride : NR)), [bounds] "r"(count ? cut : NULL) \
+                                 : "x3", "x4", "x5", "x9", "x10", "x11", "x12", "x13", "x14", "x15", "x16", "x17", \
+                                   "cc", "memory", "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9",    \
+                                   "v10", "v11", "v12", "v13", "v14", "v15", "v16", "v17", "v18", "v19", "v20",   \
+                                   "v21", "v22", "v23", "v24", "v25", "v26", "v27", "v28", "v29", "v30", "v31");  \
+                if (count) {                                                                                      \
+                    at = count * NR, count = 0;                                                                   \
+                    continue;                                                                                     \
+                }                                                                                                 \
+                edge(m < MR ? m : MR, some, whole, NR, line + at, c_stride, more ? more + at : NULL, lo, hi);     \
+                at += some, left -= some;                                                                         \
+            }                                                                                                     \
+            if (m <= MR) return;                                                                                  \
+            if (residual) residual += MR * c_stride;                                                              \
         }                                                                                                         \
     }
 
@@ -218,7 +224,7 @@ TILE(2, 4, 1)
 #define LAST4 LAST(s, 0) LAST(t, 4) LAST(u, 8) LAST(v, 12) w += 16;
 #define LAST2 LAST(s, 0) LAST(t, 4) w += 8;
 #define LAST1 LAST(s, 0) w += 4;
-#define BEGIN_(a, at) float32x4_t a##0 = vld1q_f32(panel + at);
+#define BEGIN_(a, at) float32x4_t a##0 = vld1q_f32(w + at);
 #define BEGIN4 BEGIN_(s, 0) BEGIN_(t, 4) BEGIN_(u, 8) BEGIN_(v, 12) float32x4_t s1 = zero, t1 = zero, u1 = zero, v1 = zero;
 #define BEGIN2 BEGIN_(s, 0) BEGIN_(t, 4) float32x4_t s1 = zero, t1 = zero, s2 = zero, t2 = zero, s3 = zero, t3 = zero;
 #define BEGIN1 BEGIN_(s, 0) float32x4_t s1 = zero, s2 = zero, s3 = zero;
@@ -235,26 +241,30 @@ TILE(2, 4, 1)
 
 #define ROW(NR, V)                                                                                                 \
     void mcc_gemm_f32_1x##NR##c1_neon(ARGS) {                                                                      \
-        BEGIN                                                                                                      \
+        BOUNDS                                                                                                     \
         const float32x4_t zero = vdupq_n_f32(0), all = vdupq_n_f32(__builtin_inff());                              \
         float whole[NR];                                                                                           \
-        for (;;) {                                                                                                 \
-            BEGIN##V                                                                                               \
-            const float *w = panel + NR;                                                                           \
-            for (size_t t = 0; t < taps; t++) {                                                                    \
-                const float *p = rows[t];                                                                          \
-                for (size_t q = k / 4; q; q--, p += 4) { const float32x4_t x = vld1q_f32(p); TURNS##V }            \
-                _Pragma("GCC unroll 1") for (size_t q = k % 4; q; q--) { const float32x4_t x = vld1q_dup_f32(p++); LAST##V } \
-            }                                                                                                      \
-            JOIN##V                                                                                                \
-            {                                                                                                      \
-                const float32x4_t low = n < NR || !cut ? -all : vdupq_n_f32(lo), high = n < NR || !cut ? all : vdupq_n_f32(hi); \
-                const float *r = n < NR ? NULL : residual;                                                         \
-                float *y = n < NR ? whole : c;                                                                     \
+        (void)ahead;                                                                                               \
+        for (;; m--, rows += taps, c += c_stride) {                                                                \
+            const float *w = panel;                                                                                \
+            for (size_t at = 0; at < n; at += NR) {                                                                \
+                const bool part = n - at < NR;                                                                     \
+                BEGIN##V                                                                                           \
+                w += NR;                                                                                           \
+                for (size_t t = 0; t < taps; t++) {                                                                \
+                    const float *p = rows[t];                                                                      \
+                    for (size_t q = k / 4; q; q--, p += 4) { const float32x4_t x = vld1q_f32(p); TURNS##V }        \
+                    _Pragma("GCC unroll 1") for (size_t q = k % 4; q; q--) { const float32x4_t x = vld1q_dup_f32(p++); LAST##V } \
+                }                                                                                                  \
+                JOIN##V                                                                                            \
+                const float32x4_t low = part || !cut ? -all : vdupq_n_f32(lo), high = part || !cut ? all : vdupq_n_f32(hi); \
+                const float *r = part || !residual ? NULL : residual + at;                                         \
+                float *y = part ? whole : c + at;                                                                  \
                 PUT##V                                                                                             \
+                if (part) edge(1, n - at, whole, NR, c + at, c_stride, residual ? residual + at : NULL, lo, hi);   \
             }                                                                                                      \
-            if (n < NR) edge(1, n, whole, NR, c, c_stride, residual, lo, hi);                                      \
-            NEXT(1, NR)                                                                                            \
+            if (m <= 1) return;                                                                                    \
+            if (residual) residual += c_stride;                                                                    \
         }                                                                                                          \
     }
 

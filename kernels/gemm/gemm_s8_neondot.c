@@ -1,6 +1,6 @@
 /* gemm_s8_neondot.c: int8 gemm on SDOT by lane: 16 k of a row in one register serve four steps. 5 x 16 is 20 sums, 5 registers of rows and
- * 4 of weights, which one instruction loads: of 91 for 16 k, 80 multiply. 8 x 8, for the last columns, is 16 sums, 8 registers of
- * weights that serve all rows, and one row after another. */
+ * 4 of weights, which one instruction loads: of 91 for 16 k, 80 multiply. 5 x 8, for the last columns, has 8 registers of weights that
+ * serve all rows, one row after another. */
 #if defined(__aarch64__)
 #include "gemm_s8_wide.h"
 
@@ -55,9 +55,6 @@
         TILES_END(MR)                                                                          \
     }
 
-TILE(8)
-TILE(7)
-TILE(6)
 TILE(5)
 TILE(4)
 TILE(3)
