@@ -3,34 +3,29 @@
  * multiply. A tile is one piece of assembler, for it takes all registers: 20 sums, 4 of weights and 8 of A, which are two for each of
  * the first rows and one for the others. A row of sums is neighbouring registers: one load of bias, one store. */
 #if defined(__aarch64__)
-#include <arm_neon.h>
-
 #include "../core/isa.h"
 #include "gemm.h"
-#include "rows.h"
-
-/* Of a single row, gcc 12 would address A by an index in place of moving a pointer along, and move sums about. */
-#if !defined(__clang__)
-#pragma GCC optimize("no-schedule-insns", "no-ivopts", "no-tree-coalesce-vars", "no-caller-saves")
-#endif
 
 #define ARGS                                                                                                   \
     size_t m, size_t n, size_t k, size_t taps, const float *const *rows, const float *panel, float *c,         \
         size_t c_stride, const float *residual, float lo, float hi, const mcc_gemm_ahead *ahead
 
 /* Rows by the vectors in each, 4, 2 or 1: X or Y(pointer into A, two registers of A, sums). X: a row whose A has two registers. */
-#define ROWS4_2(X, Y) X(9, 4, 5, 12, 13, 14, 15) X(10, 6, 7, 16, 17, 18, 19)
+#define ROWS4_1(X, Y) X(9, 4, 5, 12, 13, 14, 15)
+#define ROWS4_2(X, Y) ROWS4_1(X, Y) X(10, 6, 7, 16, 17, 18, 19)
 #define ROWS4_3(X, Y) ROWS4_2(X, Y) X(11, 8, 9, 20, 21, 22, 23)
 #define ROWS4_4(X, Y) ROWS4_3(X, Y) Y(12, 10, 10, 24, 25, 26, 27)
 #define ROWS4_5(X, Y) ROWS4_4(X, Y) Y(13, 11, 11, 28, 29, 30, 31)
-#define ROWS2_2(X, Y) X(9, 4, 5, 16, 17) X(10, 6, 7, 18, 19)
+#define ROWS2_1(X, Y) X(9, 4, 5, 16, 17)
+#define ROWS2_2(X, Y) ROWS2_1(X, Y) X(10, 6, 7, 18, 19)
 #define ROWS2_3(X, Y) ROWS2_2(X, Y) X(11, 8, 9, 20, 21)
 #define ROWS2_4(X, Y) ROWS2_3(X, Y) X(12, 10, 11, 22, 23)
 #define ROWS2_5(X, Y) ROWS2_4(X, Y) Y(13, 12, 12, 24, 25)
 #define ROWS2_6(X, Y) ROWS2_5(X, Y) Y(14, 13, 13, 26, 27)
 #define ROWS2_7(X, Y) ROWS2_6(X, Y) Y(15, 14, 14, 28, 29)
 #define ROWS2_8(X, Y) ROWS2_7(X, Y) Y(16, 15, 15, 30, 31)
-#define ROWS1_2(X, Y) X(9, 4, 5, 16) X(10, 6, 7, 17)
+#define ROWS1_1(X, Y) X(9, 4, 5, 16)
+#define ROWS1_2(X, Y) ROWS1_1(X, Y) X(10, 6, 7, 17)
 #define ROWS1_3(X, Y) ROWS1_2(X, Y) X(11, 8, 9, 18)
 #define ROWS1_4(X, Y) ROWS1_3(X, Y) X(12, 10, 11, 19)
 #define ROWS1_5(X, Y) ROWS1_4(X, Y) Y(13, 12, 12, 20)
@@ -39,6 +34,7 @@
 #define ROWS1_8(X, Y) ROWS1_7(X, Y) Y(16, 15, 15, 23)
 #define EVERY(ROWS, X) ROWS(X, X)
 
+#define POINT_1 "ldr x9, [x3], #8\n"
 #define POINT_2 "ldp x9, x10, [x3], #16\n"
 #define POINT_3 POINT_2 "ldr x11, [x3], #8\n"
 #define POINT_4 POINT_2 "ldp x11, x12, [x3], #16\n"
@@ -88,9 +84,9 @@
 #define BIAS4(p, a, b, s, t, u, v) "ld1 " SPAN4(s, v) ", [%[w]]\n"
 #define BIAS2(p, a, b, s, t) "ld1 " SPAN4(s, t) ", [%[w]]\n"
 #define BIAS1(p, a, b, s) "ldr q" #s ", [%[w]]\n"
-#define STORE4(p, a, b, s, t, u, v) "st1 " SPAN4(s, v) ", [x5], %[step]\n"
-#define STORE2(p, a, b, s, t) "st1 " SPAN4(s, t) ", [x5], %[step]\n"
-#define STORE1(p, a, b, s) "st1 {v" #s ".4s}, [x5], %[step]\n"
+#define STORE4(p, a, b, s, t, u, v) "st1 " SPAN4(s, v) ", [%[line]], %[step]\n"
+#define STORE2(p, a, b, s, t) "st1 " SPAN4(s, t) ", [%[line]], %[step]\n"
+#define STORE1(p, a, b, s) "st1 {v" #s ".4s}, [%[line]], %[step]\n"
 #define OP(op, s, x) op " v" #s ".4s, v" #s ".4s, v" #x ".4s\n"
 #define MORE4(p, a, b, s, t, u, v) \
     "ld1 {v0.4s-v3.4s}, [x4], %[step]\n" OP("fadd", s, 0) OP("fadd", t, 1) OP("fadd", u, 2) OP("fadd", v, 3)
@@ -101,22 +97,18 @@
 #define CUT2(p, a, b, s, t) CUT(s) CUT(t)
 #define CUT1(p, a, b, s) CUT(s)
 
-/* A tile of every one of `panels` panels, which are whole: `line` is the first of y, `more` of the residual or 0. */
-#define ASSEMBLY(MR, V, R)                                                       \
+/* A tile of every one of `panels` panels, which are whole: `line` is the first of y, `more` of the residual or 0; `back` leads from
+ * behind a tile to the next one. */
+#define ASSEMBLY(MR, V, R, ZEROS, EIGHT, JOIN)                                   \
     "0: mov x3, %[rows]\n"                                                       \
     "mov x4, %[taps]\n"                                                          \
-    "mov x5, %[line]\n"                                                          \
-    "add %[line], %[line], #16 * " #V "\n"                                       \
-    EVERY(R, BIAS##V)                                                            \
+    EVERY(R, BIAS##V) ZEROS                                                      \
     "add %[w], %[w], #16 * " #V "\n"                                             \
     "cbz x4, 6f\n"                                                               \
     "1: " POINT_##MR                                                             \
     "cbz %[eights], 3f\n"                                                        \
     "mov x17, %[eights]\n"                                                       \
-    "2: " R(BOTH, FOUR)                                                          \
-    K4_##V(R, A##V)                                                              \
-    R(NONE, FOUR)                                                                \
-    K4_##V(R, B##V)                                                              \
+    "2: " EIGHT                                                                  \
     "subs x17, x17, #1\n"                                                        \
     "b.ne 2b\n"                                                                  \
     "3: cbz %[ones], 5f\n"                                                       \
@@ -127,7 +119,8 @@
     "b.ne 4b\n"                                                                  \
     "5: subs x4, x4, #1\n"                                                       \
     "b.ne 1b\n"                                                                  \
-    "6: cbz %[more], 7f\n"                                                       \
+    "6: " JOIN                                                                   \
+    "cbz %[more], 7f\n"                                                          \
     "mov x4, %[more]\n"                                                          \
     "add %[more], %[more], #16 * " #V "\n"                                       \
     EVERY(R, MORE##V)                                                            \
@@ -135,8 +128,29 @@
     "ld2r {v0.4s, v1.4s}, [%[bounds]]\n"                                         \
     EVERY(R, CUT##V)                                                             \
     "8: " EVERY(R, STORE##V)                                                     \
+    "add %[line], %[line], %[back]\n"                                            \
     "subs %[panels], %[panels], #1\n"                                            \
     "b.ne 0b\n"
+#define EIGHT(V, R) R(BOTH, FOUR) K4_##V(R, A##V) R(NONE, FOUR) K4_##V(R, B##V)
+
+/* One row: neighbouring k add to sums of their own, so that no multiply-add waits for the one before it. */
+#define ZERO(s) "movi v" #s ".4s, #0\n"
+#define ZEROS4 ZERO(16) ZERO(17) ZERO(18) ZERO(19)
+#define ZEROS2 ZERO(18) ZERO(19) ZERO(20) ZERO(21) ZERO(22) ZERO(23)
+#define ZEROS1 ZERO(17) ZERO(18) ZERO(19)
+#define TURN4(x, l) WEIGHTS LINE4(x, l, 12, 13, 14, 15)
+#define TURN4_(x, l) WEIGHTS LINE4(x, l, 16, 17, 18, 19)
+#define TURNS4 \
+    "ldp q4, q5, [x9], #32\n" TURN4(4, 0) TURN4_(4, 1) TURN4(4, 2) TURN4_(4, 3) TURN4(5, 0) TURN4_(5, 1) TURN4(5, 2) TURN4_(5, 3)
+#define TURN2(x)                                                     \
+    WEIGHTS FMA(16, 0, x, 0) FMA(17, 1, x, 0) FMA(18, 2, x, 1) FMA(19, 3, x, 1) \
+    WEIGHTS FMA(20, 0, x, 2) FMA(21, 1, x, 2) FMA(22, 2, x, 3) FMA(23, 3, x, 3)
+#define TURNS2 "ldp q4, q5, [x9], #32\n" TURN2(4) TURN2(5)
+#define TURN1(x) WEIGHTS FMA(16, 0, x, 0) FMA(17, 1, x, 1) FMA(18, 2, x, 2) FMA(19, 3, x, 3)
+#define TURNS1 "ldp q4, q5, [x9], #32\n" TURN1(4) TURN1(5)
+#define JOIN4 OP("fadd", 12, 16) OP("fadd", 13, 17) OP("fadd", 14, 18) OP("fadd", 15, 19)
+#define JOIN2 OP("fadd", 16, 18) OP("fadd", 17, 19) OP("fadd", 20, 22) OP("fadd", 21, 23) OP("fadd", 16, 20) OP("fadd", 17, 21)
+#define JOIN1 OP("fadd", 16, 17) OP("fadd", 18, 19) OP("fadd", 16, 18)
 
 /* A tile at an edge, from where it was put whole. */
 __attribute__((noinline)) static void edge(size_t m, size_t n, const float *whole, size_t nr, float *c, size_t c_stride,
@@ -150,11 +164,9 @@ __attribute__((noinline)) static void edge(size_t m, size_t n, const float *whol
     }
 }
 
-#define BOUNDS const float bounds[2] = {lo, hi}, *const cut = lo > -__builtin_inff() || hi < __builtin_inff() ? bounds : NULL;
-
-#define TILE(MR, NR, V)                                                                                           \
+#define KERNEL(MR, NR, ASSEMBLY)                                                                                  \
     void mcc_gemm_f32_##MR##x##NR##c1_neon(ARGS) {                                                                \
-        BOUNDS                                                                                                    \
+        const float bounds[2] = {lo, hi}, *const cut = lo > -__builtin_inff() || hi < __builtin_inff() ? bounds : NULL; \
         float whole[MR * NR];                                                                                     \
         const size_t full = m < MR ? 0 : n / NR, over = n - full * NR; /* of panels; columns that are put whole first */ \
         (void)ahead;                                                                                              \
@@ -166,11 +178,12 @@ __attribute__((noinline)) static void edge(size_t m, size_t n, const float *whol
                 size_t panels = count ? count : 1;                                                                \
                 float *y = count ? line : whole;                                                                  \
                 const float *r = count ? more : NULL;                                                             \
-                __asm__ volatile(ASSEMBLY(MR, V, ROWS##V##_##MR)                                                  \
+                __asm__ volatile(ASSEMBLY                                                                         \
                                  : [w] "+r"(w), [line] "+r"(y), [more] "+r"(r), [panels] "+r"(panels)             \
                                  : [rows] "r"(rows), [taps] "r"(taps), [eights] "r"(k / 8), [ones] "r"(k % 8),    \
-                                   [step] "r"(sizeof(float) * (count ? c_stride : NR)), [bounds] "r"(count ? cut : NULL) \
-                                 : "x3", "x4", "x5", "x9", "x10", "x11", "x12", "x13", "x14", "x15", "x16", "x17", \
+                                   [step] "r"(sizeof(float) * (count ? c_stride : NR)), [bounds] "r"(count ? cut : NULL), \
+                                   [back] "r"(sizeof(float) * (NR - MR * c_stride))                               \
+                                 : "x3", "x4", "x9", "x10", "x11", "x12", "x13", "x14", "x15", "x16", "x17", \
                                    "cc", "memory", "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9",    \
                                    "v10", "v11", "v12", "v13", "v14", "v15", "v16", "v17", "v18", "v19", "v20",   \
                                    "v21", "v22", "v23", "v24", "v25", "v26", "v27", "v28", "v29", "v30", "v31");  \
@@ -185,6 +198,9 @@ __attribute__((noinline)) static void edge(size_t m, size_t n, const float *whol
             if (residual) residual += MR * c_stride;                                                              \
         }                                                                                                         \
     }
+
+#define TILE(MR, NR, V) KERNEL(MR, NR, ASSEMBLY(MR, V, ROWS##V##_##MR, , EIGHT(V, ROWS##V##_##MR), ))
+#define ROW(NR, V) KERNEL(1, NR, ASSEMBLY(1, V, ROWS##V##_1, ZEROS##V, TURNS##V, JOIN##V))
 
 TILE(5, 16, 4)
 TILE(4, 16, 4)
@@ -204,69 +220,6 @@ TILE(5, 4, 1)
 TILE(4, 4, 1)
 TILE(3, 4, 1)
 TILE(2, 4, 1)
-
-/* --- one row: neighbouring k add to sums of their own, so that no multiply-add waits for the one before it ------------------------ */
-
-/* w0 ... w3: the next 16 floats at w. The compiler makes more of the intrinsic: it copies, and adds to w apart. */
-#define VECTORS                                                                                                \
-    register float32x4_t w0 __asm__("v0"), w1 __asm__("v1"), w2 __asm__("v2"), w3 __asm__("v3");               \
-    __asm__("ld1 {v0.4s-v3.4s}, [%4], #64"                                                                     \
-            : "=w"(w0), "=w"(w1), "=w"(w2), "=w"(w3), "+r"(w) : "m"(*(const float(*)[16])w));
-#define TURN4(j, l)                                                                                  \
-    s##j = vfmaq_laneq_f32(s##j, w0, x, l), t##j = vfmaq_laneq_f32(t##j, w1, x, l),                  \
-    u##j = vfmaq_laneq_f32(u##j, w2, x, l), v##j = vfmaq_laneq_f32(v##j, w3, x, l);
-#define TURN2(j, a, b) s##j = vfmaq_laneq_f32(s##j, a, x, j), t##j = vfmaq_laneq_f32(t##j, b, x, j);
-#define TURN1(j) s##j = vfmaq_laneq_f32(s##j, w##j, x, j);
-#define TURNS4 { VECTORS TURN4(0, 0) } { VECTORS TURN4(1, 1) } { VECTORS TURN4(0, 2) } { VECTORS TURN4(1, 3) }
-#define TURNS2 { VECTORS TURN2(0, w0, w1) TURN2(1, w2, w3) } { VECTORS TURN2(2, w0, w1) TURN2(3, w2, w3) }
-#define TURNS1 { VECTORS TURN1(0) TURN1(1) TURN1(2) TURN1(3) }
-#define LAST(a, at) a##0 = vfmaq_f32(a##0, vld1q_f32(w + at), x);
-#define LAST4 LAST(s, 0) LAST(t, 4) LAST(u, 8) LAST(v, 12) w += 16;
-#define LAST2 LAST(s, 0) LAST(t, 4) w += 8;
-#define LAST1 LAST(s, 0) w += 4;
-#define BEGIN_(a, at) float32x4_t a##0 = vld1q_f32(w + at);
-#define BEGIN4 BEGIN_(s, 0) BEGIN_(t, 4) BEGIN_(u, 8) BEGIN_(v, 12) float32x4_t s1 = zero, t1 = zero, u1 = zero, v1 = zero;
-#define BEGIN2 BEGIN_(s, 0) BEGIN_(t, 4) float32x4_t s1 = zero, t1 = zero, s2 = zero, t2 = zero, s3 = zero, t3 = zero;
-#define BEGIN1 BEGIN_(s, 0) float32x4_t s1 = zero, s2 = zero, s3 = zero;
-#define FOLD(a) a##0 = vaddq_f32(vaddq_f32(a##0, a##1), vaddq_f32(a##2, a##3))
-#define JOIN4 s0 = vaddq_f32(s0, s1), t0 = vaddq_f32(t0, t1), u0 = vaddq_f32(u0, u1), v0 = vaddq_f32(v0, v1);
-#define JOIN2 FOLD(s), FOLD(t);
-#define JOIN1 FOLD(s);
-#define PUT(a, at)                                                              \
-    if (r) a##0 = vaddq_f32(a##0, vld1q_f32(r + at));                           \
-    vst1q_f32(y + at, vminq_f32(high, vmaxq_f32(low, a##0)));
-#define PUT4 PUT(s, 0) PUT(t, 4) PUT(u, 8) PUT(v, 12)
-#define PUT2 PUT(s, 0) PUT(t, 4)
-#define PUT1 PUT(s, 0)
-
-#define ROW(NR, V)                                                                                                 \
-    void mcc_gemm_f32_1x##NR##c1_neon(ARGS) {                                                                      \
-        BOUNDS                                                                                                     \
-        const float32x4_t zero = vdupq_n_f32(0), all = vdupq_n_f32(__builtin_inff());                              \
-        float whole[NR];                                                                                           \
-        (void)ahead;                                                                                               \
-        for (;; m--, rows += taps, c += c_stride) {                                                                \
-            const float *w = panel;                                                                                \
-            for (size_t at = 0; at < n; at += NR) {                                                                \
-                const bool part = n - at < NR;                                                                     \
-                BEGIN##V                                                                                           \
-                w += NR;                                                                                           \
-                for (size_t t = 0; t < taps; t++) {                                                                \
-                    const float *p = rows[t];                                                                      \
-                    for (size_t q = k / 4; q; q--, p += 4) { const float32x4_t x = vld1q_f32(p); TURNS##V }        \
-                    _Pragma("GCC unroll 1") for (size_t q = k % 4; q; q--) { const float32x4_t x = vld1q_dup_f32(p++); LAST##V } \
-                }                                                                                                  \
-                JOIN##V                                                                                            \
-                const float32x4_t low = part || !cut ? -all : vdupq_n_f32(lo), high = part || !cut ? all : vdupq_n_f32(hi); \
-                const float *r = part || !residual ? NULL : residual + at;                                         \
-                float *y = part ? whole : c + at;                                                                  \
-                PUT##V                                                                                             \
-                if (part) edge(1, n - at, whole, NR, c + at, c_stride, residual ? residual + at : NULL, lo, hi);   \
-            }                                                                                                      \
-            if (m <= 1) return;                                                                                    \
-            if (residual) residual += c_stride;                                                                    \
-        }                                                                                                          \
-    }
 
 ROW(16, 4)
 ROW(8, 2)
