@@ -38,6 +38,17 @@ static void fill_scale(float *scale, size_t n, size_t depth) {
     }
 }
 
+/* The largest |t| of n outputs with `depth` weights each, any x and any zero point. */
+static double largest(size_t n, size_t depth, const int8_t *w, const int32_t *bias, const float *scale) {
+    double most = 0;
+    for (size_t j = 0; j < n; j++) {
+        double size = abs(bias[j]);
+        for (size_t d = 0; d < depth; d++) size += 255.0 * abs(w[j * depth + d]);
+        most = fmax(most, size * scale[j]);
+    }
+    return most;
+}
+
 /* With -128 among them or without, and sometimes the largest alone: then true, and x should be -128. */
 static bool fill_weights(int8_t *w, size_t count) {
     const bool symmetric = check_int(0, 3), top = check_int(0, 3) == 0;
@@ -119,13 +130,7 @@ static void check_s8(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, siz
     int8_t *residual = NULL;
     if (with_residual && !raw) check_fill_s8(residual = check_alloc_end(count), count);
     mcc_requant q = random_requant();
-    double most = 0; /* |t| */
-    for (size_t j = 0; j < n; j++) {
-        double size = abs(bias[j]);
-        for (size_t d = 0; d < depth; d++) size += 128.0 * abs(w[j * depth + d]);
-        most = fmax(most, size * scale[j]);
-    }
-    q.small = most <= MCC_REQUANT_SMALL;
+    q.small = largest(n, depth, w, bias, scale) <= MCC_REQUANT_SMALL;
     int8_t *c8 = check_alloc_end(count);
     int32_t *c32 = check_alloc_end(count * sizeof *c32);
     memset(c8, 85, count);
@@ -222,7 +227,8 @@ static void check_depthwise_row(const mcc_dwconv_s8_row *k, size_t pixels, size_
         if (top) memset(x, -128, (in.inside - 1) * (n + 3) + n);
         in.x[ky] = (char *)x;
     }
-    const mcc_requant q = random_requant();
+    mcc_requant q = random_requant();
+    q.small = largest(n, taps, w, bias, scale) <= MCC_REQUANT_SMALL;
     k->fn(pixels, n, &in, weights, raw ? (void *)raw : (void *)y, added, raw ? NULL : &q);
     for (size_t i = 0; i < count && !check_failed(); i++) {
         const size_t p = i / n, c = i % n;
