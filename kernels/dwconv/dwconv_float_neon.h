@@ -14,9 +14,10 @@
 #pragma GCC optimize("no-schedule-insns", "no-ivopts")
 #endif
 
-/* A step makes one output: it reads `stride` columns, the last of its window. (kw - 1) / stride steps before the first output
- * do the same without storing. Columns of step j begin at j * stride + 1 - stride. Steps [blank, from) and [to, steps) see pads:
- * `at` has the pointers of their columns, kh each. What sees nothing else adds nothing: steps before `blank`, and from `clear` on. */
+/* A step makes one output: it reads `stride` columns, the last of its window. (kw - 1) / stride steps before the first output do
+ * the same without storing. Columns of step j begin at j * stride + 1 - stride. Steps [blank, from) and [to, steps) see pads:
+ * `at` has the pointers of their columns, kh each. What sees nothing else adds nothing: steps before `blank`, and from `clear`
+ * on. */
 enum { EDGE = 12 }; /* columns at edges, at most */
 typedef struct walk {
     size_t steps, blank, from, to, clear;

@@ -1,6 +1,7 @@
-/* dwconv_s8_neondot.c: rows of 3 x 3 on SDOT: the three taps of a column stand together, channel by channel, with a fourth of weight 0;
- * three columns are twelve instructions for 16 channels, and a column is put in this order once for all pixels that see it. Pixels that
- * see no pad, with the quick way out (gemm_s8_wide.h), are assembler: 39 instructions each, where stride is 1, and all registers. */
+/* dwconv_s8_neondot.c: rows of 3 x 3 on SDOT: the three taps of a column stand together, channel by channel, with a fourth of
+ * weight 0; three columns are twelve instructions for 16 channels, and a column is put in this order once for all pixels that
+ * see it. Pixels that see no pad, with the quick way out (gemm_s8_wide.h), are assembler: 39 instructions each, where stride is
+ * 1, and all registers. */
 #if defined(__aarch64__)
 #include "../gemm/gemm_s8_wide.h"
 #include "dwconv_s8_neon.h"
@@ -88,7 +89,8 @@ static const uint8_t from_rows[64] = {
                                   const column *w, int8_t *y, const mcc_requant *q, const wide_how *how) { \
         const float *scale = (const float *)(bias + 16);                                                  \
         const finish f = finish_of(q);                                                                    \
-        const size_t end = in->first + in->inside, last = end < 3 ? 0 : (end - 3) / STRIDE + 1, inner = last < pixels ? last : pixels; \
+        const size_t end = in->first + in->inside, last = end < 3 ? 0 : (end - 3) / STRIDE + 1;           \
+        const size_t inner = last < pixels ? last : pixels;                                               \
         const size_t few = STRIDE == 1 ? 3 : 2;                                                           \
         column seen[2] = {column_of(in, 0, c), column_of(in, 1, c)};                                      \
         y += c;                                                                                           \
@@ -111,7 +113,8 @@ static const uint8_t from_rows[64] = {
                                  "b.ne 1b\n"                                                              \
                                  "stp q4, q5, [%[seen]]\nstp q6, q7, [%[seen], #32]\n"                    \
                                  "stp q8, q9, [%[seen], #64]\nstp q10, q11, [%[seen], #96]\n"             \
-                                 : [p0] "+r"(p0), [p1] "+r"(p1), [p2] "+r"(p2), [y] "+r"(y), [rounds] "+r"(rounds), [w] "+r"(weights) \
+                                 : [p0] "+r"(p0), [p1] "+r"(p1), [p2] "+r"(p2), [y] "+r"(y), [rounds] "+r"(rounds), \
+                                   [w] "+r"(weights)                                                      \
                                  : [d0] "r"(in->step[0]), [d1] "r"(in->step[1]), [d2] "r"(in->step[2]), [pixel] "r"(channels), \
                                    [bias] "r"(bias), [scale] "r"(scale), [seen] "r"(seen), [rows] "r"(from_rows), \
                                    [magic] "r"(&how->magic)                                               \
@@ -120,7 +123,8 @@ static const uint8_t from_rows[64] = {
                                    "v23", "v24", "v25", "v26", "v27", "v28", "v29", "v30", "v31");        \
                 continue;                                                                                 \
             }                                                                                             \
-            const column m = STRIDE == 1 ? seen[1] : column_of(in, next, c), r = column_of(in, STRIDE == 1 ? next : next + 1, c); \
+            const column m = STRIDE == 1 ? seen[1] : column_of(in, next, c);                              \
+            const column r = column_of(in, STRIDE == 1 ? next : next + 1, c);                             \
             put16(false, y, 0, nine(sums_of(bias), seen[0], m, r, w[0], w[1], w[2]), scale, &f);          \
             seen[0] = STRIDE == 1 ? m : r, seen[1] = r;                                                   \
             y += channels, p++;                                                                           \

@@ -10,7 +10,8 @@ static int16x8_t codes(const float *x, float32x4_t scale, float32x4_t least, int
     return vqaddq_s16(vqmovn_high_s32(vqmovn_s32(a), b), zero);
 }
 
-/* Narrowing saturates: NaN alone needs a bound, which makes it the least code. Here division costs less than telling when it is needed. */
+/* Narrowing saturates: NaN alone needs a bound, which makes it the least code. Here division costs less than telling when it is
+ * needed. */
 static int8x16_t sixteen(const float *x, float32x4_t scale, float32x4_t least, int16x8_t zero) {
     return vqmovn_high_s16(vqmovn_s16(codes(x, scale, least, zero)), codes(x + 8, scale, least, zero));
 }

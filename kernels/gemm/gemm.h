@@ -25,8 +25,8 @@ typedef struct mcc_gemm_ahead {
  * for i < m <= MR, j < n (m, n >= 1; k and taps may be 0). `panel` is bias[NR], then w[taps * k][NR]; when n is more than
  * NR, panels follow each other.
  * Reads exactly k floats of each row and writes exactly m x n of c; pointers of rows >= m must be readable too.
- * residual may be c. The NEON kernels make many tiles in one call: where m > MR it is a multiple of MR, and the taps * MR pointers of
- * one tile follow those of the one before. */
+ * residual may be c. The NEON kernels make many tiles in one call: where m > MR it is a multiple of MR, and the taps * MR
+ * pointers of one tile follow those of the one before. */
 typedef void mcc_gemm_f32_fn(size_t m, size_t n, size_t k, size_t taps, const float *const *rows, const float *panel,
                              float *c, size_t c_stride, const float *residual, float lo, float hi,
                              const mcc_gemm_ahead *ahead);

@@ -1,7 +1,7 @@
-/* gemm_f32_neon.c: tiles of 5 x 16, 8 x 8 and 8 x 4 and every lower height. Four vectors of weights come with one instruction, eight k
- * of a row of A with one or two, and the multiply-add takes A lane by lane: of 177 instructions for eight k of a 5 x 16 tile, 160
- * multiply. A tile is one piece of assembler, for it takes all registers: 20 sums, 4 of weights and 8 of A, which are two for each of
- * the first rows and one for the others. A row of sums is neighbouring registers: one load of bias, one store. */
+/* gemm_f32_neon.c: tiles of 5 x 16, 8 x 8 and 8 x 4 and every lower height. Four vectors of weights come with one instruction,
+ * eight k of a row of A with one or two, and the multiply-add takes A lane by lane: of 177 instructions for eight k of a 5 x 16
+ * tile, 160 multiply. A tile is one piece of assembler, for it takes all registers: 20 sums, 4 of weights and 8 of A, which are
+ * two for each of the first rows and one for the others. A row of sums is neighbouring registers: one load of bias, one store. */
 #if defined(__aarch64__)
 #include "../core/isa.h"
 #include "gemm.h"
@@ -97,8 +97,8 @@
 #define CUT2(p, a, b, s, t) CUT(s) CUT(t)
 #define CUT1(p, a, b, s) CUT(s)
 
-/* A tile of every one of `panels` panels, which are whole: `line` is the first of y, `more` of the residual or 0; `back` leads from
- * behind a tile to the next one. */
+/* A tile of every one of `panels` panels, which are whole: `line` is the first of y, `more` of the residual or 0; `back` leads
+ * from behind a tile to the next one. */
 #define ASSEMBLY(MR, V, R, ZEROS, EIGHT, JOIN)                                   \
     "0: mov x3, %[rows]\n"                                                       \
     "mov x4, %[taps]\n"                                                          \

@@ -7,7 +7,8 @@
 #include "gemm_s8_neon.h"
 
 /* 16 columns and a residual, the tiles that the assembler leaves to this. */
-static void add16(const int32_t *sums, size_t m, const float *scale, int8_t *c, size_t c_stride, const int8_t *residual, const finish *f) {
+static void add16(const int32_t *sums, size_t m, const float *scale, int8_t *c, size_t c_stride, const int8_t *residual,
+                  const finish *f) {
     const float32x4_t s0 = vld1q_f32(scale), s1 = vld1q_f32(scale + 4), s2 = vld1q_f32(scale + 8), s3 = vld1q_f32(scale + 12);
     const finish g = *f;
 #define SUM(at, s, r)                                            \
@@ -31,7 +32,8 @@ void mcc_gemm_s8_neon_part(const int32_t *sums, size_t nr, size_t m, size_t n, c
     }
     for (size_t i = 0; i < m; i++, sums += nr)
         for (size_t j = 0; j < n; j += 8)
-            put8(c, i * c_stride + j, residual, vld1q_s32(sums + j), vld1q_s32(sums + j + 4), scale + j, n - j < 8 ? n - j : 8, q ? &f : NULL);
+            put8(c, i * c_stride + j, residual, vld1q_s32(sums + j), vld1q_s32(sums + j + 4), scale + j, n - j < 8 ? n - j : 8,
+                 q ? &f : NULL);
 }
 
 #define FEW 4 /* rows */

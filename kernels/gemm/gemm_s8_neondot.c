@@ -1,6 +1,6 @@
-/* gemm_s8_neondot.c: int8 gemm on SDOT by lane: 16 k of a row in one register serve four steps. 5 x 16 is 20 sums, 5 registers of rows and
- * 4 of weights, which one instruction loads: of 91 for 16 k, 80 multiply. 5 x 8, for the last columns, has 8 registers of weights that
- * serve all rows, one row after another. */
+/* gemm_s8_neondot.c: int8 gemm on SDOT by lane: 16 k of a row in one register serve four steps. 5 x 16 is 20 sums, 5 registers
+ * of rows and 4 of weights, which one instruction loads: of 91 for 16 k, 80 multiply. 5 x 8, for the last columns, has 8
+ * registers of weights that serve all rows, one row after another. */
 #if defined(__aarch64__)
 #include "gemm_s8_wide.h"
 
@@ -61,7 +61,7 @@ TILE(3)
 TILE(2)
 TILE(1)
 
-/* --- 16 columns: X(pointer, 16 k of the row, sums) for each row -------------------------------------------------------------------- */
+/* --- 16 columns: X(pointer, 16 k of the row, sums) for each row --------------------------------------------------------- */
 #define WIDE_1(X) X(9, 4, 12, 13, 14, 15)
 #define WIDE_2(X) WIDE_1(X) X(10, 5, 16, 17, 18, 19)
 #define WIDE_3(X) WIDE_2(X) X(11, 6, 20, 21, 22, 23)

@@ -1,6 +1,7 @@
-/* gemm_s8_neoni8mm.c: int8 gemm on SMMLA: 2 rows x 8 k times 8 k x 2 columns gives 2 x 2. 6 x 16 is 24 sums, 3 registers of pairs of rows
- * and 4 of weights, which one instruction loads: of 34 for 8 k, 24 multiply. Sums stay as they are until they are bytes: scales come
- * twice in a vector. 6 x 8, for the last columns, takes a load for a pair of columns, and zips pairs of rows together, 16 k at a time. */
+/* gemm_s8_neoni8mm.c: int8 gemm on SMMLA: 2 rows x 8 k times 8 k x 2 columns gives 2 x 2. 6 x 16 is 24 sums, 3 registers of
+ * pairs of rows and 4 of weights, which one instruction loads: of 34 for 8 k, 24 multiply. Sums stay as they are until they are
+ * bytes: scales come twice in a vector. 6 x 8, for the last columns, takes a load for a pair of columns, and zips pairs of rows
+ * together, 16 k at a time. */
 #if defined(__aarch64__)
 #include "gemm_s8_wide.h"
 
@@ -88,7 +89,7 @@ TILE(6, PAIRS_3)
 TILE(4, PAIRS_2)
 TILE(2, PAIRS_1)
 
-/* --- 16 columns: X(pointers to a pair of rows, 8 k of them, sums of pairs of columns) for each pair ------------------------------- */
+/* --- 16 columns: X(pointers to a pair of rows, 8 k of them, sums of pairs of columns) for each pair -------------------- */
 #define WIDE_2(X) X(9, 10, 4, 8, 9, 10, 11, 12, 13, 14, 15)
 #define WIDE_4(X) WIDE_2(X) X(11, 12, 5, 16, 17, 18, 19, 20, 21, 22, 23)
 #define WIDE_6(X) WIDE_4(X) X(13, 14, 6, 24, 25, 26, 27, 28, 29, 30, 31)
@@ -109,7 +110,9 @@ TILE(2, PAIRS_1)
     "lsr x15, x15, %[shift]\nlsr x16, x16, %[shift]\n"                                                     \
     "fmov d" #x ", x15\nmov v" #x ".d[1], x16\n"
 #define SHORT(p, r, x, ...) BYTES(p) "fmov d" #x ", x15\n" BYTES(r) "mov v" #x ".d[1], x15\n"
-#define BYTES(p) "mov x15, #0\nmov x16, %[k]\n0: sub x16, x16, #1\nldrb w17, [x" #p ", x16]\norr x15, x17, x15, lsl #8\ncbnz x16, 0b\n"
+#define BYTES(p) \
+    "mov x15, #0\nmov x16, %[k]\n" \
+    "0: sub x16, x16, #1\nldrb w17, [x" #p ", x16]\norr x15, x17, x15, lsl #8\ncbnz x16, 0b\n"
 #define WEIGHTS "ld1 {v0.16b-v3.16b}, [%[w]], #64\n"
 #define SMMLA(s, x, w) "smmla " S(s) ", v" #x ".16b, v" #w ".16b\n"
 #define LEFT(p, r, x, a, b, c, d, e, f, g, h) SMMLA(a, x, 0) SMMLA(b, x, 1) SMMLA(c, x, 2) SMMLA(d, x, 3)

@@ -1,5 +1,5 @@
-/* gemm_s8_wide.h: int8 tiles of 16 columns in assembler, for SDOT and SMMLA: what both share, that is which way out a tile takes and
- * the loop over tiles. A tile takes all vector registers.
+/* gemm_s8_wide.h: int8 tiles of 16 columns in assembler, for SDOT and SMMLA: what both share, that is which way out a tile
+ * takes and the loop over tiles. A tile takes all vector registers.
  *
  * The quick way out needs sums that scale to less than 2^15, bounds that saturation gives, and an even zero point: adding
  * 1.5 * 2^23 + zero to a float then rounds it half to even and leaves y in the low 16 bits. */
@@ -30,7 +30,8 @@ ALWAYS wide_how wide_of(const mcc_requant *q, const int8_t *residual) {
 #define OF(op, s) op " " S(s) ", " S(s) "\n"
 #define BY(op, s, x) op " " S(s) ", " S(s) ", " S(x) "\n"
 #define FLOATS(s, t, u, v) \
-    OF("scvtf", s) OF("scvtf", t) OF("scvtf", u) OF("scvtf", v) BY("fmul", s, 0) BY("fmul", t, 1) BY("fmul", u, 2) BY("fmul", v, 3)
+    OF("scvtf", s) OF("scvtf", t) OF("scvtf", u) OF("scvtf", v)                                   \
+    BY("fmul", s, 0) BY("fmul", t, 1) BY("fmul", u, 2) BY("fmul", v, 3)
 /* s: the codes of four sums. v4: the magic number; or v4, v5, v6: zero, lo and hi. */
 #define QUICKLY(s, t, u, v)                                                                       \
     FLOATS(s, t, u, v)                                                                            \

@@ -23,7 +23,8 @@ void mcc_gemm_place_matrix(const void *arg, size_t batch, size_t row, size_t row
     const size_t step = a->k * a->elem;
     const char *x = (const char *)a->x + row * step;
     size_t i = 0;
-    for (; i + 4 <= rows; i += 4, x += 4 * step) table[i] = x, table[i + 1] = x + step, table[i + 2] = x + 2 * step, table[i + 3] = x + 3 * step;
+    for (; i + 4 <= rows; i += 4, x += 4 * step)
+        table[i] = x, table[i + 1] = x + step, table[i + 2] = x + 2 * step, table[i + 3] = x + 3 * step;
     for (; i < rows; i++, x += step) table[i] = x;
     for (; i < mr; i++) table[i] = table[rows - 1];
     *c = row * a->pitch;
