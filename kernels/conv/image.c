@@ -118,13 +118,18 @@ void mcc_image_place(const void *arg, size_t group, size_t first, size_t rows, s
 #define INSIDE(bytes)                                                                                                       \
     table = lines == 3 ? inside(count, planes, 3, run, at, next, plane, down, bytes, &s, table)                             \
                        : inside(count, planes, lines, run, at, next, plane, down, bytes, &s, table)
-            switch (chunk) {
-            case 4: INSIDE(4); break;
-            case 8: INSIDE(8); break;
-            case 16: INSIDE(16); break;
-            case 32: INSIDE(32); break;
-            case 64: INSIDE(64); break;
-            default: table = inside(count, planes, lines, run, at, next, plane, down, chunk, &s, table);
+            switch (planes == 3 && lines == 3 ? run : 0) { /* 3 x 3 of an RGB image */
+            case 3: table = inside(count, 3, 3, 3, at, next, plane, down, 4, &s, table); break;
+            case 12: table = inside(count, 3, 3, 12, at, next, plane, down, 16, &s, table); break;
+            default:
+                switch (chunk) {
+                case 4: INSIDE(4); break;
+                case 8: INSIDE(8); break;
+                case 16: INSIDE(16); break;
+                case 32: INSIDE(32); break;
+                case 64: INSIDE(64); break;
+                default: table = inside(count, planes, lines, run, at, next, plane, down, chunk, &s, table);
+                }
             }
 #undef INSIDE
             ox += count, left -= count;

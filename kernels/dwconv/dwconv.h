@@ -16,8 +16,8 @@ typedef void mcc_dwconv_f16_taps_fn(size_t pixels, size_t channels, size_t taps,
                                     uint16_t *y, const uint16_t *residual, float lo, float hi);
 
 /* What a run of outputs of one row sees, of any type. Columns count from the first one of the first output's window. Column
- * k of window row ky is at x[ky] + (k - first) * step[ky] bytes when first <= k < first + inside, else at fill. A row of
- * pads has x[ky] = fill, step[ky] = 0. */
+ * k of window row ky is at x[ky] + (k - first) * step[ky] bytes when first <= k < first + inside, else at fill, which for floats
+ * is zeros: kernels may leave such columns out. A row of pads has x[ky] = fill, step[ky] = 0. */
 #define MCC_DWCONV_ROWS 5
 typedef struct mcc_dwconv_in {
     const char *x[MCC_DWCONV_ROWS], *fill;

@@ -14,12 +14,13 @@
 #pragma GCC optimize("no-schedule-insns", "no-ivopts")
 #endif
 
-/* A step makes one output: it reads `stride` columns, the last of its window. (kw - 1) / stride steps before the first output
- * do the same without storing. Columns of step j begin at j * stride + 1 - stride. Steps [0, from) and [to, steps) see pads or
- * store nothing: `at` has the pointers of their columns, kh each. */
+/* A step makes one output: it reads `stride` columns, the last of its window. (kw - 1) / stride steps before the first output do
+ * the same without storing. Columns of step j begin at j * stride + 1 - stride. Steps [blank, from) and [to, steps) see pads:
+ * `at` has the pointers of their columns, kh each. What sees nothing else adds nothing: steps before `blank`, and from `clear`
+ * on. */
 enum { EDGE = 12 }; /* columns at edges, at most */
 typedef struct walk {
-    size_t steps, from, to;
+    size_t steps, blank, from, to, clear;
     const char *at[EDGE * MCC_DWCONV_ROWS];
 } walk;
 
@@ -30,11 +31,13 @@ static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 __attribute__((noinline)) static bool plan(walk *walk, size_t pixels, size_t k, size_t stride, const mcc_dwconv_in *in) {
     const size_t warm = (k - 1) / stride, steps = pixels + warm, end = in->first + in->inside;
     walk->steps = steps;
-    walk->from = smaller(steps, larger(warm, (in->first + 2 * (stride - 1)) / stride));
+    walk->blank = smaller(warm, (in->first + stride - 1) / stride);
+    walk->from = smaller(steps, larger(walk->blank, (in->first + 2 * (stride - 1)) / stride));
     walk->to = smaller(steps, larger(walk->from, in->inside ? (end - 1) / stride + 1 : 0));
-    const size_t head = walk->from * stride, tail = (steps - walk->to) * stride;
+    walk->clear = larger(walk->to, (end + 2 * (stride - 1)) / stride);
+    const size_t head = (walk->from - walk->blank) * stride, tail = (steps - walk->to) * stride;
     if (head + tail > EDGE) return false;
-    mcc_dwconv_point(in, 1 - stride, head, k, walk->at);
+    mcc_dwconv_point(in, walk->blank * stride + 1 - stride, head, k, walk->at);
     mcc_dwconv_point(in, walk->to * stride + 1 - stride, tail, k, walk->at + head * k);
     return true;
 }
@@ -71,8 +74,9 @@ FN static inline void store(char **p, size_t step, vec y) {
 #define FETCH(r) const vec x##r = LOAD((const number *)(const void *)(at[r] + offset));
 #define ADD(s, r, kx) s = FMA(s, x##r, w##r##kx);
 #define PLACE(r)                                                                       \
-    const char *p##r = in->x[r] + (first - in->first) * in->step[r] + offset;          \
-    const size_t step##r = in->step[r];
+    const size_t step##r = in->step[r];                                                \
+    const char *const first##r = in->x[r] + begin * step##r;
+#define POINT(r) const char *p##r = first##r + offset;
 #define WEIGHTS3(r)                                                                                                      \
     const vec w##r##0 = LOAD(w + (3 * r + 1) * WIDE), w##r##1 = LOAD(w + (3 * r + 2) * WIDE),                    \
                       w##r##2 = LOAD(w + (3 * r + 3) * WIDE);
@@ -121,6 +125,9 @@ FN static inline void store(char **p, size_t step, vec y) {
 #define MADE2(STEP, GET) STEP(GET, a, b)
 #define MADE3(STEP, GET) STEP(GET, a, b, c)
 #define MADE5(STEP, GET) STEP(GET, a, b, c, d, e)
+#define EMPTY2 b = bias;
+#define EMPTY3 c = bias;
+#define EMPTY5 e = bias;
 #define TURN2 a = b;
 #define TURN3 a = b, b = c;
 #define TURN5 a = b, b = c, c = d, d = e;
@@ -131,29 +138,34 @@ FN static inline void store(char **p, size_t step, vec y) {
     STEP(READ, d, e, a, b, c) PUT(d) STEP(READ, e, a, b, c, d) PUT(e)
 
 #define ROLL(K, S, N)                                                                                      \
-    FN void KERNEL(K##x##K##s##S)(ARGS) {                                                   \
+    FN void KERNEL(K##x##K##s##S)(ARGS) {                                                                  \
         walk walk;                                                                                         \
-        if (residual || !plan(&walk, pixels, K, S, in)) {                                               \
+        if (residual || !plan(&walk, pixels, K, S, in)) {                                                  \
             by_pixels(K, S, pixels, channel, n, channels, in, w, y, residual, lo, hi);                     \
             return;                                                                                        \
         }                                                                                                  \
-        const vec low = DUP(lo), high = DUP(hi);                                   \
-        const size_t pixel = channels * sizeof(number), warm = (K - 1) / S, first = walk.from * S + 1 - S;  \
-        for (; n >= WIDE; n -= WIDE, channel += WIDE, w += (1 + K * K) * WIDE) {                                   \
-            const size_t offset = channel * sizeof(number);                                                 \
-            const vec bias = LOAD(w);                                                            \
+        const vec low = DUP(lo), high = DUP(hi);                                                           \
+        const size_t pixel = channels * sizeof(number), warm = (K - 1) / S, steps = walk.steps;            \
+        const size_t blank = walk.blank, from = walk.from, end = walk.to, clear = walk.clear;              \
+        const size_t begin = from < end ? from * S + 1 - S - in->first : 0;                                \
+        ROWS##K(PLACE)                                                                                     \
+        for (; n >= WIDE; n -= WIDE, channel += WIDE, w += (1 + K * K) * WIDE) {                           \
+            const size_t offset = channel * sizeof(number);                                                \
+            const vec bias = LOAD(w);                                                                      \
             ROWS##K(WEIGHTS##K)                                                                            \
             SUMS##N                                                                                        \
             char *to = (char *)(y + channel);                                                              \
             const char *const *at = walk.at;                                                               \
-            for (size_t j = 0; j < walk.from; j++, at += K) {                                              \
+            for (size_t j = blank; j < from; j++, at += K) {                                               \
                 MADE##N(STEP_##K##s##S, FETCH)                                                             \
                 if (j >= warm) { PUT(a) }                                                                  \
                 TURN##N                                                                                    \
             }                                                                                              \
-            if (walk.from < walk.to) {                                                                     \
-                ROWS##K(PLACE)                                                                             \
-                size_t left = walk.to - walk.from;                                                         \
+            if (from < end) {                                                                              \
+                ROWS##K(POINT)                                                                             \
+                size_t j = from;                                                                           \
+                for (; j < warm && j < end; j++) { MADE##N(STEP_##K##s##S, READ) TURN##N }                 \
+                size_t left = end - j;                                                                     \
                 for (; left >= N; left -= N) { ROUND##N(STEP_##K##s##S) }                                  \
                 for (; left; left--) {                                                                     \
                     MADE##N(STEP_##K##s##S, READ)                                                          \
@@ -161,8 +173,9 @@ FN static inline void store(char **p, size_t step, vec y) {
                     TURN##N                                                                                \
                 }                                                                                          \
             }                                                                                              \
-            for (size_t j = walk.to; j < walk.steps; j++, at += K) {                                       \
-                MADE##N(STEP_##K##s##S, FETCH)                                                             \
+            for (size_t j = end; j < steps; j++) {                                                         \
+                if (j < clear) { MADE##N(STEP_##K##s##S, FETCH) at += K; }                                 \
+                else { EMPTY##N }                                                                          \
                 if (j >= warm) { PUT(a) }                                                                  \
                 TURN##N                                                                                    \
             }                                                                                              \

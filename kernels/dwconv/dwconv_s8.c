@@ -1,6 +1,8 @@
 /* dwconv_s8.c: the table of int8 depthwise kernels, packing, and the walks over output rows and pixels. */
 #include "dwconv_s8.h"
 
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../conv/qconv.h"
@@ -146,6 +148,28 @@ void mcc_dwconv_s8_row_pack(const mcc_dwconv_s8_row *k, void *out, size_t n, con
     }
 }
 
+#if defined(__aarch64__)
+/* The largest |acc * scale| there can be: whose kernels use it have taps of int8. */
+static double row_top(const mcc_dwconv_s8_row *k, const void *packed, size_t n) {
+    const uint8_t *block = packed;
+    double top = 0;
+    for (size_t c = 0, width; c < n; c += width, block += row_block_bytes(k, width)) {
+        width = width_at(k, n, c);
+        const int32_t *b = (const int32_t *)(const void *)block;
+        const float *s = (const float *)(const void *)(b + width);
+        const int8_t *w = (const int8_t *)(s + width);
+        const size_t taps = (row_block_bytes(k, width) / width - 8) / k->vt;
+        for (size_t at = 0; at < width; at++) {
+            double size = fabs((double)b[at]);
+            for (size_t t = 0; t < taps; t++)
+                for (size_t e = 0; e < k->vt; e++) size += 128.0 * abs(w[(t * width + at) * k->vt + e]);
+            top = fmax(top, size * fabs(s[at]));
+        }
+    }
+    return top;
+}
+#endif
+
 /* --- the op ---------------------------------------------------------------------------------------------------- */
 
 typedef struct state {
@@ -246,11 +270,15 @@ mcc_status mcc_dwconv_s8_prepare(mcc_net *net, mcc_node *node, const mcc_window 
     s->weights = weights, s->fill = fill;
     node->kernel = s->row ? s->row->name : s->kernel->name;
     if (!s->row && s->runs.taps + 1 > SMALL) node->workspace_each = (s->runs.taps + 1) * sizeof(void *);
-    if (ready) return MCC_OK;
-    mcc_status status;
-    const int8_t *w = mcc_dense_to_pack(net, node->in[1], &status);
-    if (!w) return status;
-    if (s->row) mcc_dwconv_s8_row_pack(s->row, weights, v->c, w, tail->bias, tail->scale, x_zero);
-    else mcc_dwconv_s8_pack(s->kernel, weights, v->c, s->runs.taps, w, tail->bias, tail->scale, x_zero);
+    if (!ready) {
+        mcc_status status;
+        const int8_t *w = mcc_dense_to_pack(net, node->in[1], &status);
+        if (!w) return status;
+        if (s->row) mcc_dwconv_s8_row_pack(s->row, weights, v->c, w, tail->bias, tail->scale, x_zero);
+        else mcc_dwconv_s8_pack(s->kernel, weights, v->c, s->runs.taps, w, tail->bias, tail->scale, x_zero);
+    }
+#if defined(__aarch64__)
+    s->requant.small = s->row && row_top(s->row, weights, v->c) <= MCC_REQUANT_SMALL;
+#endif
     return MCC_OK;
 }

@@ -7,6 +7,7 @@
 void mcc_dwconv_s8_8_neon(size_t n, size_t taps, const int8_t *const *rows, const void *weights, int8_t *y, const int8_t *residual,
                           const mcc_requant *q) {
     const uint8_t *block = weights;
+    const finish f = finish_of(q);
     for (size_t c = 0; c < n; c += 8) {
         const size_t left = n - c < 8 ? n - c : 8;
         const int32_t *bias = (const int32_t *)(const void *)block;
@@ -18,13 +19,14 @@ void mcc_dwconv_s8_8_neon(size_t n, size_t taps, const int8_t *const *rows, cons
             lo = vaddw_s16(lo, vget_low_s16(product));
             hi = vaddw_s16(hi, vget_high_s16(product));
         }
-        put8(y, c, residual, lo, hi, scale, left, q);
+        put8(y, c, residual, lo, hi, scale, left, &f);
         block = (const uint8_t *)w;
     }
 }
 
 void mcc_dwconv_s8_neon_some(sums s, const float *scale, size_t skip, size_t n, void *y, size_t at, const int8_t *residual,
                              const mcc_requant *q) {
+    const finish f = q ? finish_of(q) : (finish){0};
     int32_t all[16];
     vst1q_s32(all, s.a), vst1q_s32(all + 4, s.b), vst1q_s32(all + 8, s.c), vst1q_s32(all + 12, s.d);
     for (size_t i = skip, run; i < n; i += run) {
@@ -32,7 +34,7 @@ void mcc_dwconv_s8_neon_some(sums s, const float *scale, size_t skip, size_t n, 
         int32_t part[8];
         float part_scale[8];
         memcpy(part, all + i, run * sizeof *part), memcpy(part_scale, scale + i, run * sizeof *part_scale);
-        put8(y, at + i, residual, vld1q_s32(part), vld1q_s32(part + 4), part_scale, run, q);
+        put8(y, at + i, residual, vld1q_s32(part), vld1q_s32(part + 4), part_scale, run, q ? &f : NULL);
     }
 }
 

@@ -125,8 +125,10 @@ CONVERSION(f32, to_bf16, float, uint16_t, store_bf16_(q, v_load(p)))
         const vi z = vi_set(zero); \
         BLOCKS(from, to, step) \
     }
+#if !defined(MCC_OWN_F32_TO_S8)
 QUANTIZER(f32, to_s8, float, int8_t,
           v_store_8(q, quantized_(v_load(p), s, by, clear, v_set((float)(-128 - zero)), v_set((float)(127 - zero)), z)))
+#endif
 QUANTIZER(f32, to_u8, float, uint8_t,
           v_store_8(q, quantized_(v_load(p), s, by, clear, v_set((float)(0 - zero)), v_set((float)(255 - zero)), z)))
 QUANTIZER(s8, to_f32, int8_t, float, v_store(q, v_mul(v_float(vi_sub(v_load_s8(p), z)), s)))

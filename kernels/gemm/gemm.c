@@ -114,7 +114,7 @@ bool mcc_gemm_pick(mcc_type type, size_t n, mcc_gemm_set *set) {
     memset(set, 0, sizeof *set);
     if (!best) return false;
     set->elem = type == MCC_BF16 ? sizeof(float) : mcc_type_bytes(type); /* of bfloat16 it is pairs (bf16.h) */
-    set->many = type == MCC_F16;
+    set->many = type == MCC_F16 || (type == MCC_F32 && best->isa == MCC_ISA_neon);
     set->nr = best->nr, set->kr = best->kr;
     set->mr = serve(best, best->nr, tallest, set->serve);
     set->even = exact(best, best->nr, set->mr);

@@ -25,7 +25,8 @@ typedef struct mcc_gemm_ahead {
  * for i < m <= MR, j < n (m, n >= 1; k and taps may be 0). `panel` is bias[NR], then w[taps * k][NR]; when n is more than
  * NR, panels follow each other.
  * Reads exactly k floats of each row and writes exactly m x n of c; pointers of rows >= m must be readable too.
- * residual may be c. */
+ * residual may be c. The NEON kernels make many tiles in one call: where m > MR it is a multiple of MR, and the taps * MR
+ * pointers of one tile follow those of the one before. */
 typedef void mcc_gemm_f32_fn(size_t m, size_t n, size_t k, size_t taps, const float *const *rows, const float *panel,
                              float *c, size_t c_stride, const float *residual, float lo, float hi,
                              const mcc_gemm_ahead *ahead);
@@ -35,8 +36,7 @@ typedef mcc_gemm_f32_fn mcc_gemm_bf16_fn;
 
 /* float16 tiles: the same of float16 numbers, the panel's too, summed in float16: a sum of depth = taps * k products is off by some
  * sqrt(depth) / 4096 of the largest sum on its way, and one beyond 65504 is infinite. There are no plain C kernels of it: where there
- * is none for the CPU, products are made in float32 (eltwise/half.h). Many tiles in one call: where m > MR it is a multiple of
- * MR, and the taps * MR pointers of one tile follow those of the one before. */
+ * is none for the CPU, products are made in float32 (eltwise/half.h). Many tiles in one call, as above. */
 typedef void mcc_gemm_f16_fn(size_t m, size_t n, size_t k, size_t taps, const uint16_t *const *rows, const uint16_t *panel,
                              uint16_t *c, size_t c_stride, const uint16_t *residual, float lo, float hi,
                              const mcc_gemm_ahead *ahead);
@@ -48,7 +48,9 @@ typedef struct mcc_requant {
     int32_t zero;
     float r_scale;
     int32_t r_zero;
+    bool small; /* no |t| without the residual is above MCC_REQUANT_SMALL: what kernels may use and need not */
 } mcc_requant;
+#define MCC_REQUANT_SMALL 30000
 
 /* int8 tile. A panel is, for NR columns: int32 bias[NR] (less x_zero times the column's sum of weights), float scale[NR],
  * then w[taps][ceil(k / KR)][NR][KR] int8, zero where k ends inside a group of KR.

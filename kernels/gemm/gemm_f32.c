@@ -143,7 +143,9 @@ static size_t row_of(const walk *k, size_t tile) {
     return k->high * tile + min(tile, k->rest);
 }
 
-#define TILES 16 /* that one call makes at most, so that an activation which follows finds them in the cache */
+/* That one call makes at most; so few that an activation which follows finds them in the cache. */
+#define TILES 64
+#define TILES_BEFORE 16
 
 /* How many tiles from this one on, of its height and before tile `to`, one call may make. */
 static size_t alike(const walk *k, size_t tile, size_t to) {
@@ -154,7 +156,7 @@ static size_t alike(const walk *k, size_t tile, size_t to) {
     if (tile >= end) return 1; /* a last one that is lower */
     const size_t rows = row_of(k, tile + 1) - row_of(k, tile);
     const size_t most = min(job->at_once / rows, MCC_GEMM_TABLE / job->gemm->taps / rows);
-    return most < 1 ? 1 : min(min(end, to) - tile, min(most, TILES));
+    return most < 1 ? 1 : min(min(end, to) - tile, min(most, job->gemm->post.after ? TILES_BEFORE : TILES));
 }
 
 /* The rows of `count` tiles. */

@@ -6,9 +6,34 @@
 #if defined(__aarch64__)
 #include "gemm_s8_neon.h"
 
-void mcc_gemm_s8_neon_part(const int32_t *sums, size_t m, size_t n, const float *scale, void *c, size_t c_stride,
+/* 16 columns and a residual, the tiles that the assembler leaves to this. */
+static void add16(const int32_t *sums, size_t m, const float *scale, int8_t *c, size_t c_stride, const int8_t *residual,
+                  const finish *f) {
+    const float32x4_t s0 = vld1q_f32(scale), s1 = vld1q_f32(scale + 4), s2 = vld1q_f32(scale + 8), s3 = vld1q_f32(scale + 12);
+    const finish g = *f;
+#define SUM(at, s, r)                                            \
+    vaddq_f32(vmulq_f32(vcvtq_f32_s32(vld1q_s32(sums + at)), s), vmulq_f32(vcvtq_f32_s32(vmovl_s16(r)), g.r_scale))
+    for (; m; m--, sums += 16, c += c_stride, residual += c_stride) {
+        const int8x16_t r = vld1q_s8(residual);
+        const int16x8_t lo = vsubl_s8(vget_low_s8(r), g.r_zero), hi = vsubl_s8(vget_high_s8(r), g.r_zero);
+        const int16x8_t a = coded8(SUM(0, s0, vget_low_s16(lo)), SUM(4, s1, vget_high_s16(lo)));
+        const int16x8_t b = coded8(SUM(8, s2, vget_low_s16(hi)), SUM(12, s3, vget_high_s16(hi)));
+        vst1q_s8(c, narrow16(&g, a, b));
+    }
+#undef SUM
+}
+
+void mcc_gemm_s8_neon_part(const int32_t *sums, size_t nr, size_t m, size_t n, const float *scale, void *c, size_t c_stride,
                            const int8_t *residual, const mcc_requant *q) {
-    for (size_t i = 0; i < m; i++, sums += 8) put8(c, i * c_stride, residual, vld1q_s32(sums), vld1q_s32(sums + 4), scale, n, q);
+    const finish f = q ? finish_of(q) : (finish){0};
+    if (n == 16 && q && residual) {
+        add16(sums, m, scale, c, c_stride, residual, &f);
+        return;
+    }
+    for (size_t i = 0; i < m; i++, sums += nr)
+        for (size_t j = 0; j < n; j += 8)
+            put8(c, i * c_stride + j, residual, vld1q_s32(sums + j), vld1q_s32(sums + j + 4), scale + j, n - j < 8 ? n - j : 8,
+                 q ? &f : NULL);
 }
 
 #define FEW 4 /* rows */

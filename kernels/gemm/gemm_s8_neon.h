@@ -73,19 +73,18 @@ ALWAYS void store8(int8_t *p, int8x8_t y, size_t n) {
     memcpy(p, t, n);
 }
 
-/* Stores n <= 8 columns of one row at element `at` of c. */
+/* Stores n <= 8 columns of one row at element `at` of c; f is NULL for sums. */
 ALWAYS void put8(void *c, size_t at, const int8_t *residual, int32x4_t lo, int32x4_t hi, const float *scale, size_t n,
-                 const mcc_requant *q) {
-    if (!q) {
+                 const finish *f) {
+    if (!f) {
         int32_t t[8];
         vst1q_s32(t, lo), vst1q_s32(t + 4, hi);
         if (n == 8) vst1q_s32((int32_t *)c + at, lo), vst1q_s32((int32_t *)c + at + 4, hi);
         else memcpy((int32_t *)c + at, t, n * sizeof *t);
         return;
     }
-    const finish f = finish_of(q);
     const float32x4_t s0 = vld1q_f32(scale), s1 = vld1q_f32(scale + 4);
-    store8((int8_t *)c + at, residual ? requant8_add(&f, lo, hi, s0, s1, load8(residual + at, n)) : requant8(&f, lo, hi, s0, s1), n);
+    store8((int8_t *)c + at, residual ? requant8_add(f, lo, hi, s0, s1, load8(residual + at, n)) : requant8(f, lo, hi, s0, s1), n);
 }
 
 ALWAYS int8x16_t every(const int8_t *p) { /* four k to all columns */
@@ -105,8 +104,8 @@ ALWAYS int8x16_t rest(const int8_t *p, size_t count) {
     return vreinterpretq_s8_u32(vdupq_n_u32(x));
 }
 
-/* A part of a tile whose sums stand in rows of 8; in gemm_s8_neon.c. */
-void mcc_gemm_s8_neon_part(const int32_t *sums, size_t m, size_t n, const float *scale, void *c, size_t c_stride,
+/* m x n of a tile whose sums stand in rows of nr; in gemm_s8_neon.c. */
+void mcc_gemm_s8_neon_part(const int32_t *sums, size_t nr, size_t m, size_t n, const float *scale, void *c, size_t c_stride,
                            const int8_t *residual, const mcc_requant *q);
 
 /* What the kernels do around their sums u##i, v##i of MR rows: a call makes tile after tile, with what they share in registers. */
@@ -153,7 +152,7 @@ void mcc_gemm_s8_neon_part(const int32_t *sums, size_t m, size_t n, const float 
             int32_t sums[8 * MR];                                            \
             const size_t step = MR * c_stride;                               \
             GEMM_ROWS(MR, TILE_SUMS)                                         \
-            mcc_gemm_s8_neon_part(sums, m < MR ? m : MR, n, scale, out, c_stride, residual, q); \
+            mcc_gemm_s8_neon_part(sums, 8, m < MR ? m : MR, n, scale, out, c_stride, residual, q); \
             out += q ? step : 4 * step;                                      \
             if (residual) residual += step;                                  \
         }                                                                    \

@@ -20,7 +20,13 @@ void mcc_gemm_place_matrix(const void *arg, size_t batch, size_t row, size_t row
                            size_t *w, size_t *c) {
     const mcc_gemm_matrix *a = arg;
     (void)batch, (void)scratch, (void)w;
-    for (size_t i = 0; i < mr; i++) table[i] = (const char *)a->x + (row + (i < rows ? i : rows - 1)) * a->k * a->elem;
+    const size_t step = a->k * a->elem;
+    const char *x = (const char *)a->x + row * step;
+    size_t i = 0;
+    for (; i + 4 <= rows; i += 4, x += 4 * step)
+        table[i] = x, table[i + 1] = x + step, table[i + 2] = x + 2 * step, table[i + 3] = x + 3 * step;
+    for (; i < rows; i++, x += step) table[i] = x;
+    for (; i < mr; i++) table[i] = table[rows - 1];
     *c = row * a->pitch;
 }
 

@@ -186,6 +186,8 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
     const bool lined = mcc_gemm_s8_lined(&g->set), place = job->place && !lined;
     const void **table = place && job->space_each ? space : small;
     const bool wild = mcc_qgemm_wild(job);
+    mcc_requant requant = job->requant;
+    requant.small = g->top <= MCC_REQUANT_SMALL;
     const mcc_qfinish_kernel *finish = mcc_qfinish_pick();
     const mcc_gemm_kernel *placed = NULL; /* the set of which the table is */
     const int8_t *x = NULL;
@@ -221,7 +223,7 @@ static void block(const mcc_qjob *job, size_t batch, size_t row, size_t rows, si
             if (tabled) next += run * g->taps * kernel->mr;
             if (job->out == MCC_Q_S8 && !wild) {
                 fn(some, n, k, taps, from, panel, (int8_t *)job->c + at, job->c_stride,
-                   job->residual_s8 ? job->residual_s8 + at : NULL, &job->requant, ahead);
+                   job->residual_s8 ? job->residual_s8 + at : NULL, &requant, ahead);
             } else if (job->out == MCC_Q_S32) {
                 fn(some, n, k, taps, from, panel, (int32_t *)job->c + at, job->c_stride, NULL, NULL, ahead);
             } else {

@@ -30,6 +30,8 @@ enum { BLOCK = 1024 };
 #define MERGER(what, join) \
     VKERNEL void NAME(what)(size_t n, const float *x, float *acc) { \
         size_t i = 0; \
+        for (; VN == 4 && i + 4 * VN <= n; i += 4 * VN) /* NEON: counting costs as much as a vector */ \
+            for (size_t k = i; k < i + 4 * VN; k += VN) v_store(acc + k, join(v_load(acc + k), v_load(x + k))); \
         for (; i + VN <= n; i += VN) v_store(acc + i, join(v_load(acc + i), v_load(x + i))); \
         if (i < n) v_store_n(acc + i, join(v_load_n(acc + i, n - i), v_load_n(x + i, n - i)), n - i); \
     }

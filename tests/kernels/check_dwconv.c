@@ -63,7 +63,7 @@ static void check_row(const mcc_dwconv_kernel *g, size_t pixels, size_t channels
     const size_t kh = g->kh, kw = g->kw, s = g->stride, columns = (pixels - 1) * s + kw, pixel = channels + 2;
     const size_t before = (size_t)check_int(0, (int)kh), after = (size_t)check_int(0, 3);
     const problem p = make(g, channels, kh * kw);
-    const void *fill = check_some(p.elem, channels);
+    const void *fill = memset(check_some(p.elem, channels), 0, channels * p.elem);
     mcc_dwconv_in in = {.fill = fill, .first = before, .inside = columns > before + after ? columns - before - after : 0};
     for (size_t ky = 0; ky < kh; ky++) {
         in.x[ky] = fill;

@@ -1,5 +1,6 @@
 /* check_qgemm.c: every int8 line of gemm.def, every int8 depthwise and row kernel, against direct integer sums. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../../kernels/core/isa.h"
@@ -28,8 +29,24 @@ static int8_t requant(int32_t acc, float scale, const int8_t *residual, const mc
     return (int8_t)((int)rintf(fminf(fmaxf(t, q->lo), q->hi)) + q->zero);
 }
 
+/* Any, and powers of two, by which many sums end in a half. */
 static void fill_scale(float *scale, size_t n, size_t depth) {
-    for (size_t j = 0; j < n; j++) scale[j] = (float)check_int(1, 1000) / (float)(1000 * (20 + depth * (size_t)check_int(1, 60)));
+    const bool halves = check_int(0, 3) == 0;
+    for (size_t j = 0; j < n; j++) {
+        scale[j] = (float)check_int(1, 1000) / (float)(1000 * (20 + depth * (size_t)check_int(1, 60)));
+        if (halves) scale[j] = ldexpf(1, -check_int(6, 14));
+    }
+}
+
+/* The largest |t| of n outputs with `depth` weights each, any x and any zero point. */
+static double largest(size_t n, size_t depth, const int8_t *w, const int32_t *bias, const float *scale) {
+    double most = 0;
+    for (size_t j = 0; j < n; j++) {
+        double size = abs(bias[j]);
+        for (size_t d = 0; d < depth; d++) size += 255.0 * abs(w[j * depth + d]);
+        most = fmax(most, size * scale[j]);
+    }
+    return most;
 }
 
 /* With -128 among them or without, and sometimes the largest alone: then true, and x should be -128. */
@@ -112,7 +129,8 @@ static void check_s8(const mcc_gemm_kernel *g, size_t m, size_t n, size_t k, siz
         }
     int8_t *residual = NULL;
     if (with_residual && !raw) check_fill_s8(residual = check_alloc_end(count), count);
-    const mcc_requant q = random_requant();
+    mcc_requant q = random_requant();
+    q.small = largest(n, depth, w, bias, scale) <= MCC_REQUANT_SMALL;
     int8_t *c8 = check_alloc_end(count);
     int32_t *c32 = check_alloc_end(count * sizeof *c32);
     memset(c8, 85, count);
@@ -209,7 +227,8 @@ static void check_depthwise_row(const mcc_dwconv_s8_row *k, size_t pixels, size_
         if (top) memset(x, -128, (in.inside - 1) * (n + 3) + n);
         in.x[ky] = (char *)x;
     }
-    const mcc_requant q = random_requant();
+    mcc_requant q = random_requant();
+    q.small = largest(n, taps, w, bias, scale) <= MCC_REQUANT_SMALL;
     k->fn(pixels, n, &in, weights, raw ? (void *)raw : (void *)y, added, raw ? NULL : &q);
     for (size_t i = 0; i < count && !check_failed(); i++) {
         const size_t p = i / n, c = i % n;
