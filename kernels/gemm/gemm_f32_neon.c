@@ -1,4 +1,4 @@
-/* gemm_f32_neon.c: tiles of 5 x 16, 8 x 8 and 8 x 4 and every lower height. Four vectors of weights come with one instruction,
+/* gemm_f32_neon.c: tiles of 5 x 16, 5 x 8 and 5 x 4 and every lower height. Four vectors of weights come with one instruction,
  * eight k of a row of A with one or two, and the multiply-add takes A lane by lane: of 177 instructions for eight k of a 5 x 16
  * tile, 160 multiply. A tile is one piece of assembler, for it takes all registers: 20 sums, 4 of weights and 8 of A, which are
  * two for each of the first rows and one for the others. A row of sums is neighbouring registers: one load of bias, one store. */
@@ -21,17 +21,11 @@
 #define ROWS2_3(X, Y) ROWS2_2(X, Y) X(11, 8, 9, 20, 21)
 #define ROWS2_4(X, Y) ROWS2_3(X, Y) X(12, 10, 11, 22, 23)
 #define ROWS2_5(X, Y) ROWS2_4(X, Y) Y(13, 12, 12, 24, 25)
-#define ROWS2_6(X, Y) ROWS2_5(X, Y) Y(14, 13, 13, 26, 27)
-#define ROWS2_7(X, Y) ROWS2_6(X, Y) Y(15, 14, 14, 28, 29)
-#define ROWS2_8(X, Y) ROWS2_7(X, Y) Y(16, 15, 15, 30, 31)
 #define ROWS1_1(X, Y) X(9, 4, 5, 16)
 #define ROWS1_2(X, Y) ROWS1_1(X, Y) X(10, 6, 7, 17)
 #define ROWS1_3(X, Y) ROWS1_2(X, Y) X(11, 8, 9, 18)
 #define ROWS1_4(X, Y) ROWS1_3(X, Y) X(12, 10, 11, 19)
 #define ROWS1_5(X, Y) ROWS1_4(X, Y) Y(13, 12, 12, 20)
-#define ROWS1_6(X, Y) ROWS1_5(X, Y) Y(14, 13, 13, 21)
-#define ROWS1_7(X, Y) ROWS1_6(X, Y) Y(15, 14, 14, 22)
-#define ROWS1_8(X, Y) ROWS1_7(X, Y) Y(16, 15, 15, 23)
 #define EVERY(ROWS, X) ROWS(X, X)
 
 #define POINT_1 "ldr x9, [x3], #8\n"
@@ -39,9 +33,6 @@
 #define POINT_3 POINT_2 "ldr x11, [x3], #8\n"
 #define POINT_4 POINT_2 "ldp x11, x12, [x3], #16\n"
 #define POINT_5 POINT_4 "ldr x13, [x3], #8\n"
-#define POINT_6 POINT_4 "ldp x13, x14, [x3], #16\n"
-#define POINT_7 POINT_6 "ldr x15, [x3], #8\n"
-#define POINT_8 POINT_6 "ldp x15, x16, [x3], #16\n"
 
 #define BOTH(p, a, b, ...) "ldp q" #a ", q" #b ", [x" #p "], #32\n"
 #define FOUR(p, a, ...) "ldr q" #a ", [x" #p "], #16\n"
@@ -183,7 +174,7 @@ __attribute__((noinline)) static void edge(size_t m, size_t n, const float *whol
                                  : [rows] "r"(rows), [taps] "r"(taps), [eights] "r"(k / 8), [ones] "r"(k % 8),    \
                                    [step] "r"(sizeof(float) * (count ? c_stride : NR)), [bounds] "r"(count ? cut : NULL), \
                                    [back] "r"(sizeof(float) * (NR - MR * c_stride))                               \
-                                 : "x3", "x4", "x9", "x10", "x11", "x12", "x13", "x14", "x15", "x16", "x17", \
+                                 : "x3", "x4", "x9", "x10", "x11", "x12", "x13", "x17",                      \
                                    "cc", "memory", "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9",    \
                                    "v10", "v11", "v12", "v13", "v14", "v15", "v16", "v17", "v18", "v19", "v20",   \
                                    "v21", "v22", "v23", "v24", "v25", "v26", "v27", "v28", "v29", "v30", "v31");  \
@@ -206,16 +197,10 @@ TILE(5, 16, 4)
 TILE(4, 16, 4)
 TILE(3, 16, 4)
 TILE(2, 16, 4)
-TILE(8, 8, 2)
-TILE(7, 8, 2)
-TILE(6, 8, 2)
 TILE(5, 8, 2)
 TILE(4, 8, 2)
 TILE(3, 8, 2)
 TILE(2, 8, 2)
-TILE(8, 4, 1)
-TILE(7, 4, 1)
-TILE(6, 4, 1)
 TILE(5, 4, 1)
 TILE(4, 4, 1)
 TILE(3, 4, 1)

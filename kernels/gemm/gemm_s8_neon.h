@@ -138,12 +138,16 @@ void mcc_gemm_s8_neon_part(const int32_t *sums, size_t nr, size_t m, size_t n, c
 #define TILE_PAIRS_2(X, Y) X(0, 1)
 #define TILE_PAIRS_1(X, Y) Y(0)
 
+/* Tiles of an ISA whose products are 16 columns wide see few residuals: those are left to mcc_gemm_s8_neon_part. */
+#ifndef SELDOM_ADDS
+#define SELDOM_ADDS 0
+#endif
 #define TILES_END(MR)                                                        \
-        if (n == 8 && m >= MR) {                                             \
+        if (n == 8 && m >= MR && !(SELDOM_ADDS && residual)) {               \
             const float32x4_t s0 = vld1q_f32(scale), s1 = vld1q_f32(scale + 4); \
             if (!q) {                                                        \
                 GEMM_ROWS(MR, TILE_RAW)                                      \
-            } else if (residual) {                                           \
+            } else if (!SELDOM_ADDS && residual) {                           \
                 GEMM_ROWS(MR, TILE_ADD)                                      \
             } else {                                                         \
                 TILE_PAIRS_##MR(TILE_PAIR, TILE_ONE)                         \

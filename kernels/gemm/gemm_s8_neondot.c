@@ -2,6 +2,7 @@
  * of rows and 4 of weights, which one instruction loads: of 91 for 16 k, 80 multiply. 5 x 8, for the last columns, has 8
  * registers of weights that serve all rows, one row after another. */
 #if defined(__aarch64__)
+#define SELDOM_ADDS 1
 #include "gemm_s8_wide.h"
 
 #define FN MCC_FN(neondot)

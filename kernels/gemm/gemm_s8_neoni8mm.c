@@ -3,6 +3,7 @@
  * bytes: scales come twice in a vector. 6 x 8, for the last columns, takes a load for a pair of columns, and zips pairs of rows
  * together, 16 k at a time. */
 #if defined(__aarch64__)
+#define SELDOM_ADDS 1
 #include "gemm_s8_wide.h"
 
 #define FN MCC_FN(neoni8mm)
