@@ -120,7 +120,7 @@ VFN void put2(float *c, const float *residual, vf y0, vf y1, size_t n, vf lo, vf
  * weights at the speed of memory. They are asked for a little ahead, into the first-level cache: hardware reads ahead as well
  * but stops at the end of a page. (Asking for the second-level cache, or farther ahead, takes 1.5 times as long when the
  * weights are in a cache, and gains nothing when they are not.) */
-#define FAR 2048
+#define FAR 512
 
 VFN void gemv(size_t wide, GEMM_ARGS) {
     const vf zero = v_set(0.0f), low = v_set(lo), high = v_set(hi);
