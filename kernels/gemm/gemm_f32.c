@@ -116,10 +116,15 @@ void mcc_gemm_f32_pack_bias(const mcc_gemm_set *set, void *panels, size_t panel,
 
 /* From this many tiles on, reading the weights once from memory costs under 3 % of the work. */
 #define MANY_TILES 40
-/* Panels that one block takes: of many tiles, or of one row, as much as stays in the second-level cache (256 KB is half of what small
+/* Panels that one block takes: of many tiles as much as stays in the second-level cache (256 KB is half of what small
  * cores have), of few as much as stays in the first beside the rows, so that little is read before asking ahead helps. */
 #define MANY_BYTES ((size_t)256 << 10)
 #define FEW_BYTES ((size_t)16 << 10)
+#if defined(__x86_64__) /* whose kernels of a single row do not ask for the next block: a long stream is read faster */
+#define ROW_BYTES MANY_BYTES
+#else
+#define ROW_BYTES FEW_BYTES
+#endif
 /* A block should be worth handing to a thread: this many bytes of weights times rows. */
 #define GRAIN_WORK ((size_t)64 << 10)
 
@@ -271,7 +276,7 @@ void mcc_gemm_f32_run(mcc_exec *exec, const mcc_gemm_f32_job *job) {
     k.high = job->m / k.tiles, k.rest = job->m % k.tiles;
     k.panels = (g->n + g->set.nr - 1) / g->set.nr;
     const size_t panel_bytes = g->panel * g->set.elem, threads = mcc_threads(exec);
-    k.span = (k.tiles < MANY_TILES && job->m > 1 && !job->made ? FEW_BYTES : MANY_BYTES) / panel_bytes;
+    k.span = (k.tiles >= MANY_TILES || job->made ? MANY_BYTES : job->m == 1 ? ROW_BYTES : FEW_BYTES) / panel_bytes;
     /* With few rows, threads share the columns: some blocks for each, so that a slow core does not hold up the rest. */
     if (threads > 1 && job->batch * k.tiles < 4 * threads) {
         const size_t wanted = (4 * threads + job->batch * k.tiles - 1) / (job->batch * k.tiles);
