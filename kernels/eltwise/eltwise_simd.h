@@ -10,6 +10,9 @@ VFN vf none_(void) { return v_set(0.0f); }
 /* x / 6 without a division and rounded like one, up to 3 (Markstein 1990: what the quotient leaves over is exact). NaN for -inf,
  * by which hard_swish multiplies it. */
 VFN vf sixth_(vf x) {
+#if MCC_IS_(MCC_SIMD) == 3
+    return v_div(x, v_set(6.0f)); /* one instruction, of which there are to be few */
+#endif
     const vf by = v_set(1 / 6.0f), q = v_mul(x, by);
     return v_fma(v_fma(v_set(-6.0f), q, x), by, q);
 }
