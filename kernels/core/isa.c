@@ -30,6 +30,9 @@ static const struct { const char *word; uint32_t bit; } words[] = {
 };
 enum { WORDS = sizeof words / sizeof *words };
 
+#define DETECTED (1u << 31) /* not a feature: `found` has been filled in */
+#define FETCHES (1u << 30)  /* nor is this: mcc_fetches_alone */
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #if defined(__linux__)
@@ -57,17 +60,19 @@ static bool tiles_granted(uint64_t os) {
 
 static uint32_t detect(void) {
     uint32_t a, b, c, d;
-    if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+    if (!__get_cpuid(0, &a, &b, &c, &d)) return 0;
+    const uint32_t fetches = b == 0x68747541 ? FETCHES : 0; /* "Auth"enticAMD */
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return fetches;
     const bool osxsave = c >> 27 & 1, avx = c >> 28 & 1, fma = c >> 12 & 1, f16c = c >> 29 & 1, pclmul = c >> 1 & 1;
-    if (!osxsave || !avx || !fma || !f16c || !pclmul) return 0;
+    if (!osxsave || !avx || !fma || !f16c || !pclmul) return fetches;
     const uint64_t os = xcr0();
     uint32_t b7, c7, d7, a71 = 0;
-    if ((os & 0x6) != 0x6 || !__get_cpuid_count(7, 0, &a, &b7, &c7, &d7)) return 0;
+    if ((os & 0x6) != 0x6 || !__get_cpuid_count(7, 0, &a, &b7, &c7, &d7)) return fetches;
     if (a >= 1 && !__get_cpuid_count(7, 1, &a71, &b, &c, &d)) a71 = 0;
-    uint32_t have = 0;
+    uint32_t have = fetches;
     if ((b7 >> 5 & 1) && (b7 >> 8 & 1)) have |= MCC_ISA_avx2; /* AVX2 and BMI2 */
     const bool f = b7 >> 16 & 1, dq = b7 >> 17 & 1, bw = b7 >> 30 & 1, vl = b7 >> 31 & 1;
-    if (!have || !(f && dq && bw && vl) || (os & 0xe6) != 0xe6) return have;
+    if (have == fetches || !(f && dq && bw && vl) || (os & 0xe6) != 0xe6) return have;
     have |= MCC_ISA_avx512;
     if (c7 >> 11 & 1) have |= MCC_ISA_avx512vnni;
     if (c7 >> 1 & 1) have |= MCC_ISA_avx512vbmi;
@@ -118,14 +123,21 @@ static uint32_t detect(void) { return MCC_ISA_neon; }
 static uint32_t detect(void) { return 0; }
 #endif
 
-#define DETECTED (1u << 31) /* not a feature: `found` has been filled in */
 static _Atomic uint32_t found, limit = ~0u;
 
-uint32_t mcc_isa(void) {
+static uint32_t ask(void) {
     uint32_t have = atomic_load_explicit(&found, memory_order_relaxed);
     if (!have) atomic_store_explicit(&found, have = detect() | DETECTED, memory_order_relaxed);
-    return have & ~DETECTED & (atomic_load_explicit(&limit, memory_order_relaxed) | MCC_ISA_KEPT);
+    return have;
 }
+
+uint32_t mcc_isa(void) {
+    return ask() & ~(DETECTED | FETCHES) & (atomic_load_explicit(&limit, memory_order_relaxed) | MCC_ISA_KEPT);
+}
+
+#if defined(__x86_64__)
+bool mcc_fetches_alone(void) { return ask() & FETCHES; }
+#endif
 
 void mcc_isa_limit(uint32_t mask) { atomic_store_explicit(&limit, mask, memory_order_relaxed); }
 

@@ -4,15 +4,18 @@
 #include "../core/simd.h"
 #include "dwconv.h"
 
+#define DW_WIDEST 5
 #define DW_NAME_(what, ct, isa) mcc_dwconv_f32_##what##c##ct##_##isa
 #define DW_NAME(what, ct, isa) DW_NAME_(what, ct, isa)
 
-VFN vf get(const float *p, size_t n) { return n == VN ? v_load(p) : v_load_n(p, n); }
+/* AVX-512 reads some lanes as fast as all, so that one piece of code does for both. */
+enum { MASKS = MCC_IS_(MCC_SIMD) == 2 };
+VFN vf get(const float *p, size_t n) { return n == VN && !MASKS ? v_load(p) : v_load_n(p, n); }
 
 VFN void put(float *y, const float *residual, vf sum, size_t n, vf lo, vf hi) {
     if (residual) sum = v_add(sum, get(residual, n));
     sum = v_min(hi, v_max(lo, sum));
-    if (n == VN) v_store(y, sum);
+    if (n == VN && !MASKS) v_store(y, sum);
     else v_store_n(y, sum, n);
 }
 
@@ -67,35 +70,34 @@ VFN void taps_any(size_t channels, size_t taps, size_t step, const float *const 
 VFN void tile(size_t wide, size_t kh, size_t kw, size_t stride, bool edge, size_t n, size_t channels, const char *const *at,
               const size_t *step, size_t c, const float *w, float *y, const float *residual, vf lo, vf hi) {
     const size_t columns = (wide - 1) * stride + kw;
-    const char *row[MCC_DWCONV_ROWS];
-    for (size_t ky = 0; ky < kh && !edge; ky++) row[ky] = at[ky] + c * sizeof(float);
-    vf sum[4];
+    vf sum[DW_WIDEST];
     sum[0] = v_load(w);
     for (size_t p = 1; p < wide; p++) sum[p] = sum[0];
-    _Pragma("GCC unroll 16") for (size_t k = 0; k < columns; k++) {
-        _Pragma("GCC unroll 5") for (size_t ky = 0; ky < kh; ky++) {
-            const vf x = get((const float *)(const void *)(edge ? at[k * kh + ky] + c * sizeof(float) : row[ky]), n);
-            _Pragma("GCC unroll 4") for (size_t p = 0; p < wide; p++) {
+    _Pragma("GCC unroll 5") for (size_t ky = 0; ky < kh; ky++) {
+        const char *inside = edge ? NULL : at[ky] + c * sizeof(float);
+        _Pragma("GCC unroll 16") for (size_t k = 0; k < columns; k++) {
+            const vf x = get((const float *)(const void *)(edge ? at[k * kh + ky] + c * sizeof(float) : inside), n);
+            _Pragma("GCC unroll 5") for (size_t p = 0; p < wide; p++) {
                 const size_t kx = k - p * stride;
                 if (kx < kw) sum[p] = v_fma(x, v_load(w + (1 + ky * kw + kx) * VN), sum[p]);
             }
-            if (!edge) row[ky] += step[ky];
+            if (!edge) inside += step[ky];
         }
     }
-    _Pragma("GCC unroll 4") for (size_t p = 0; p < wide; p++)
+    _Pragma("GCC unroll 5") for (size_t p = 0; p < wide; p++)
         put(y + c + p * channels, residual ? residual + c + p * channels : NULL, sum[p], n, lo, hi);
 }
 
 /* All channels of a tile. */
 VFN void tiles(size_t wide, size_t kh, size_t kw, size_t stride, bool edge, size_t c, size_t n, size_t channels, const mcc_dwconv_in *in,
                size_t column, const float *w, float *y, const float *residual, vf lo, vf hi) {
-    const char *at[11 * MCC_DWCONV_ROWS];
+    const char *at[13 * MCC_DWCONV_ROWS];
     const size_t end = c + n;
     if (edge) mcc_dwconv_point(in, column, (wide - 1) * stride + kw, kh, at);
     else
         for (size_t ky = 0; ky < kh; ky++) at[ky] = in->x[ky] + (column - in->first) * in->step[ky];
-    for (; c + VN <= end; c += VN, w += (1 + kh * kw) * VN)
-        tile(wide, kh, kw, stride, edge, VN, channels, at, in->step, c, w, y, residual, lo, hi);
+    for (; c + (MASKS ? 1 : VN) <= end; c += VN, w += (1 + kh * kw) * VN)
+        tile(wide, kh, kw, stride, edge, MASKS && end - c < VN ? end - c : VN, channels, at, in->step, c, w, y, residual, lo, hi);
     if (c < end) tile(wide, kh, kw, stride, edge, end - c, channels, at, in->step, c, w, y, residual, lo, hi);
 }
 
@@ -110,10 +112,13 @@ VFN void tiles(size_t wide, size_t kh, size_t kw, size_t stride, bool edge, size
                 tiles(1, KH, KW, S, true, c, n, channels, in, p * S, w, y, residual, low, high);                                   \
             return;                                                                                                                \
         }                                                                                                                          \
-        for (size_t p = 0; p < pixels; p += WIDE) {                                                                                \
-            if (p + WIDE > pixels) p = pixels - WIDE;                                                                              \
+        for (size_t p = 0, wide; p < pixels; p += wide) {                                                                          \
+            const size_t left = pixels - p, more = MASKS ? left % (WIDE) : 0;                                                              \
+            wide = more && left >= more * (WIDE + 1) ? WIDE + 1 : WIDE;                                                            \
+            if (left < wide) p = pixels - wide;                                                                                    \
             float *to = y + p * channels;                                                                                          \
-            if (mcc_dwconv_inside(in, p * S, (WIDE - 1) * S + KW))                                                                 \
+            if (MASKS && wide > WIDE) tiles(WIDE + 1, KH, KW, S, true, c, n, channels, in, p * S, w, to, NULL, low, high);                  \
+            else if (mcc_dwconv_inside(in, p * S, (WIDE - 1) * S + KW))                                                            \
                 tiles(WIDE, KH, KW, S, false, c, n, channels, in, p * S, w, to, NULL, low, high);                                  \
             else tiles(WIDE, KH, KW, S, true, c, n, channels, in, p * S, w, to, NULL, low, high);                                  \
         }                                                                                                                          \

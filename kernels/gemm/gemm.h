@@ -12,7 +12,7 @@
 
 /* Memory that will be wanted soon, a hint: while it computes, a kernel asks for some cache lines at `read` (to be read) and
  * at `write` (to be written) and moves on by the steps, once for every four of k in a tap. A step of 0 asks again for what
- * is there already, which costs next to nothing. */
+ * is there already, which costs next to nothing. The kernels of one row on x86 ask for their own panel, read_step ahead. */
 typedef struct mcc_gemm_ahead {
     const char *read, *write;
     size_t read_step, write_step; /* bytes */

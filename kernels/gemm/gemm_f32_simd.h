@@ -117,14 +117,12 @@ VFN void put2(float *c, const float *residual, vf y0, vf y1, size_t n, vf lo, vf
 #define TILE2(MR, NR) TILE(2, MR, NR)
 
 /* One row: four k at a time, each with a sum of its own; the rest joins the first. What matters here is to read the
- * weights at the speed of memory. They are asked for a little ahead, into the first-level cache: hardware reads ahead as well
- * but stops at the end of a page. (Asking for the second-level cache, or farther ahead, takes 1.5 times as long when the
- * weights are in a cache, and gains nothing when they are not.) */
-#define FAR 2048
-
+ * weights at the speed of memory: ahead->read_step bytes ahead of where they are read they are asked for, into the first-level
+ * cache (gemm_f32.c). */
 VFN void gemv(size_t wide, GEMM_ARGS) {
     const vf zero = v_set(0.0f), low = v_set(lo), high = v_set(hi);
-    (void)m, (void)c_stride, (void)ahead;
+    const size_t far = ahead->read_step;
+    (void)m, (void)c_stride;
     for (;;) {
         vf u0 = v_load(panel), u1 = zero, u2 = zero, u3 = zero, v0 = zero, v1 = zero, v2 = zero, v3 = zero;
         if (wide == 2) v0 = v_load(panel + VN);
@@ -133,7 +131,7 @@ VFN void gemv(size_t wide, GEMM_ARGS) {
             const float *p = row[0];
             size_t q = 0;
             for (; q + 4 <= k; q += 4, w += 4 * wide * VN) {
-                for (size_t line = 0; line < 4 * wide * VN; line += 16) __builtin_prefetch((const char *)(w + line) + FAR, 0, 3);
+                for (size_t line = 0; line < 4 * wide * VN; line += 16) __builtin_prefetch((const char *)(w + line) + far, 0, 3);
                 const vf x0 = v_set(p[q]), x1 = v_set(p[q + 1]), x2 = v_set(p[q + 2]), x3 = v_set(p[q + 3]);
                 u0 = GEMM_FMA(x0, v_load(w), u0);
                 u1 = GEMM_FMA(x1, v_load(w + wide * VN), u1);
