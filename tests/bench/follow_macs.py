@@ -68,7 +68,7 @@ def table(names: Sequence[str]) -> None:
     means: dict[str, dict[str, list[float]]] = {way: {"x86": [], "arm64": []} for way in WAYS}
     for name in names:
         facts = json.loads((OUT / f"{name}.json").read_text())
-        spent = race([OUT / r["file"] for r in facts.values()], rounds=10, seconds=0.1)
+        spent = race([OUT / r["file"] for r in facts.values()], rounds=16, seconds=0.15)
         first = next(iter(facts.values()))
         for (way, row), ms in zip(facts.items(), spent):
             promised, faster = first["macs"] / row["macs"], spent[0] / ms

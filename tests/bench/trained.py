@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mcc.cli.engine import evaluate, filled, quantiles, session, times
+from mcc.cli.engine import evaluate, filled, session, times
 from mcc.passes import find, lower
 from mcc.passes.base import Context
 from mcc.passes.cost import nonzeros, params, total_macs
@@ -60,7 +60,7 @@ def main(doc: str, rows: Rows, folder: str) -> None:
     for net in options.nets:
         chosen = [("before", "", {}), *(r for r in rows[net] if options.rows in r[0])]
         if options.what == "table":
-            table(net, [r[0] for r in chosen], out)
+            table(net, [r[0] for r in chosen], out, options.seeds)
             continue
         for seed in range(1 if net in PUBLIC else options.seeds):
             if options.what == "run":
@@ -87,17 +87,17 @@ def measure(net: str, seed: int, rows: list[tuple[str, str, dict]], out: Path) -
     if all(text in facts for text, _, _ in rows):
         return
     data, metric, graph, ctx = prepared(net, seed)
-    scorer, bind = Scorer(data, metric, graph), {"S": LENGTH} if net == "minilm" else {}
+    scorer = Scorer(data, metric, graph)
     for text, name, how in rows:
         if text in facts:
             continue
         started = time.monotonic()
         made = find(name)(**how).run(graph, ctx) if name else graph
         path = out / f"{net}-{seed}-{''.join(c if c.isalnum() else '-' for c in text)}.mcc"
-        lower(made, path, bind=bind)
+        lower(made, path)
         scores = scorer.engine(lambda p, batches: evaluate(p, batches), path)
         facts[text] = {"file": path.name, "bytes": os.path.getsize(path), "nonzero": nonzeros(made), "params": params(made),
-                       "macs": total_macs(made, bind), "seconds": time.monotonic() - started, "scores": scores.tolist()}
+                       "macs": total_macs(made), "seconds": time.monotonic() - started, "scores": scores.tolist()}
         _write(file, facts)
         print(f"{net} {seed} {text}: {scores.mean():.4f}, {facts[text]['bytes']} bytes, {facts[text]['seconds']:.0f} s",
               file=sys.stderr, flush=True)
@@ -172,9 +172,9 @@ def trained(graph: Graph, ctx: Context, kept: Path, epochs: int) -> Graph:
 
 # --- the table -----------------------------------------------------------------------------------------------------------
 
-def table(net: str, texts: list[str], out: Path) -> None:
+def table(net: str, texts: list[str], out: Path, seeds: int) -> None:
     """The rows that every seed has."""
-    found = [_read(f) for f in sorted(out.glob(f"{net}-*.json"))]
+    found = [_read(f) for f in sorted(out.glob(f"{net}-*.json"))[:seeds]]
     texts = [t for t in texts if found and all(t in f for f in found)]
     if "before" not in texts:
         raise UserError(f"{out}: nothing is known of {net}; first: run {net}")
@@ -198,11 +198,11 @@ def table(net: str, texts: list[str], out: Path) -> None:
 
 
 def race(paths: list[Path], rounds: int = 8, seconds: float = 0.05) -> list[float]:
-    """Median milliseconds of each file, all in turn."""
+    """The least milliseconds of each file, all in turn: what other programs take from it is in the rest."""
     opened = [session(p) for p in paths]
     inputs = [filled(o.inputs) for o in opened]
     spent: list[list[float]] = [[] for _ in paths]
     for _ in range(rounds):
         for o, x, t in zip(opened, inputs, spent):
             t += times(lambda o=o, x=x: o.run(x), seconds=seconds, least=2, most=200, warm=1)
-    return [quantiles(t)["median"] for t in spent]
+    return [min(t) for t in spent]
