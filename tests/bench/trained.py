@@ -142,6 +142,7 @@ def prepared(net: str, seed: int) -> tuple:
     else:
         graph = from_torch(module_of(net).eval(), torch.zeros(2, 1, 28, 28), {"x": {0: "N"}})
     data = open_data(source, seed)
+    data.bind([v.name for v in graph.inputs])
     train = {"batch": 64}
     if net in EPOCHS:
         graph = trained(graph, Context(graph, data, train=train, seed=seed), CHECKPOINTS / f"{net}-{seed}.pt", EPOCHS[net])
