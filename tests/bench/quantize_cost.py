@@ -55,7 +55,8 @@ def table(name: str, folder: Path) -> None:
     kept = folder / "arm64.json"
     counts = json.loads(kept.read_text()) if kept.exists() else {}
     for row, t in ms.items():
-        cells = [f"{counts[row][c] / 1e6:.2f} ({counts['float'][c] / counts[row][c]:.2f}x)" if row in counts else "" for c in CORES]
+        have = counts.get(row, {})
+        cells = [f"{have[c] / 1e6:.2f} ({counts['float'][c] / have[c]:.2f}x)" if c in have else "" for c in CORES]
         print(f"| {name} | {row} | {t:.4f} ({ms['float'] / t:.2f}x) | {' | '.join(cells)} |", flush=True)
 
 

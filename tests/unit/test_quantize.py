@@ -362,7 +362,8 @@ def test_fewer_bits(bits):
 def test_narrow_layers_keep_8_bits():
     """Layers with few weights an output; what overrides say of a layer still wins."""
     graph = cnn()
-    sizes = {n.inputs[1].name.removesuffix(".weight"): n.inputs[1].data[0].size for n in graph.nodes if n.op in ("conv", "linear")}
+    layers = [n for n in graph.nodes if n.op in ("conv", "linear")]
+    sizes = {n.inputs[1].name.removesuffix(".weight"): n.inputs[1].data[0].size for n in layers}
     bound = sorted(set(sizes.values()))[1]
     least = min(sizes, key=lambda name: sizes[name])
     for overrides, told in (({}, 127), ({least: {"weight_bits": 3}}, 3)):
