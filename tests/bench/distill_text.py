@@ -116,9 +116,9 @@ def context(teacher: Graph, seed: int = 0, progress: bool = True, **data) -> Con
 
 def network(seed: int = 0, **shape) -> Graph:
     torch.manual_seed(seed)
-    ids = torch.ones(2, LENGTH, dtype=torch.long)
+    ids, mask = (torch.ones(2, LENGTH, dtype=torch.long) for _ in range(2))
     names = ["input_ids", "attention_mask"]
-    return from_torch(classifier(**shape).eval(), (ids, ids), {n: {0: "N"} for n in names}, names)
+    return from_torch(classifier(**shape).eval(), (ids, mask), {n: {0: "N"} for n in names}, names)
 
 
 def train() -> dict[str, Graph]:
