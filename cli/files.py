@@ -131,9 +131,10 @@ def calibration(path: Path | None, graph) -> list[dict] | None:
         return None
     made = fed(arrays(path), graph.inputs, path)
     first = graph.inputs[0].shape[0] if graph.inputs[0].shape else 1
-    size = first if isinstance(first, int) else 32
     count = len(next(iter(made.values())))
-    if count < size:
-        raise UserError(f"{path}: has {count} samples, the model takes {size} at once")
-    end = count - size + 1 if isinstance(first, int) else count  # a fixed batch takes whole batches only
+    fixed = isinstance(first, int)  # takes whole batches only; a symbolic one takes what there is
+    size = first if fixed else 32
+    if count < (size if fixed else 1):
+        raise UserError(f"{path}: has {count} samples, the model takes {size if fixed else 'one or more'} at once")
+    end = count - size + 1 if fixed else count
     return [{k: a[i:i + size] for k, a in made.items()} for i in range(0, end, size)]

@@ -32,7 +32,8 @@ def from_torch(module, inputs, dynamic: dict[str, dict[int, str]] | None = None,
     unknown = [n for n in dynamic or {} if n not in input_names]
     if unknown:
         raise UserError(f"dynamic: no input is named {', '.join(map(repr, unknown))}; the inputs are {', '.join(input_names)}")
-    inputs = tuple(_wide(t, (dynamic or {}).get(name, {})) for t, name in zip(inputs, input_names))
+    # Clones: one tensor given for two inputs would make one input of them.
+    inputs = tuple(_wide(t.clone(), (dynamic or {}).get(name, {})) for t, name in zip(inputs, input_names))
     dims = {name: torch.export.Dim(name) for axes in (dynamic or {}).values() for name in axes.values()}
     shapes = tuple({axis: dims[d] for axis, d in (dynamic or {}).get(name, {}).items()} for name in input_names)
     was = {m: m.training for m in module.modules()}

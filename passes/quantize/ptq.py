@@ -42,6 +42,8 @@ class PTQ(Pass):
     decay         for moving_average: how much of its weight a batch keeps with each that follows; 1 is the plain mean
     samples, batch   calibration samples, and how many run at once
     weight_bits   2 to 8
+    narrow        layers whose outputs have fewer weights each than this (depthwise, first ones) keep 8 bits: the errors of so
+                  few do not average out, and the layers hold hardly any bytes; 0: all layers alike
     weight_scales mse (least squared error) or max
     rounding      nearest; gptq, adaround, brecq: what `rounding.py` says, with calibration data, also for dynamic activations
     round_steps   steps of adaround for each layer, of brecq for each block
@@ -66,6 +68,7 @@ class PTQ(Pass):
     samples: int = 256
     batch: int = 16
     weight_bits: int = 8
+    narrow: int = 0
     weight_scales: Literal["mse", "max"] = "mse"
     rounding: Literal["nearest", "gptq", "adaround", "brecq"] = "nearest"
     round_steps: int = 1000
@@ -90,6 +93,8 @@ class PTQ(Pass):
             raise ValueError(f"decay must be above 0 and at most 1, got {self.decay}")
         if self.weight_bits not in LAYERWISE["weight_bits"]:
             raise ValueError(f"weight_bits must be 2 to 8, got {self.weight_bits}")
+        if self.narrow < 0:
+            raise ValueError(f"narrow must not be negative, got {self.narrow}")
         for name in ("samples", "batch", "round_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -105,7 +110,9 @@ class PTQ(Pass):
     def of(self, node: Node) -> dict[str, Any]:
         """The layer-wise options of one node."""
         said = options_for(node, self.overrides)
-        return {name: said.get(name, getattr(self, name)) for name in LAYERWISE}
+        few = self.narrow and node.op in LAYERS and _float_weight(node.inputs[1]) and node.inputs[1].data[0].size < self.narrow
+        return {name: said.get(name, getattr(self, name)) for name in LAYERWISE} | (
+            {"weight_bits": 8} if few and "weight_bits" not in said else {})
 
     def matches(self, graph: Graph) -> list[Node]:
         """Layers with float weights, and embedding tables."""

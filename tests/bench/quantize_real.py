@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import tempfile
 import time
 import warnings
 from collections import Counter
@@ -41,7 +40,7 @@ STATIC = {"rounding": "gptq", "correct_outputs": True}
 TRANSFORMER = {"activations": "dynamic"}
 OPTIONS = {
     "minilm-*": (TRANSFORMER, TRANSFORMER | {"weight_bits": 4, "rounding": "gptq"}, "dynamic"),
-    "*": (STATIC, STATIC | {"weight_bits": 4}, "static"),
+    "*": (STATIC, STATIC | {"weight_bits": 4, "narrow": 32}, "static"),
 }
 CORRELATION = Metric("correlation", lambda *a: None, "reference", mean=False, value=lambda s: _correlation(s))
 
@@ -181,7 +180,8 @@ def main() -> None:
     parser.add_argument("--models", default="*")
     parser.add_argument("--rows", default="*", help="float32, int8, w4a8, 'onnxruntime*'")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="to calibrate on")
-    parser.add_argument("--json", type=Path, help="where the figures go as JSON")
+    parser.add_argument("--json", type=Path, help="where the figures go as JSON, beside those of other rows that are there")
+    parser.add_argument("--files", type=Path, default=Path("build/quantize-real"), help="where the models are written and stay")
     options = parser.parse_args()
     found: list[dict] = []
     print(HEAD + "\n" + "|---" * HEAD[1:].count("|") + "|")
@@ -190,8 +190,9 @@ def main() -> None:
         try:
             if reason:
                 raise UserError(reason)
-            with tempfile.TemporaryDirectory() as folder:
-                rows = measure(name, options.rows, options.samples, Path(folder))
+            folder = options.files / name
+            folder.mkdir(parents=True, exist_ok=True)
+            rows = measure(name, options.rows, options.samples, folder)
         except UserError as e:
             print(f"| {name} | not measured: {e} |" + " |" * (HEAD.count("|") - 3), flush=True)
             found.append({"model": name, "error": str(e)})
@@ -199,9 +200,16 @@ def main() -> None:
         whole = next((r["bytes"] for r in rows if r["row"] == "float32"), None)
         print("\n".join(line(r, whole) for r in rows), flush=True)
         found += rows
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"schema": 1, "rows": found}, indent=1))
+        if options.json:
+            keep(options.json, found)
+
+
+def keep(path: Path, rows: list[dict]) -> None:
+    """Write rows down in place of those of the same model and name; the others in the file stay."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    old = json.loads(path.read_text())["rows"] if path.exists() else []
+    new = {(r["model"], r.get("row")): r for r in old} | {(r["model"], r.get("row")): r for r in rows}
+    path.write_text(json.dumps({"schema": 1, "rows": list(new.values())}, indent=1))
 
 
 if __name__ == "__main__":

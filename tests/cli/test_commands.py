@@ -200,6 +200,13 @@ def test_onnx_lower_and_vs(folder, mcc):
     assert mcc("show", "small.onnx", "--after", "fuse", "-o", "fused.onnx")[0] == 0
     assert (folder / "fused.onnx").stat().st_size > 0
     assert mcc("lower", "small.onnx", "--bind", "sequence=3")[0] == 2
+    np.savez("few.npz", x=np.concatenate([x] * 3))  # a symbolic batch takes as many samples as there are
+    code, out, err = mcc("lower", "small.onnx", "--precision", "int8", "--calibration", "few.npz", "--json")
+    assert code == 0, err
+    assert json.loads(out)["calibrated"]
+    np.savez("none.npz", x=x[:0])
+    code, _, err = mcc("lower", "small.onnx", "--precision", "int8", "--calibration", "none.npz")
+    assert (code, err.count("\n")) == (2, 1) and "0 samples" in err
 
 
 def test_damaged_file(folder, mcc):

@@ -60,3 +60,29 @@ def test_matcher_commutes_and_binds():
     assert rewrite(graph, pattern, lambda m: None) == 0  # refused
     assert rewrite(graph, pattern, lambda m: ("silu", [m["a"]], {})) == 1
     assert [n.op for n in graph.nodes] == ["silu"]
+
+
+def test_one_bound_is_a_clamp_on_integers():
+    """max with a number between two convolutions: an integer graph, not a float island; an array of bounds stays what it is."""
+    from mcc.passes.graph import constant
+    from mcc.passes.lower import lower
+    from mcc.passes.lower.listing import integer_listing
+    feeds = {"x": np.random.default_rng(0).standard_normal((1, 3, 6, 6)).astype(np.float32)}
+
+    def made(op, bound):
+        s = Sketch()
+        y = s("conv", s.input("x", 1, 3, 6, 6), s.weight("a", 8, 3, 3, 3))
+        return s.graph(s("conv", s(op, y, constant("c", bound)), s.weight("b", 4, 8, 1, 1)))
+    for op, bound, want in (("max", -0.3, "clip"), ("min", 0.4, "clip"), ("max", 0.0, "relu")):
+        graph = made(op, np.full((1, 1, 1), bound, np.float32))
+        given = run(graph, feeds)
+        find("clamp").apply(graph)
+        assert [n.op for n in graph.nodes] == ["conv", want, "conv"]
+        for k, v in run(graph, feeds).items():
+            np.testing.assert_array_equal(v, given[k])
+        floats = integer_listing(lower(graph, precision="int8", calibration=[feeds]))["float"]
+        assert {n["op"] for n in floats} <= {"transpose"}  # of the result
+    per_channel = made("max", np.linspace(-1, 1, 8, dtype=np.float32).reshape(8, 1, 1))
+    s = Sketch()
+    wider = s.graph(s("max", s.input("x", 2, 5), np.zeros((1, 1, 1), np.float32)))
+    assert not find("clamp").apply(per_channel) and not find("clamp").apply(wider)

@@ -8,6 +8,7 @@ from mcc.passes.graph import constant
 from mcc.passes.lower.fuse import FUSIONS, find
 from mcc.passes.lower.match import Sketch
 from mcc.passes.onnx_io import export, from_torch, load
+from mcc.passes.ops.run import run
 from onnx import TensorProto, helper
 from torch import nn
 
@@ -170,6 +171,17 @@ def test_from_torch():
     x = torch.randn(4, 3, 12, 12)
     net.eval()
     close(ours(graph, {"x": x.numpy()}), [t.detach().numpy() for t in net(x)])
+
+
+def test_one_example_for_two_inputs():
+    """The exporter would make one input of a tensor that is given twice."""
+    class Both(nn.Module):
+        def forward(self, a, b):
+            return a - 2 * b
+    x = torch.ones(2, 3)
+    graph = from_torch(Both(), (x, x), {"a": {0: "N"}, "b": {0: "N"}}, ["a", "b"])
+    a, b = torch.randn(4, 3), torch.randn(4, 3)
+    torch.testing.assert_close(run(graph, {"a": a, "b": b})["y"], a - 2 * b)
 
 
 def test_from_torch_errors():

@@ -359,11 +359,26 @@ def test_fewer_bits(bits):
     assert distance(outputs(out), outputs(graph)) < {2: 1, 3: 0.6, 4: 0.3, 5: 0.15, 8: 0.05}[bits]
 
 
+def test_narrow_layers_keep_8_bits():
+    """Layers with few weights an output; what overrides say of a layer still wins."""
+    graph = cnn()
+    layers = [n for n in graph.nodes if n.op in ("conv", "linear")]
+    sizes = {n.inputs[1].name.removesuffix(".weight"): n.inputs[1].data[0].size for n in layers}
+    bound = sorted(set(sizes.values()))[1]
+    least = min(sizes, key=lambda name: sizes[name])
+    for overrides, told in (({}, 127), ({least: {"weight_bits": 3}}, 3)):
+        out = find("quantize.ptq")(weight_bits=4, narrow=bound, overrides=overrides).run(graph, context(graph))
+        tops = {v.name.split(".")[0]: abs(v.data).max() for v in out.constants() if v.dtype == "int8" and v.data.ndim > 1}
+        assert tops == {name: told if name == least else 127 if size < bound else 7 for name, size in sizes.items()}
+        assert {7, told} == set(tops.values())
+
+
 OPTIONS = [{"activations": "dynamic"}, {"activations": "none"}, {"calibration": "synthetic"}, {"observer": "minmax"},
            {"observer": "percentile"}, {"observer": "percentile", "percentile": 99.0}, {"observer": "entropy"},
            {"observer": "moving_average"}, {"observer": "moving_average", "decay": 0.5}, {"samples": 32},
            {"observer": "moving_average", "batch": 7},
-           {"weight_bits": 4}, {"weight_bits": 4, "weight_scales": "max"}, {"granularity": "tensor"},
+           {"weight_bits": 4}, {"weight_bits": 4, "weight_scales": "max"}, {"weight_bits": 4, "narrow": 28},
+           {"granularity": "tensor"},
            {"granularity": "tensor", "equalize": "off"}, {"relu6": "relu"},
            {"correct_bias": False}, {"correct_outputs": True}, {"embeddings": False},
            {"layers": "a"}, {"skip": ["a"]}, {"float_ops": ["hard_swish"]},

@@ -19,6 +19,7 @@ FUSIONS = (
     "linear_bias",
     "conv_bias",
     "pad_conv",
+    "clamp",
     "softplus",
     "hard_sigmoid",
     "hard_swish",
