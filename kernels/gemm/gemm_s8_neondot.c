@@ -58,8 +58,6 @@
 
 TILE(5)
 TILE(4)
-TILE(3)
-TILE(2)
 TILE(1)
 
 /* --- 16 columns: X(pointer, 16 k of the row, sums) for each row --------------------------------------------------------- */
@@ -129,7 +127,6 @@ TILE(1)
 #define WIDE(MR) WIDE_TILE(mcc_gemm_s8_##MR##x16c4_neondot, MR, ASSEMBLY(WIDE_##MR), )
 WIDE(5)
 WIDE(4)
-WIDE(3)
 WIDE(2)
 WIDE(1)
 #endif
