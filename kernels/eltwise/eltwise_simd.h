@@ -12,9 +12,10 @@ VFN vf none_(void) { return v_set(0.0f); }
 VFN vf sixth_(vf x) {
 #if MCC_IS_(MCC_SIMD) == 3
     return v_div(x, v_set(6.0f)); /* one instruction, of which there are to be few */
-#endif
+#else
     const vf by = v_set(1 / 6.0f), q = v_mul(x, by);
     return v_fma(v_fma(v_set(-6.0f), q, x), by, q);
+#endif
 }
 VFN vf unit_(vf x) { return v_min(one_(), v_max(none_(), x)); }
 VFN vf when_negative_(vf x, vf yes) { return v_sel(v_lt(x, none_()), yes, x); }
