@@ -68,41 +68,66 @@ static void take(const winograd *s, const float *x, size_t tile, float *v) {
     where(s, tile, &image, &oy, &ox);
     const int64_t iy = (int64_t)oy - w->top, ix = (int64_t)ox - w->left, t = (int64_t)s->t;
     const float *base = x + image * w->h * w->w * w->c;
+    const int64_t left = ix < 0 ? -ix : 0, right = (int64_t)w->w - ix < t ? (int64_t)w->w - ix : t; /* cells inside of the image */
     for (int64_t i = 0; i < t; i++) {
-        const bool inside = iy + i >= 0 && iy + i < (int64_t)w->h;
-        const float *line = base + (inside ? (size_t)(iy + i) * w->w * w->c : 0);
-        for (int64_t j = 0; j < t; j++)
-            cell[i * t + j] = inside && ix + j >= 0 && ix + j < (int64_t)w->w ? line + (size_t)(ix + j) * w->c : s->fill;
+        const float **at = cell + i * t;
+        if (iy + i < 0 || iy + i >= (int64_t)w->h) {
+            for (int64_t j = 0; j < t; j++) at[j] = s->fill;
+            continue;
+        }
+        const float *p = base + (size_t)((iy + i) * (int64_t)w->w + ix + left) * w->c;
+        for (int64_t j = 0; j < left; j++) at[j] = s->fill;
+        for (int64_t j = left; j < right; j++, p += w->c) at[j] = p;
+        for (int64_t j = right; j < t; j++) at[j] = s->fill;
     }
     s->kernel->in(w->c, cell, v, w->c);
 }
 
 /* Rows [0, row) are those of the tiles before `part` of `parts`: full ones, or as even as can be. */
 static size_t cut(const mcc_gemm_set *set, size_t count, size_t part, size_t parts) {
-    if (set->even) return part * count / parts;
+    if (set->even && !set->many) return part * count / parts;
     return part * set->mr < count ? part * set->mr : count;
+}
+
+enum { TABLE = 128 }; /* rows whose pointers are found once for all panels of a point */
+
+/* Rows [0, count) at `rows` by one panel, n columns of it. */
+static void pass(const mcc_gemm_set *set, size_t count, size_t n, size_t c, const float *const *rows, const float *panel, float *out,
+                 size_t step, mcc_gemm_ahead *ahead) {
+    const bool narrow = n <= set->last_nr && set->last_nr < set->nr;
+    const size_t parts = (count + set->mr - 1) / set->mr;
+    for (size_t part = 0; part < parts; part++) {
+        const size_t first = cut(set, count, part, parts);
+        size_t some = cut(set, count, part + 1, parts) - first;
+        const mcc_gemm_kernel *kernel = narrow ? set->last[some] : set->serve[some];
+        if (set->many && kernel->mr == some) { /* and those that are as high */
+            const size_t run = (count - first) / some;
+            some *= run, part += run - 1;
+        }
+        ahead->write = (const char *)(out + first * step);
+        ((mcc_gemm_f32_fn *)kernel->fn)(some, n, c, 1, rows + first, panel, out + first * step, step, NULL, -__builtin_inff(),
+                                        __builtin_inff(), ahead);
+        ahead->read += ahead->read_step * (c / MCC_GEMM_AHEAD_K);
+    }
 }
 
 /* The products of all points: `count` tiles, each a row. All rows pass by a panel, and ask for the next one meanwhile. */
 static void multiply(const winograd *s, const float *v, float *m, size_t count) {
     const mcc_gemm_set *set = &s->set;
-    const size_t o = s->o, c = s->c, parts = (count + set->mr - 1) / set->mr, asks = parts * (c / MCC_GEMM_AHEAD_K);
-    const size_t step = asks ? (s->panel * sizeof(float) + asks - 1) / asks : 0;
-    const float *rows[MCC_GEMM_MAX_MR], *panel = s->w, *end = s->w + s->points * s->point;
+    const size_t o = s->o, c = s->c, panels = (o + set->nr - 1) / set->nr;
+    const float *rows[TABLE + MCC_GEMM_MAX_MR], *end = s->w + s->points * s->point;
     for (size_t p = 0; p < s->points * s->window.group; p++) /* a point's groups lie together, and the points */
-        for (size_t j = 0; j < o; j += set->nr, panel += s->panel) {
-            const size_t n = o - j < set->nr ? o - j : set->nr;
-            const bool narrow = n <= set->last_nr && set->last_nr < set->nr, more = panel + s->panel < end;
-            mcc_gemm_ahead ahead = {.read = (const char *)(more ? panel + s->panel : panel), .read_step = more ? step : 0};
-            for (size_t part = 0; part < parts; part++) {
-                const size_t first = cut(set, count, part, parts), some = cut(set, count, part + 1, parts) - first;
-                const mcc_gemm_kernel *kernel = narrow ? set->last[some] : set->serve[some];
-                float *out = m + first * s->out_step + p * o + j;
-                ahead.write = (const char *)out;
-                for (size_t i = 0; i < kernel->mr; i++) rows[i] = v + (first + (i < some ? i : some - 1)) * s->in_step + p * c;
-                ((mcc_gemm_f32_fn *)kernel->fn)(some, n, c, 1, rows, panel, out, s->out_step, NULL, -__builtin_inff(),
-                                                __builtin_inff(), &ahead);
-                ahead.read += ahead.read_step * (c / MCC_GEMM_AHEAD_K);
+        for (size_t first = 0, some; first < count; first += some) {
+            some = count - first < TABLE ? count - first : TABLE;
+            for (size_t i = 0; i < some + MCC_GEMM_MAX_MR; i++) rows[i] = v + (first + (i < some ? i : some - 1)) * s->in_step + p * c;
+            const size_t asks = (some + set->mr - 1) / set->mr * (c / MCC_GEMM_AHEAD_K);
+            const size_t step = asks ? (s->panel * sizeof(float) + asks - 1) / asks : 0;
+            const float *panel = s->w + p * panels * s->panel;
+            for (size_t j = 0; j < o; j += set->nr, panel += s->panel) {
+                const bool more = panel + s->panel < end;
+                mcc_gemm_ahead ahead = {.read = (const char *)(more ? panel + s->panel : panel), .read_step = more ? step : 0};
+                pass(set, some, o - j < set->nr ? o - j : set->nr, c, rows, panel, m + first * s->out_step + p * o + j, s->out_step,
+                     &ahead);
             }
         }
 }
@@ -214,13 +239,15 @@ static void plan(winograd *s) {
 
 /* What it costs, in multiply-adds of the direct product (measured with AVX-512, 86 of them in a nanosecond): products,
  * rows that a kernel makes in vain included; weights that come from the third-level cache once a block, 12 for each; and
- * the transforms, for each channel of a tile. */
+ * the transforms, for each channel of a tile. A NEON core makes fewer multiply-adds while weights come, and in a transform spends
+ * (counted) nearly twice the instructions that it has for a multiply-add. */
 static double cost(const winograd *s) {
     const mcc_window *v = &s->window;
     const size_t rest = s->set.even ? 0 : s->most % s->set.mr, rows = s->most - rest + (rest ? s->set.serve[rest]->mr : 0);
     const double weights = (double)s->points * (double)v->c * (double)((s->o + s->set.nr - 1) / s->set.nr * s->set.nr);
     const double in = s->kernel->m == 4 ? 590 : 215, out = s->kernel->m == 4 ? 320 : 130;
-    return (double)s->blocks * weights * ((double)rows + 12) + (double)s->tiles * (in * (double)v->c + out * (double)v->o);
+    const double fetch = s->kernel->isa == MCC_ISA_neon ? 4 : 12, slow = s->kernel->isa == MCC_ISA_neon ? 1.8 : 1;
+    return (double)s->blocks * weights * ((double)rows + fetch) + slow * (double)s->tiles * (in * (double)v->c + out * (double)v->o);
 }
 
 /* What the direct product costs in bfloat16, of what it costs in float32, rounding the image included (measured on Zen 5). */

@@ -234,8 +234,13 @@ VFN vf v_scale(vf a, vf n) {
 #endif
 }
 VFN vf v_neg(vf a) { return v_of_bits(vi_sub(v_bits(a), vi_set(INT32_MIN))); }
+#if defined(__aarch64__) /* FMIN and FMAX do that by themselves */
+VFN vf v_minn(vf a, vf b) { return v_min(a, b); }
+VFN vf v_maxn(vf a, vf b) { return v_max(a, b); }
+#else
 VFN vf v_minn(vf a, vf b) { return v_sel(v_nan(a), a, v_min(a, b)); }
 VFN vf v_maxn(vf a, vf b) { return v_sel(v_nan(a), a, v_max(a, b)); }
+#endif
 VFN float v_top(vf a) { /* the largest lane; NaN when a lane is NaN */
     float t[VN];
     v_store(t, a);

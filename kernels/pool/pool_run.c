@@ -91,7 +91,11 @@ static mcc_status prepare(mcc_net *net, mcc_node *node, const char *what) {
     node->kernel = kernel->name;
     node->writes_slice = true;
     const mcc_window *v = &s->window;
+#if defined(__aarch64__)
+    const size_t few = SIZE_MAX; /* counted: three taps are a kernel without a loop */
+#else
     const size_t few = node->in[0]->type == MCC_F32 ? 32 : 256; /* channels; more gain nothing but at stride 1 */
+#endif
     s->apart = what[0] == 'm' && v->kh > 1 && v->kw > v->sw && (v->c <= few || v->sw == 1) && v->kh <= MCC_POOL_TABLE &&
                v->kw <= MCC_POOL_TABLE && node->out[0]->count;
     if (s->apart) node->workspace_each = (v->w * v->c * mcc_type_bytes(node->in[0]->type) + 63) / 64 * 64;

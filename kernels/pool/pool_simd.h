@@ -32,9 +32,21 @@ VFN void max_four_f32(size_t c, size_t taps, const float *const *table, float *y
     v_store(y + c, a), v_store(y + c + VN, b), v_store(y + c + 2 * VN, d), v_store(y + c + 3 * VN, e);
 }
 
+/* Three taps, as every row and every column of a 3 x 3 window has: no loop over them, and nothing to begin from. */
+VFN size_t max_of_three_f32(size_t channels, const float *const *table, float *y) {
+    const float *p = table[0], *q = table[1], *r = table[2];
+    size_t c = 0;
+    for (; c + 2 * VN <= channels; c += 2 * VN) {
+        v_store(y + c, v_maxn(v_maxn(v_load(p + c), v_load(q + c)), v_load(r + c)));
+        v_store(y + c + VN, v_maxn(v_maxn(v_load(p + c + VN), v_load(q + c + VN)), v_load(r + c + VN)));
+    }
+    return c;
+}
+
 VKERNEL void POOL_NAME(f32, max, MCC_SIMD)(POOL_ARGS) {
     size_t c = 0;
     (void)divisor;
+    if (taps == 3 && parts & MCC_POOL_FIRST) c = max_of_three_f32(channels, (const float *const *)table, y);
     for (; c + 4 * VN <= channels; c += 4 * VN) max_four_f32(c, taps, (const float *const *)table, y, parts);
     for (; c + VN <= channels; c += VN) max_f32(c, VN, taps, (const float *const *)table, y, parts);
     if (c < channels) max_f32(c, channels - c, taps, (const float *const *)table, y, parts);
