@@ -95,6 +95,9 @@ class Arena:
             while again < 2 and any(0.95 <= r["ratio"] < 1 for r in rows if "ratio" in r):
                 again += 1
                 self._race(running, seconds)
+        else:
+            for row, _ in running.values():
+                row["error"] = "not timed: mcc has no right output to compare with"
         for peer in self.peers.values():
             if peer.process is not None:
                 try:
