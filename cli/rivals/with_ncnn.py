@@ -1,6 +1,5 @@
 """ncnn, converted by pnnx. bf16 is its bf16 storage. The wheel has no tool that makes int8 models."""
 import os
-import platform
 import subprocess
 import sys
 
@@ -49,8 +48,8 @@ class Model:
         net.opt.num_threads = threads
         net.opt.use_vulkan_compute = False
         net.opt.use_bf16_storage = precision == "bf16"
-        if platform.machine() == "aarch64":  # where it would compute in half precision unasked
-            net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = precision == "fp16"
+        # Unasked it would compute in half precision on arm64, and keep the weights of linear layers as float16 on x86.
+        net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = precision == "fp16"
         if net.load_param(file) or net.load_model(file[:-len("param")] + "bin"):
             raise ValueError("ncnn cannot load the model")
         names = sorted(net.input_names(), key=_number)

@@ -1,5 +1,6 @@
 /* conv_f32.c: nhwc_conv(x [N,H,W,C], w [O,kh,kw,C/group], b?, residual?), float32 and float16: depthwise goes to its own kernels,
  * 1x1 is a plain product, the rest is a product over windows. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "../core/element.h"
@@ -48,11 +49,24 @@ static void run_image(const mcc_node *node, mcc_exec *exec) {
     mcc_gemm_f32_run(exec, &job);
 }
 
+/* Pairs follow each other in a row, so the weights are brought into the order of rows first. */
+static mcc_status pack_bf16(const mcc_gemm_f32 *g, const mcc_image *image, void *to, const char *w) {
+    uint16_t *ordered = malloc(g->n * image->k * sizeof *ordered);
+    if (!ordered) return MCC_NO_MEMORY;
+    for (size_t d = 0; d < image->k; d++) {
+        const char *from = w + mcc_image_weight(image, d) * sizeof *ordered;
+        for (size_t j = 0; j < g->n; j++) memcpy(ordered + j * image->k + d, from + j * image->k * sizeof *ordered, sizeof *ordered);
+    }
+    const mcc_status status = mcc_bf16_pack(&g->set, to, g->panel, g->n, image->k, ordered);
+    free(ordered);
+    return status;
+}
+
 static mcc_status prepare_image(mcc_net *net, mcc_node *node, const mcc_layer *layer, conv *s) {
     mcc_gemm_f32 *g = &s->gemm;
     mcc_image *image = &s->image;
-    mcc_image_init(image, layer->window, g->set.elem, &g->set, 0);
-    g->taps = 1, g->k = image->k, g->panel = mcc_gemm_f32_panel(&g->set, g->k);
+    mcc_image_init(image, layer->window, g->set.elem, &g->set, 0, s->round);
+    g->taps = 1, g->k = s->round ? mcc_bf16_pairs(image->k) : image->k, g->panel = mcc_gemm_f32_panel(&g->set, g->k);
     const size_t packed = mcc_gemm_f32_packed(&g->set, g->n, g->k);
     if (packed > SIZE_MAX / sizeof(float)) return MCC_NO_MEMORY;
     bool ready;
@@ -68,6 +82,7 @@ static mcc_status prepare_image(mcc_net *net, mcc_node *node, const mcc_layer *l
     const char *w = mcc_dense_to_pack(net, layer->w, &status);
     if (!w) return status;
     mcc_gemm_f32_pack_bias(&g->set, to, g->panel, g->n, layer->b ? layer->b->data : NULL, layer->b ? layer->b->type : MCC_F32);
+    if (s->round) return pack_bf16(g, image, to, w);
     for (size_t d = 0; d < g->k; d++)
         mcc_gemm_f32_pack(&g->set, to, g->panel, 0, g->n, d, 1, w + mcc_image_weight(image, d) * mcc_type_bytes(layer->w->type),
                           layer->w->type, g->k, 1);
@@ -84,7 +99,9 @@ static mcc_status prepare(mcc_net *net, mcc_node *node, const mcc_layer *layer) 
     mcc_gemm_f32 *g = &s->gemm;
     g->n = v->o / v->group, g->post = layer->post;
     const bool image = mcc_image_fits(v);
-    if (!image) s->round = mcc_bf16_pick(node, layer, g->n, &g->set);
+    mcc_layer rows = *layer;
+    if (image) rows.window = NULL; /* a row is one run, whatever its number of channels */
+    s->round = mcc_bf16_pick(node, &rows, g->n, &g->set);
     if (!s->round) mcc_gemm_pick(layer->x->type == MCC_F16 ? MCC_F16 : MCC_F32, g->n, &g->set);
     if (image) return prepare_image(net, node, layer, s);
     const size_t elem = s->round ? 2 : g->set.elem, values = g->set.elem / elem, depth = layer->k / values;

@@ -10,8 +10,10 @@ bool mcc_image_fits(const mcc_window *v) {
            v->c * v->kh * v->kw <= MCC_IMAGE_WINDOW;
 }
 
-void mcc_image_init(mcc_image *g, const mcc_window *v, size_t elem, const mcc_gemm_set *set, int fill) {
-    *g = (mcc_image){.window = *v, .elem = elem, .planes = v->planar ? v->c : 1, .unit = v->planar ? 1 : v->c, .fill = fill};
+void mcc_image_init(mcc_image *g, const mcc_window *v, size_t elem, const mcc_gemm_set *set, int fill,
+                    mcc_round_fn *round) {
+    *g = (mcc_image){.window = *v, .elem = elem, .planes = v->planar ? v->c : 1, .unit = v->planar ? 1 : v->c, .fill = fill,
+                     .round = round};
     g->k = v->c * v->kh * v->kw;
     g->row = (g->k + set->kr - 1) / set->kr * set->kr;
     g->run = v->kw * g->unit * elem;
@@ -20,7 +22,8 @@ void mcc_image_init(mcc_image *g, const mcc_window *v, size_t elem, const mcc_ge
     if (g->chunk < g->run) g->chunk = g->run;
     /* What a chunk writes past its row's end is not the next one's: that may stand there already. */
     g->step = g->row * elem + g->chunk - g->run;
-    g->slots = MCC_GEMM_SCRATCH / g->step < SLOTS ? MCC_GEMM_SCRATCH / g->step : SLOTS;
+    const size_t slot = g->step + (round ? mcc_bf16_pairs(g->k) * sizeof(float) : 0);
+    g->slots = MCC_GEMM_SCRATCH / slot < SLOTS ? MCC_GEMM_SCRATCH / slot : SLOTS;
 }
 
 size_t mcc_image_weight(const mcc_image *g, size_t at) {
@@ -80,6 +83,18 @@ static void any(const mcc_image *g, const char *image, size_t plane, size_t line
         }
 }
 
+/* Rounds `rows` rows from the first's slot on, and has the table point at what comes of them. */
+static void to_bf16(const mcc_image *g, size_t first, size_t rows, char *scratch, const void **table) {
+    const size_t row = mcc_bf16_pairs(g->k) * sizeof(float);
+    while (rows) {
+        const size_t slot = first % g->slots, some = rows < g->slots - slot ? rows : g->slots - slot;
+        char *to = scratch + g->slots * g->step + slot * row;
+        g->round(some, g->k, (float *)(scratch + slot * g->step), g->step / sizeof(float), (uint16_t *)to);
+        for (size_t i = 0; i < some; i++, to += row) *table++ = to;
+        first += some, rows -= some;
+    }
+}
+
 void mcc_image_place(const void *arg, size_t group, size_t first, size_t rows, size_t mr, void *scratch, const void **table,
                      size_t *w, size_t *c) {
     const mcc_image *g = arg;
@@ -137,6 +152,7 @@ void mcc_image_place(const void *arg, size_t group, size_t first, size_t rows, s
         ox = 0;
         if (++oy == v->oh) oy = 0, image++;
     }
+    if (g->round) to_bf16(g, first, rows, scratch, (const void **)end - rows);
     for (size_t i = rows; i < mr; i++) end[i - rows] = end[-1];
     *c = first * g->pitch;
 }

@@ -5,6 +5,7 @@
 #ifndef MCC_CONV_IMAGE_H
 #define MCC_CONV_IMAGE_H
 
+#include "../gemm/bf16.h"
 #include "conv.h"
 
 /* The most values of a window, so that a tile of any kernel fits MCC_GEMM_SCRATCH. passes/lower/image.py knows it too. */
@@ -20,14 +21,15 @@ typedef struct mcc_image {
     size_t slots, step;     /* rows that the scratch holds, `step` bytes apart: row r of the product stands in slot r % slots */
     size_t run, chunk;      /* bytes of a window row; and as they are copied: the next power of two, or run itself */
     int fill;               /* the byte of what pads hold */
+    mcc_round_fn *round;    /* of a product in bfloat16: rounds the rows, which then stand behind the slots; or NULL */
     const void *x;
     size_t pitch;           /* elements from one output pixel to the next */
 } mcc_image;
 
 /* Are these windows small enough? What NCHW (window->planar) demands, and what NHWC may choose. */
 bool mcc_image_fits(const mcc_window *window);
-/* For rows that are read by `set`. */
-void mcc_image_init(mcc_image *image, const mcc_window *window, size_t elem, const mcc_gemm_set *set, int fill);
+/* For rows of `elem` bytes a value that are read by `set`, rounded if `round` says how. */
+void mcc_image_init(mcc_image *image, const mcc_window *window, size_t elem, const mcc_gemm_set *set, int fill, mcc_round_fn *round);
 /* The index in a weight [O,kh,kw,C] (within one output) of element `at` of a row, at < image->k. */
 size_t mcc_image_weight(const mcc_image *image, size_t at);
 /* The mcc_gemm_place_fn of mcc_image. */

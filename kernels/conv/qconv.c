@@ -51,7 +51,7 @@ static mcc_status pack_few(mcc_net *net, mcc_node *node, state *s, const mcc_gem
         s->image.shift = shift, s->image.scale = s->x_scale, s->image.quantize = kernel ? kernel->quantize : NULL;
         v.h = s->image.window.h, v.w = s->image.window.w, v.top = s->image.window.top, v.left = s->image.window.left;
     }
-    mcc_image_init(&s->window, &v, 1, set, (uint8_t)(x_zero ^ shift));
+    mcc_image_init(&s->window, &v, 1, set, (uint8_t)(x_zero ^ shift), NULL);
     const size_t row = s->window.row;
     if (v.o > SIZE_MAX / row) return MCC_NO_MEMORY;
     mcc_status status;

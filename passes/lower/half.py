@@ -2,12 +2,14 @@
 bfloat16, it multiplies in bfloat16, rounding the other operand too: the attribute bf16 (passes/ops/lowered.py, `brain`)."""
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 import torch
 
 from ..errors import UserError
 from ..graph import Graph, Node, Value
-from .image import CHANNELS
+from .image import CHANNELS, WINDOW
 
 LAYERS = ("linear", "nhwc_conv", "nhwc_conv_transpose")
 
@@ -39,8 +41,9 @@ def store_half(graph: Graph, precision: str) -> None:
 
 
 def _brain(node: Node) -> bool:
-    """Is this a layer that engines multiply in bfloat16? Pairs of inputs, and more of them than images of colours have."""
+    """Is this a layer that engines multiply in bfloat16? Pairs of inputs, or the small windows of an image."""
     if node.inputs[0].dtype != "float32" or node.attrs.get("dynamic", 0):
         return False
-    each = node.inputs[1].shape[-1]
-    return node.op == "linear" or node.op == "nhwc_conv" and each > CHANNELS and each % 2 == 0
+    shape = node.inputs[1].shape
+    image = shape[-1] <= CHANNELS and prod(shape[1:]) <= WINDOW and node.attrs.get("group", 1) == 1
+    return node.op == "linear" or node.op == "nhwc_conv" and (image or shape[-1] > CHANNELS and shape[-1] % 2 == 0)

@@ -127,7 +127,7 @@ class Arena:
                     value = "no number or another shape" if row["value"] is None else f"{row['check']} {row['value']:.3g}"
                     refused.append({**row, "error": f"wrong output: {value}"})
                     continue
-                found.append((statistics.median(peer.burst(0.02, 1)) if len(variants) > 1 else 0.0, len(found), row, peer))
+                found.append((statistics.median(peer.burst(0.1, 3)) if len(variants) > 1 else 0.0, len(found), row, peer))
             except rivals.PeerError as e:
                 refused.append({**row, "error": f"does not run: {e}"})
         if found:

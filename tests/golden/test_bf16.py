@@ -28,6 +28,9 @@ CONV = [((2, 9, 8, 6), (20, 3, 3, 6), {"pads": [1, 1, 1, 1]}), ((1, 7, 9, 32), (
         ((1, 8, 8, 16), (24, 3, 3, 4), {"group": 4, "pads": [0, 1, 1, 0]}), ((1, 6, 5, 7), (9, 3, 3, 7), {}),
         ((1, 14, 14, 64), (64, 3, 3, 64), {"pads": [1, 1, 1, 1], "winograd": 4}), ((2, 25, 24, 10), (17, 1, 1, 10), {}),
         ((1, 20, 20, 200), (12, 5, 5, 200), {"dilations": [2, 2]})]
+IMAGES = [((2, 23, 21, 3), (20, 3, 3, 3), {"strides": [2, 2], "pads": [1] * 4}), ((1, 30, 33, 1), (9, 5, 5, 1), {"pads": [2] * 4}),
+          ((2, 3, 31, 41), (33, 7, 7, 3), {"strides": [2, 2], "pads": [3] * 4, "layout": "nchw"}),
+          ((1, 2, 19, 64), (40, 3, 3, 2), {"dilations": [2, 2], "layout": "nchw"}), ((1, 6, 9, 4), (17, 1, 1, 4), {"strides": [2, 1]})]
 
 
 def normal(*shape):
@@ -63,7 +66,8 @@ def check(op, x, w, attrs):
         opened = session(op, x, w, b, r, attrs, want.shape, word)
         got = opened.run({"x": x, "r": r})["y"]
         rounds = "_bf16_" in opened.profile({"x": x, "r": r}, 1)[0]["kernel"]
-        able = HAS and word is None and (op == "linear" or w.shape[3] % 2 == 0) and "winograd" not in attrs
+        image = w.ndim == 4 and w.shape[3] <= 4 and w[0].size <= 240 and "group" not in attrs
+        able = HAS and word is None and (op == "linear" or w.shape[3] % 2 == 0 or image) and "winograd" not in attrs
         assert rounds == able, f"isa {word}"
         bound = size * (1e-6 * np.sqrt(depth + 4) + (0 if rounds else 2.0 ** -8 + (1e-5 if "winograd" in attrs else 0)))
         assert (abs(got - want) <= bound).all(), f"isa {word}: {(abs(got - want) / size).max():.2e} of the sum of |x w|"
@@ -77,7 +81,7 @@ def test_linear(x, w):
     check("linear", x, w, {})
 
 
-@pytest.mark.parametrize("x, w, attrs", CONV)
+@pytest.mark.parametrize("x, w, attrs", CONV + IMAGES)
 def test_conv(x, w, attrs):
     check("nhwc_conv", x, w, attrs)
 
@@ -98,7 +102,7 @@ def test_network():
     """Which nodes carry the attribute; the lowered graph in torch, and the engine, which rounds in the block's parts too."""
     graph = lower(mobile(), precision="bf16")
     marked = [(n.op, {k for k in n.attrs if k.endswith("bf16")}) for n in graph.nodes if n.op != "reshape"]
-    assert marked == [("nhwc_conv", set()), ("nhwc_inverted_residual", {"a_bf16", "c_bf16"}), ("nhwc_conv", {"bf16"}),
+    assert marked == [("nhwc_conv", {"bf16"}), ("nhwc_inverted_residual", {"a_bf16", "c_bf16"}), ("nhwc_conv", {"bf16"}),
                       ("linear", {"bf16"})]
     x = normal(1, 3, 64, 64)
     want = run(graph, {"x": x})[graph.outputs[0].name].numpy()
