@@ -152,7 +152,7 @@ void mcc_image_place(const void *arg, size_t group, size_t first, size_t rows, s
         ox = 0;
         if (++oy == v->oh) oy = 0, image++;
     }
-    if (g->round) to_bf16(g, first, rows, scratch, (const void **)end - rows);
+    if (g->round) to_bf16(g, first, rows, scratch, end - rows);
     for (size_t i = rows; i < mr; i++) end[i - rows] = end[-1];
     *c = first * g->pitch;
 }
