@@ -130,20 +130,24 @@ void mcc_image_place(const void *arg, size_t group, size_t first, size_t rows, s
             }
             if (count > left) count = left;
             const char *at = base + (size_t)iy * line + (size_t)ix * cell;
-#define INSIDE(bytes)                                                                                                       \
-    table = lines == 3 ? inside(count, planes, 3, run, at, next, plane, down, bytes, &s, table)                             \
-                       : inside(count, planes, lines, run, at, next, plane, down, bytes, &s, table)
+#define INSIDE(lines, bytes) table = inside(count, planes, lines, run, at, next, plane, down, bytes, &s, table)
             switch (planes == 3 && lines == 3 ? run : 0) { /* 3 x 3 of an RGB image */
             case 3: table = inside(count, 3, 3, 3, at, next, plane, down, 4, &s, table); break;
             case 12: table = inside(count, 3, 3, 12, at, next, plane, down, 16, &s, table); break;
             default:
-                switch (chunk) {
-                case 4: INSIDE(4); break;
-                case 8: INSIDE(8); break;
-                case 16: INSIDE(16); break;
-                case 32: INSIDE(32); break;
-                case 64: INSIDE(64); break;
-                default: table = inside(count, planes, lines, run, at, next, plane, down, chunk, &s, table);
+                switch (lines == 3 ? chunk : 0) { /* 3 x 3 of grey, and of RGB in one plane */
+                case 4: INSIDE(3, 4); break;
+                case 16: INSIDE(3, 16); break;
+                case 64: INSIDE(3, 64); break;
+                default:
+                    switch (chunk) {
+                    case 4: INSIDE(lines, 4); break;
+                    case 8: INSIDE(lines, 8); break;
+                    case 16: INSIDE(lines, 16); break;
+                    case 32: INSIDE(lines, 32); break;
+                    case 64: INSIDE(lines, 64); break;
+                    default: INSIDE(lines, chunk);
+                    }
                 }
             }
 #undef INSIDE
