@@ -135,10 +135,10 @@ void mcc_image_place(const void *arg, size_t group, size_t first, size_t rows, s
             case 3: table = inside(count, 3, 3, 3, at, next, plane, down, 4, &s, table); break;
             case 12: table = inside(count, 3, 3, 12, at, next, plane, down, 16, &s, table); break;
             default:
-                switch (lines == 3 ? chunk : 0) { /* 3 x 3 of grey, and of RGB in one plane */
+                switch (lines == 3 ? chunk : 0) { /* 3 x 3 of other types, or of grey */
                 case 4: INSIDE(3, 4); break;
+                case 8: INSIDE(3, 8); break;
                 case 16: INSIDE(3, 16); break;
-                case 64: INSIDE(3, 64); break;
                 default:
                     switch (chunk) {
                     case 4: INSIDE(lines, 4); break;
