@@ -53,7 +53,8 @@ def needed(graph, arch: str, live: Live) -> Tree:
     if not any(v.dtype == "float16" for n in graph.nodes for v in n.outputs):
         types -= {"f16"}
         tree["dwconv/dwconv.def"] = _kept(tree["dwconv/dwconv.def"], lambda macro, a: a[0] != "f16")
-    tree["gemm/gemm.def"] = _kept(tree["gemm/gemm.def"], lambda macro, a: a[0] in types)
+    for path in ("gemm/gemm.def", "conv/winograd.def"):
+        tree[path] = _kept(tree[path], lambda macro, a: a[0] in types)
     if "eltwise/cast.c" not in linked:  # it can ask for any conversion
         tree["eltwise/eltwise.def"] = _kept(tree["eltwise/eltwise.def"],
                                             lambda macro, a: f'"{a[0]}_{a[1]}"' in code or a[1] in ops | acts)

@@ -155,9 +155,9 @@ mcc_status mcc_prepare_nhwc_conv(mcc_net *net, mcc_node *node) {
     bool taken = false;
     /* With images of many pixels codes save no time, and Winograd does; many zeros save more than it. */
     const bool coded = layer.w->storage == MCC_PALETTE || layer.w->storage == MCC_QUANTIZED;
-    if (coded && !half) MCC_TRY(mcc_winograd_try(net, node, &layer, &taken));
+    if (coded) MCC_TRY(mcc_winograd_try(net, node, &layer, &taken));
     if (!taken && !window.planar && !half) MCC_TRY(mcc_layer_formats(net, node, &layer, &taken));
-    if (!taken && !coded && !half) MCC_TRY(mcc_winograd_try(net, node, &layer, &taken));
+    if (!taken && !coded) MCC_TRY(mcc_winograd_try(net, node, &layer, &taken));
     if (taken) return MCC_OK;
     if (!layer.window) return mcc_linear_prepare(net, node, &layer);
     if (depthwise) return mcc_dwconv_f32_prepare(net, node, &layer);

@@ -11,8 +11,10 @@
 #include "../gemm/bf16.h"
 
 static const mcc_winograd_kernel table[] = {
-#define WINOGRAD(m, isa) \
-    {"winograd_f32_" #m "x" #m "_" #isa, MCC_ISA_##isa, m, mcc_winograd_f32_in##m##_##isa, mcc_winograd_f32_out##m##_##isa},
+#define TYPE_f32 MCC_F32
+#define TYPE_f16 MCC_F16
+#define WINOGRAD(type, m, isa) \
+    {"winograd_" #type "_" #m "x" #m "_" #isa, MCC_ISA_##isa, TYPE_##type, m, mcc_winograd_##type##_in##m##_##isa, mcc_winograd_##type##_out##m##_##isa},
 #include "winograd.def"
 #undef WINOGRAD
 };
@@ -29,10 +31,11 @@ bool mcc_kernels_winograd(size_t i, mcc_kernel_info *info) {
     return true;
 }
 
-static const mcc_winograd_kernel *pick(size_t m) {
-    const mcc_winograd_kernel *g = table;
-    while ((g->isa & mcc_isa()) != g->isa || g->m != m) g++; /* the C lines need nothing */
-    return g;
+/* NULL: there is none, which may be so of float16. */
+static const mcc_winograd_kernel *pick(mcc_type type, size_t m) {
+    for (size_t i = 0; i < COUNT; i++)
+        if ((table[i].isa & mcc_isa()) == table[i].isa && table[i].m == m && table[i].type == type) return &table[i];
+    return NULL;
 }
 
 enum { MOST_POINTS = 36 };
@@ -45,14 +48,14 @@ typedef struct winograd {
     size_t t, points;             /* t = m + 2; t * t */
     size_t down, across, tiles;   /* tiles of an image; of all images */
     size_t blocks, most;          /* tiles in the largest block */
-    size_t in_step, out_step;     /* floats from one tile's transformed input, and products, to the next's */
+    size_t in_step, out_step;     /* numbers from one tile's transformed input, and products, to the next's */
     size_t c, o;                  /* channels of a group; groups stand one after another in rows, and in a point's panels */
-    size_t panel, point;          /* floats of a panel, and of one point's panels */
-    const float *w, *bias, *fill; /* fill: zeros, for pads */
+    size_t panel, point;          /* numbers of a panel, and of one point's panels */
+    const char *w, *bias, *fill;  /* fill: zeros, for pads */
     mcc_epilogue post;
 } winograd;
 
-typedef struct job { const winograd *s; const float *x, *residual; float *y, *space; size_t each, pitch; } job;
+typedef struct job { const winograd *s; const char *x, *residual; char *y, *space; size_t each, pitch; } job;
 
 /* The tile's place: image, and its first output row and column. */
 static void where(const winograd *s, size_t tile, size_t *image, size_t *oy, size_t *ox) {
@@ -61,23 +64,24 @@ static void where(const winograd *s, size_t tile, size_t *image, size_t *oy, siz
     *image = tile / s->across / s->down;
 }
 
-static void take(const winograd *s, const float *x, size_t tile, float *v) {
+static void take(const winograd *s, const char *x, size_t tile, char *v) {
     const mcc_window *w = &s->window;
-    const float *cell[MOST_POINTS];
+    const void *cell[MOST_POINTS];
+    const size_t pixel = w->c * s->set.elem;
     size_t image, oy, ox;
     where(s, tile, &image, &oy, &ox);
     const int64_t iy = (int64_t)oy - w->top, ix = (int64_t)ox - w->left, t = (int64_t)s->t;
-    const float *base = x + image * w->h * w->w * w->c;
+    const char *base = x + image * w->h * w->w * pixel;
     const int64_t left = ix < 0 ? -ix : 0, right = (int64_t)w->w - ix < t ? (int64_t)w->w - ix : t; /* cells inside of the image */
     for (int64_t i = 0; i < t; i++) {
-        const float **at = cell + i * t;
+        const void **at = cell + i * t;
         if (iy + i < 0 || iy + i >= (int64_t)w->h) {
             for (int64_t j = 0; j < t; j++) at[j] = s->fill;
             continue;
         }
-        const float *p = base + (size_t)((iy + i) * (int64_t)w->w + ix + left) * w->c;
+        const char *p = base + (size_t)((iy + i) * (int64_t)w->w + ix + left) * pixel;
         for (int64_t j = 0; j < left; j++) at[j] = s->fill;
-        for (int64_t j = left; j < right; j++, p += w->c) at[j] = p;
+        for (int64_t j = left; j < right; j++, p += pixel) at[j] = p;
         for (int64_t j = right; j < t; j++) at[j] = s->fill;
     }
     s->kernel->in(w->c, cell, v, w->c);
@@ -92,7 +96,7 @@ static size_t cut(const mcc_gemm_set *set, size_t count, size_t part, size_t par
 enum { TABLE = 128 }; /* rows whose pointers are found once for all panels of a point */
 
 /* Rows [0, count) at `rows` by one panel, n columns of it. */
-static void pass(const mcc_gemm_set *set, size_t count, size_t n, size_t c, const float *const *rows, const float *panel, float *out,
+static void pass(const mcc_gemm_set *set, size_t count, size_t n, size_t c, const void *const *rows, const char *panel, char *out,
                  size_t step, mcc_gemm_ahead *ahead) {
     const bool narrow = n <= set->last_nr && set->last_nr < set->nr;
     const size_t parts = (count + set->mr - 1) / set->mr;
@@ -104,55 +108,64 @@ static void pass(const mcc_gemm_set *set, size_t count, size_t n, size_t c, cons
             const size_t run = (count - first) / some;
             some *= run, part += run - 1;
         }
-        ahead->write = (const char *)(out + first * step);
-        ((mcc_gemm_f32_fn *)kernel->fn)(some, n, c, 1, rows + first, panel, out + first * step, step, NULL, -__builtin_inff(),
-                                        __builtin_inff(), ahead);
+        char *to = out + first * step * set->elem;
+        ahead->write = to;
+        if (set->elem == 2) {
+            ((mcc_gemm_f16_fn *)kernel->fn)(some, n, c, 1, (const uint16_t *const *)(rows + first), (const uint16_t *)(const void *)panel,
+                                            (uint16_t *)(void *)to, step, NULL, -INFINITY, INFINITY, ahead);
+        } else {
+            ((mcc_gemm_f32_fn *)kernel->fn)(some, n, c, 1, (const float *const *)(rows + first), (const float *)(const void *)panel,
+                                            (float *)(void *)to, step, NULL, -INFINITY, INFINITY, ahead);
+        }
         ahead->read += ahead->read_step * (c / MCC_GEMM_AHEAD_K);
     }
 }
 
 /* The products of all points: `count` tiles, each a row. All rows pass by a panel, and ask for the next one meanwhile. */
-static void multiply(const winograd *s, const float *v, float *m, size_t count) {
+static void multiply(const winograd *s, const char *v, char *m, size_t count) {
     const mcc_gemm_set *set = &s->set;
-    const size_t o = s->o, c = s->c, panels = (o + set->nr - 1) / set->nr;
-    const float *rows[TABLE + MCC_GEMM_MAX_MR], *end = s->w + s->points * s->point;
+    const size_t o = s->o, c = s->c, panels = (o + set->nr - 1) / set->nr, elem = set->elem, bytes = s->panel * elem;
+    const void *rows[TABLE + MCC_GEMM_MAX_MR];
+    const char *end = s->w + s->points * s->point * elem;
     for (size_t p = 0; p < s->points * s->window.group; p++) /* a point's groups lie together, and the points */
         for (size_t first = 0, some; first < count; first += some) {
             some = count - first < TABLE ? count - first : TABLE;
-            for (size_t i = 0; i < some + MCC_GEMM_MAX_MR; i++) rows[i] = v + (first + (i < some ? i : some - 1)) * s->in_step + p * c;
+            for (size_t i = 0; i < some + MCC_GEMM_MAX_MR; i++) 
+                rows[i] = v + ((first + (i < some ? i : some - 1)) * s->in_step + p * c) * elem;
             const size_t asks = (some + set->mr - 1) / set->mr * (c / MCC_GEMM_AHEAD_K);
-            const size_t step = asks ? (s->panel * sizeof(float) + asks - 1) / asks : 0;
-            const float *panel = s->w + p * panels * s->panel;
-            for (size_t j = 0; j < o; j += set->nr, panel += s->panel) {
-                const bool more = panel + s->panel < end;
-                mcc_gemm_ahead ahead = {.read = (const char *)(more ? panel + s->panel : panel), .read_step = more ? step : 0};
-                pass(set, some, o - j < set->nr ? o - j : set->nr, c, rows, panel, m + first * s->out_step + p * o + j, s->out_step,
-                     &ahead);
+            const size_t step = asks ? (bytes + asks - 1) / asks : 0;
+            const char *panel = s->w + p * panels * bytes;
+            for (size_t j = 0; j < o; j += set->nr, panel += bytes) {
+                const bool more = panel + bytes < end;
+                mcc_gemm_ahead ahead = {.read = more ? panel + bytes : panel, .read_step = more ? step : 0};
+                pass(set, some, o - j < set->nr ? o - j : set->nr, c, rows, panel, m + (first * s->out_step + p * o + j) * elem,
+                     s->out_step, &ahead);
             }
         }
 }
 
-static void give(const job *k, size_t tile, const float *m) {
+static void give(const job *k, size_t tile, const char *m) {
     const winograd *s = k->s;
     const mcc_window *w = &s->window;
     size_t image, oy, ox;
     where(s, tile, &image, &oy, &ox);
     const size_t rows = w->oh - oy < s->kernel->m ? w->oh - oy : s->kernel->m, columns = w->ow - ox < s->kernel->m ? w->ow - ox : s->kernel->m;
-    const size_t line = w->ow * k->pitch, at = (image * w->oh + oy) * line + ox * k->pitch;
+    const size_t line = w->ow * k->pitch, elem = s->set.elem, at = ((image * w->oh + oy) * line + ox * k->pitch) * elem;
     s->kernel->out(w->o, m, w->o, s->bias, k->residual ? k->residual + at : NULL, k->y + at, line, k->pitch, rows, columns, s->post.lo,
                    s->post.hi);
-    for (size_t i = 0; i < rows; i++) mcc_epilogue_after(&s->post, k->y + at + i * line, columns, w->o, k->pitch);
+    for (size_t i = 0; i < rows; i++) mcc_epilogue_after(&s->post, k->y + at + i * line * elem, columns, w->o, k->pitch);
 }
 
 static void blocks(void *arg, size_t begin, size_t end, unsigned thread) {
     const job *k = arg;
     const winograd *s = k->s;
-    float *v = k->space + thread * k->each, *m = v + s->most * s->in_step;
+    const size_t in = s->in_step * s->set.elem, out = s->out_step * s->set.elem;
+    char *v = k->space + thread * k->each, *m = v + s->most * in;
     for (size_t b = begin; b < end; b++) {
         const size_t first = b * s->tiles / s->blocks, count = (b + 1) * s->tiles / s->blocks - first;
-        for (size_t i = 0; i < count; i++) take(s, k->x, first + i, v + i * s->in_step);
+        for (size_t i = 0; i < count; i++) take(s, k->x, first + i, v + i * in);
         multiply(s, v, m, count);
-        for (size_t i = 0; i < count; i++) give(k, first + i, m + i * s->out_step);
+        for (size_t i = 0; i < count; i++) give(k, first + i, m + i * out);
     }
 }
 
@@ -160,7 +173,7 @@ static void run(const mcc_node *node, mcc_exec *exec) {
     const winograd *s = node->state;
     const mcc_tensor *residual = mcc_in(node, 3);
     job k = {s, node->in[0]->data, residual ? residual->data : NULL, node->out[0]->data, mcc_workspace_each(node, exec),
-             node->workspace_each / sizeof(float), node->out[0]->pitch};
+             node->workspace_each, node->out[0]->pitch};
     mcc_parallel(exec, s->blocks, 1, blocks, &k);
 }
 
@@ -191,11 +204,12 @@ static void transform(const winograd *s, const float *w, float *out) {
 static mcc_status pack(mcc_net *net, winograd *s, const mcc_layer *layer) {
     const size_t c = s->c, nr = s->set.nr, groups = s->window.group;
     bool ready;
-    float *packed = mcc_net_pack(net, s->points * s->point * sizeof *packed, &ready);
-    float *bias = mcc_net_alloc(net, s->window.o * sizeof *bias);
-    float *fill = mcc_net_alloc(net, s->window.c * sizeof *fill);
+    const size_t elem = s->set.elem;
+    char *packed = mcc_net_pack(net, s->points * s->point * elem, &ready);
+    char *bias = mcc_net_alloc(net, s->window.o * elem), *fill = mcc_net_alloc(net, s->window.c * elem);
     if (!packed || !bias || !fill) return MCC_NO_MEMORY;
-    for (size_t j = 0; layer->b && j < s->window.o; j++) bias[j] = (float)mcc_load_f64(layer->b->type, layer->b->data, j);
+    for (size_t j = 0; layer->b && j < s->window.o; j++)
+        mcc_store_f64(s->kernel->type, bias, j, mcc_load_f64(layer->b->type, layer->b->data, j));
     s->w = packed, s->bias = bias, s->fill = fill;
     if (ready) return MCC_OK;
     mcc_status status;
@@ -211,7 +225,7 @@ static mcc_status pack(mcc_net *net, winograd *s, const mcc_layer *layer) {
             transform(s, wide, lines + i * s->points * c);
         }
         for (size_t p = 0; p < s->points; p++)
-            mcc_gemm_f32_pack(&s->set, packed + p * s->point + at * s->panel, s->panel, 0, n, 0, c, lines + p * c, MCC_F32,
+            mcc_gemm_f32_pack(&s->set, packed + (p * s->point + at * s->panel) * elem, s->panel, 0, n, 0, c, lines + p * c, MCC_F32,
                               s->points * c, 1);
     }
     free(lines);
@@ -231,7 +245,7 @@ static void plan(winograd *s) {
     s->down = (v->oh + m - 1) / m, s->across = (v->ow + m - 1) / m, s->tiles = v->n * s->down * s->across;
     /* One line more than needed, so that rows of one point do not fall into the same sets of the cache. */
     s->in_step = s->points * v->c + 16, s->out_step = s->points * v->o + 16;
-    const size_t fit = BLOCK_BYTES / sizeof(float) / (s->in_step + s->out_step), most = fit < s->set.mr ? s->set.mr : fit;
+    const size_t fit = BLOCK_BYTES / s->set.elem / (s->in_step + s->out_step), most = fit < s->set.mr ? s->set.mr : fit;
     s->blocks = (s->tiles + most - 1) / most;
     if (s->blocks < 2 && s->tiles > s->set.mr) s->blocks = 2;
     s->most = (s->tiles + s->blocks - 1) / s->blocks;
@@ -246,7 +260,8 @@ static double cost(const winograd *s) {
     const size_t rest = s->set.even ? 0 : s->most % s->set.mr, rows = s->most - rest + (rest ? s->set.serve[rest]->mr : 0);
     const double weights = (double)s->points * (double)v->c * (double)((s->o + s->set.nr - 1) / s->set.nr * s->set.nr);
     const double in = s->kernel->m == 4 ? 590 : 215, out = s->kernel->m == 4 ? 320 : 130;
-    const double fetch = s->kernel->isa == MCC_ISA_neon ? 4 : 12, slow = s->kernel->isa == MCC_ISA_neon ? 1.8 : 1;
+    const bool neon = s->kernel->isa & (MCC_ISA_neon | MCC_ISA_neonfp16);
+    const double fetch = neon ? 4 : 12, slow = neon ? 1.8 : 1;
     return (double)s->blocks * weights * ((double)rows + fetch) + slow * (double)s->tiles * (in * (double)v->c + out * (double)v->o);
 }
 
@@ -254,15 +269,16 @@ static double cost(const winograd *s) {
 #define BF16_COST 0.55
 
 /* The plan that is worth it: 4x4 or 2x2 tiles, or none (s->kernel is NULL). `direct`: the cost of a direct multiply-add. */
-static void choose(winograd *s, size_t pixels, double direct) {
+static void choose(winograd *s, mcc_type type, size_t pixels, double direct) {
     const mcc_window *v = &s->window;
     winograd best = {0};
     double least = ((double)pixels + 12) * 9 * (double)v->c * (double)((s->o + s->set.nr - 1) / s->set.nr * s->set.nr) * 0.9 * direct;
     for (size_t m = 2; m <= 4; m += 2) {
         winograd one = *s;
-        one.kernel = pick(m);
+        one.kernel = pick(type, m);
+        if (s->c < 8 || !one.kernel) continue;
         plan(&one);
-        if (s->c < 8 || cost(&one) > least) continue;
+        if (cost(&one) > least) continue;
         least = cost(&one), best = one;
     }
     *s = best;
@@ -270,22 +286,24 @@ static void choose(winograd *s, size_t pixels, double direct) {
 
 mcc_status mcc_winograd_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, bool *taken) {
     const mcc_window *v = layer->window;
+    const mcc_type type = layer->x->type == MCC_F16 ? MCC_F16 : MCC_F32;
     int64_t asked = mcc_int(node, "winograd", -1); /* 0, 2 or 4: the caller has looked */
     const bool can = v && v->kh == 3 && v->kw == 3 && v->sh == 1 && v->sw == 1 && v->dh == 1 && v->dw == 1 && !v->planar &&
                      (v->group == 1 || v->group < v->c) && /* depthwise has kernels of its own */
                      layer->m && layer->k && v->c <= 65536 && v->o <= 65536;
     if (can && asked < 0) {
         for (size_t m = 2; m <= 4; m += 2)
-            if (mcc_kernel_forced(pick(m)->name)) asked = (int64_t)m;
-        if (asked < 0 && (mcc_gemm_forced(MCC_F32) || mcc_gemm_forced(MCC_BF16))) return MCC_OK; /* a direct product */
+            if (pick(type, m) && mcc_kernel_forced(pick(type, m)->name)) asked = (int64_t)m;
+        if (asked < 0 && (mcc_gemm_forced(type) || mcc_gemm_forced(MCC_BF16))) return MCC_OK; /* a direct product */
     }
     if (!can || !asked) return MCC_OK;
     winograd one = {.window = *v, .c = v->c / v->group, .o = v->o / v->group};
     const bool brain = mcc_bf16_pick(node, layer, one.o, &one.set) != NULL;
-    mcc_gemm_pick(MCC_F32, one.o, &one.set);
-    if (asked > 0) one.kernel = pick((size_t)asked), plan(&one);
-    else choose(&one, layer->m, brain ? BF16_COST : 1);
+    if (!mcc_gemm_pick(type == MCC_F16 ? MCC_F16 : MCC_F32, one.o, &one.set)) return MCC_OK;
+    if (asked > 0) one.kernel = pick(type, (size_t)asked);
+    else choose(&one, type, layer->m, brain ? BF16_COST : 1);
     if (!one.kernel) return MCC_OK;
+    plan(&one);
     winograd *s = mcc_net_alloc(net, sizeof *s);
     if (!s) return MCC_NO_MEMORY;
     *s = one;
@@ -295,7 +313,7 @@ mcc_status mcc_winograd_try(mcc_net *net, mcc_node *node, const mcc_layer *layer
     s->point *= v->group;
     MCC_TRY(pack(net, s, layer));
     node->state = s;
-    node->workspace_each = (s->most * (s->in_step + s->out_step) * sizeof(float) + 63) / 64 * 64;
+    node->workspace_each = (s->most * (s->in_step + s->out_step) * s->set.elem + 63) / 64 * 64;
     node->writes_slice = !layer->residual; /* whose rows stand like those of y */
     node->kernel = s->kernel->name;
     node->macs = (uint64_t)s->tiles * s->points * v->c * s->o;

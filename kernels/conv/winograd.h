@@ -7,20 +7,22 @@
  * The products of one point of all tiles and channels are a matrix product, made by the kernels of gemm.h.
  *
  * Error against float64, measured on normal data with 16 to 512 channels, as a part of the largest |y|: m = 2 gives 2e-7 to
- * 9e-7, m = 4 9e-7 to 5e-6, the direct sum 5e-7 to 3e-6. */
+ * 9e-7, m = 4 9e-7 to 5e-6, the direct sum 5e-7 to 3e-6. In float16, whose sums are float16 too: see gemm.h. */
 #ifndef MCC_CONV_WINOGRAD_H
 #define MCC_CONV_WINOGRAD_H
 
 #include "conv.h"
 
-/* One tile's input: with t = m + 2, v[p * step + c] = (B^T d B)[p / t][p % t], d[i][j] = x[i * t + j][c], for c < n and
- * p < t * t. Reads n floats at each x. */
-typedef void mcc_winograd_in_fn(size_t n, const float *const *x, float *v, size_t step);
+/* Numbers x, v, bias, residual and y are float32, or float16 of the kernels for that; `step`, `line` and `pixel` count numbers.
+ *
+ * One tile's input: with t = m + 2, v[p * step + c] = (B^T d B)[p / t][p % t], d[i][j] = x[i * t + j][c], for c < n and
+ * p < t * t. Reads n numbers at each x. */
+typedef void mcc_winograd_in_fn(size_t n, const void *const *x, void *v, size_t step);
 
 /* One tile's output, rows x columns of it (1..m each): for c < n,
  *     y[i * line + j * pixel + c] = clamp((A^T M A)[i][j] + bias[c] + residual[...], lo, hi), M[i][j] = v[(i * t + j) * step + c]
  * residual is like y, or NULL; it may be y. */
-typedef void mcc_winograd_out_fn(size_t n, const float *v, size_t step, const float *bias, const float *residual, float *y, size_t line,
+typedef void mcc_winograd_out_fn(size_t n, const void *v, size_t step, const void *bias, const void *residual, void *y, size_t line,
                                  size_t pixel, size_t rows, size_t columns, float lo, float hi);
 
 /* F(4x4) interpolates at 0, +-A, +-B and infinity: with A = 1/B = sqrt(1/2) its rounding errors are a quarter of those
@@ -31,6 +33,7 @@ typedef void mcc_winograd_out_fn(size_t n, const float *v, size_t step, const fl
 typedef struct mcc_winograd_kernel {
     mcc_name name;
     uint32_t isa;
+    mcc_type type;
     uint8_t m;
     mcc_winograd_in_fn *in;
     mcc_winograd_out_fn *out;
@@ -43,9 +46,9 @@ const mcc_winograd_kernel *mcc_winograd_kernels(size_t *count);
  * says which, 0 forbids. Sets up the node like mcc_layer_formats. Transformed weights take 16/9 or 4 times the memory. */
 mcc_status mcc_winograd_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, bool *taken);
 
-#define WINOGRAD(m, isa) \
-    mcc_winograd_in_fn mcc_winograd_f32_in##m##_##isa; \
-    mcc_winograd_out_fn mcc_winograd_f32_out##m##_##isa;
+#define WINOGRAD(type, m, isa) \
+    mcc_winograd_in_fn mcc_winograd_##type##_in##m##_##isa; \
+    mcc_winograd_out_fn mcc_winograd_##type##_out##m##_##isa;
 #include "winograd.def"
 #undef WINOGRAD
 

@@ -156,65 +156,63 @@ static const double out2[] = {1, 1, 1, 0, 0, 1, -1, -1};
 static const double out4[] = {1, 1, 1, 1, 1, 0, 0, A, -A, B, -B, 0, 0, 0.5, 0.5, 2, 2, 0, 0, A / 2, -A / 2, 2 * B, -2 * B, 1};
 
 /* (B X B^T)[i][j] of the t x t matrix x, whose elements are `step` apart; B has t columns. `size`: the sum of |terms|. */
-static double both(const double *b, size_t t, size_t i, size_t j, const float *x, size_t step, double *size) {
+static double both(const double *b, size_t t, size_t i, size_t j, size_t e, const void *x, size_t at, size_t step, double *size) {
     double sum = *size = 0;
     for (size_t p = 0; p < t; p++)
         for (size_t q = 0; q < t; q++) {
-            const double term = b[i * t + p] * b[j * t + q] * x[(p * t + q) * step];
+            const double term = b[i * t + p] * b[j * t + q] * check_at(e, x, at + (p * t + q) * step);
             sum += term, *size += fabs(term);
         }
     return sum;
 }
 
+/* Some ten roundings, of the sums of all magnitudes at most. */
+static double close_to(size_t e) { return e == 2 ? 0x1p-9 : 1e-6; }
+
 static void check_in(const mcc_winograd_kernel *g, size_t n) {
-    const size_t t = g->m + 2u, points = t * t, step = n + (size_t)check_int(0, 5);
-    float *x = check_alloc(points * n * sizeof(float)), *v = check_alloc(((points - 1) * step + n) * sizeof(float));
-    float *cell = check_alloc(points * sizeof(float));
-    const float *rows[36];
+    const size_t t = g->m + 2u, points = t * t, step = n + (size_t)check_int(0, 5), e = mcc_type_bytes(g->type);
+    char *x = check_alloc(points * n * e), *v = check_alloc(((points - 1) * step + n) * e);
+    const void *rows[36];
     for (size_t p = 0; p < points; p++) {
-        float *row = check_alloc_end(n * sizeof(float));
-        check_fill_f32(row, n);
-        memcpy(x + p * n, row, n * sizeof(float));
+        void *row = check_alloc_end(n * e), *some = check_some(e, n);
+        memcpy(row, some, n * e);
+        memcpy(x + p * n * e, some, n * e);
         rows[p] = row;
     }
     g->in(n, rows, v, step);
-    for (size_t c = 0; c < n; c++) {
-        for (size_t p = 0; p < points; p++) cell[p] = x[p * n + c];
+    for (size_t c = 0; c < n; c++)
         for (size_t p = 0; p < points; p++) {
             double size;
-            const double want = both(g->m == 2 ? in2 : in4, t, p / t, p % t, cell, 1, &size);
-            if (!(fabs(v[p * step + c] - want) <= 1e-6 * size))
-                check_fail(g->name, "in: n=%zu point %zu at %zu: %g, want %g", n, p, c, v[p * step + c], want);
+            const double want = both(g->m == 2 ? in2 : in4, t, p / t, p % t, e, x, c, n, &size), got = check_at(e, v, p * step + c);
+            if (!(fabs(got - want) <= close_to(e) * size))
+                check_fail(g->name, "in: n=%zu point %zu at %zu: %g, want %g", n, p, c, got, want);
         }
-    }
     check_free_all(g->name);
 }
 
 static void check_out(const mcc_winograd_kernel *g, size_t n) {
     const size_t t = g->m + 2u, points = t * t, step = n + (size_t)check_int(0, 5), rows = (size_t)check_int(1, g->m);
     const size_t columns = (size_t)check_int(1, g->m), pixel = n + (size_t)check_int(0, 3), line = pixel * g->m + (size_t)check_int(0, 3);
-    const size_t count = (rows - 1) * line + (columns - 1) * pixel + n;
+    const size_t count = (rows - 1) * line + (columns - 1) * pixel + n, e = mcc_type_bytes(g->type);
     const bool clamped = check_int(0, 1), added = check_int(0, 1);
     const float lo = clamped ? -0.5f : -INFINITY, hi = clamped ? 2.0f : INFINITY;
-    float *v = check_alloc(((points - 1) * step + n) * sizeof(float)), *bias = check_alloc(n * sizeof(float));
-    float *y = check_alloc(count * sizeof(float)), *residual = check_alloc(count * sizeof(float)), *before = check_alloc(count * sizeof(float));
-    check_fill_f32(v, (points - 1) * step + n);
-    check_fill_f32(bias, n);
-    check_fill_f32(residual, count);
-    check_fill_f32(y, count);
-    memcpy(before, y, count * sizeof(float));
+    const void *v = check_some(e, (points - 1) * step + n), *bias = check_some(e, n), *residual = check_some(e, count);
+    void *before = check_some(e, count);
+    char *y = check_alloc(count * e);
+    memcpy(y, before, count * e);
     g->out(n, v, step, bias, added ? residual : NULL, y, line, pixel, rows, columns, lo, hi);
     for (size_t at = 0; at < count && !check_failed(); at++) {
         const size_t i = at / line, j = at % line / pixel, c = at % line % pixel;
         if (j >= columns || c >= n) { /* between the pixels */
-            if (memcmp(y + at, before + at, sizeof *y)) check_fail(g->name, "out: n=%zu %zux%zu writes beside the output", n, rows, columns);
+            if (memcmp(y + at * e, (char *)before + at * e, e)) check_fail(g->name, "out: n=%zu %zux%zu writes beside the output", n, rows, columns);
             continue;
         }
-        double size, want = both(g->m == 2 ? out2 : out4, t, i, j, v + c, step, &size) + bias[c] + (added ? residual[at] : 0);
-        size += fabs(bias[c]) + (added ? fabs(residual[at]) : 0);
-        want = want < lo ? lo : want > hi ? hi : want;
-        if (!(fabs(y[at] - want) <= 1e-6 * size))
-            check_fail(g->name, "out: n=%zu %zux%zu at %zu,%zu,%zu: %g, want %g", n, rows, columns, i, j, c, y[at], want);
+        const double shift = check_at(e, bias, c), more = added ? check_at(e, residual, at) : 0, got = check_at(e, y, at);
+        double size, want = both(g->m == 2 ? out2 : out4, t, i, j, e, v, c, step, &size) + shift + more;
+        size += fabs(shift) + fabs(more);
+        want = want < (double)lo ? (double)lo : want > (double)hi ? (double)hi : want;
+        if (!(fabs(got - want) <= close_to(e) * size))
+            check_fail(g->name, "out: n=%zu %zux%zu at %zu,%zu,%zu: %g, want %g", n, rows, columns, i, j, c, got, want);
     }
     check_free_all(g->name);
 }
@@ -238,6 +236,8 @@ void check_conv(void) {
     sweep("nhwc_conv, Winograd 4x4", MCC_F32, false, false, false, 4);
     sweep("nhwc_conv, depthwise", MCC_F32, false, true, false, 0);
     sweep("nhwc_conv, float16", MCC_F16, false, false, false, 0); /* widened where there are no kernels for it */
+    sweep("nhwc_conv, Winograd 2x2, float16", MCC_F16, false, false, false, 2);
+    sweep("nhwc_conv, Winograd 4x4, float16", MCC_F16, false, false, false, 4);
     sweep("nhwc_conv, NCHW image, float16", MCC_F16, false, false, true, 0);
     sweep("nhwc_conv, depthwise, float16", MCC_F16, false, true, false, 0);
     sweep("nhwc_conv_transpose", MCC_F32, true, false, false, 0);

@@ -1,16 +1,22 @@
-/* winograd_f32_simd.h: the transforms of winograd.h, a vector of channels at a time; first down the columns into memory
- * that stays in the first-level cache, then along the rows. A file names its ISA and includes this. */
+/* winograd_simd.h: the transforms of winograd.h, a vector of channels at a time; first down the columns into memory
+ * that stays in the first-level cache, then along the rows. A file names its ISA and includes this; one of another type than
+ * float says WINOGRAD_TYPE, number (an element) and the functions of core/simd.h that are used here. */
 #include "winograd.h"
 #ifdef MCC_SIMD
 #include "../core/simd.h"
 #endif
 
-#define WINOGRAD_NAME_(what, isa) mcc_winograd_f32_##what##_##isa
-#define WINOGRAD_NAME(what, isa) WINOGRAD_NAME_(what, isa)
+#ifndef WINOGRAD_TYPE
+#define WINOGRAD_TYPE f32
+#define number float
+#endif
+#define WINOGRAD_NAME__(type, what, isa) mcc_winograd_##type##_##what##_##isa
+#define WINOGRAD_NAME_(type, what, isa) WINOGRAD_NAME__(type, what, isa)
+#define WINOGRAD_NAME(what) WINOGRAD_NAME_(WINOGRAD_TYPE, what, WINOGRAD_ISA)
 
-VFN vf load(const float *p, size_t n) { return n == VN ? v_load(p) : v_load_n(p, n); }
+VFN vf load(const number *p, size_t n) { return n == VN ? v_load(p) : v_load_n(p, n); }
 
-VFN void store(float *p, vf a, size_t n) {
+VFN void store(number *p, vf a, size_t n) {
     if (n == VN) v_store(p, a);
     else v_store_n(p, a, n);
 }
@@ -53,11 +59,11 @@ VFN void out_line4(const vf *s, size_t step, vf *o) {
 }
 
 #define IN_TILE(M)                                                                                  \
-    VFN void in_tile##M(const float *const *x, size_t c, float *v, size_t step, size_t n) {         \
+    VFN void in_tile##M(const void *const *x, size_t c, number *v, size_t step, size_t n) {         \
         enum { T = M + 2 };                                                                         \
         vf columns[T * T], d[T], o[T]; /* columns[j * T + i] = (B^T d)[i][j] */                     \
         for (size_t j = 0; j < T; j++) {                                                            \
-            for (size_t i = 0; i < T; i++) d[i] = load(x[i * T + j] + c, n);                        \
+            for (size_t i = 0; i < T; i++) d[i] = load((const number *)x[i * T + j] + c, n);                       \
             in_line##M(d, 1, columns + j * T);                                                      \
         }                                                                                           \
         for (size_t i = 0; i < T; i++) {                                                            \
@@ -65,14 +71,14 @@ VFN void out_line4(const vf *s, size_t step, vf *o) {
             for (size_t j = 0; j < T; j++) store(v + (i * T + j) * step + c, o[j], n);              \
         }                                                                                           \
     }                                                                                               \
-    VKERNEL void WINOGRAD_NAME(in##M, WINOGRAD_ISA)(size_t n, const float *const *x, float *v, size_t step) { \
+    VKERNEL void WINOGRAD_NAME(in##M)(size_t n, const void *const *x, void *v, size_t step) {       \
         size_t c = 0;                                                                               \
         for (; c + VN <= n; c += VN) in_tile##M(x, c, v, step, VN);                                 \
         if (c < n) in_tile##M(x, c, v, step, n - c);                                                \
     }
 
 #define OUT_TILE(M)                                                                                 \
-    VFN void out_tile##M(size_t c, const float *v, size_t step, const float *bias, const float *residual, float *y, size_t line, \
+    VFN void out_tile##M(size_t c, const number *v, size_t step, const number *bias, const number *residual, number *y, size_t line, \
                          size_t pixel, size_t rows, size_t columns, vf lo, vf hi, size_t n) {       \
         enum { T = M + 2 };                                                                         \
         vf half[M * T], s[T], o[M]; /* half[j * M + i] = (A^T M)[i][j] */                           \
@@ -92,8 +98,8 @@ VFN void out_line4(const vf *s, size_t step, vf *o) {
             }                                                                                       \
         }                                                                                           \
     }                                                                                               \
-    VKERNEL void WINOGRAD_NAME(out##M, WINOGRAD_ISA)(size_t n, const float *v, size_t step, const float *bias, const float *residual, \
-                                                     float *y, size_t line, size_t pixel, size_t rows, size_t columns, float lo, float hi) { \
+    VKERNEL void WINOGRAD_NAME(out##M)(size_t n, const void *v, size_t step, const void *bias, const void *residual, void *y, \
+                                       size_t line, size_t pixel, size_t rows, size_t columns, float lo, float hi) { \
         const vf low = v_set(lo), high = v_set(hi);                                                 \
         size_t c = 0;                                                                               \
         for (; c + VN <= n; c += VN) out_tile##M(c, v, step, bias, residual, y, line, pixel, rows, columns, low, high, VN); \
