@@ -31,9 +31,9 @@ static bool is4(const mcc_tensor *t, size_t a, size_t b, size_t c, size_t d) {
     return t->type == MCC_F32 && t->rank == 4 && t->dim[0] == a && t->dim[1] == b && t->dim[2] == c && t->dim[3] == d;
 }
 
-static mcc_status shapes(mcc_net *net, const mcc_node *node, attention *a) {
+mcc_status mcc_attention_read(mcc_net *net, mcc_node *node, attention *a, mcc_type type) {
     const mcc_tensor *q = node->in[0], *k = node->in[1], *v = node->in[2], *y = node->out[0];
-    MCC_NEED(q->type == MCC_F32 && k->type == MCC_F32 && v->type == MCC_F32 && y->type == MCC_F32, "attention: takes float32");
+    MCC_NEED(q->type == type && k->type == type && v->type == type && y->type == type, "attention: takes float32 (qattention: int8)");
     MCC_NEED((q->rank == 3 || q->rank == 4) && k->rank == q->rank && v->rank == q->rank && y->rank == q->rank,
              "attention: q, k, v and the output are not all of rank 3 or all of rank 4");
     const bool flat = q->rank == 3;
@@ -65,7 +65,14 @@ static mcc_status shapes(mcc_net *net, const mcc_node *node, attention *a) {
     if (node->outputs > 1) MCC_NEED(is4(node->out[1], a->n, a->kv_heads, a->total, a->d), "attention: present key has the wrong shape");
     if (node->outputs > 2) MCC_NEED(is4(node->out[2], a->n, a->kv_heads, a->total, a->dv), "attention: present value has the wrong shape");
     if (node->outputs > 3) MCC_NEED(is4(node->out[3], a->n, a->heads, a->s, a->total), "attention: scores have the wrong shape");
-    return MCC_OK;
+    a->causal = mcc_int(node, "is_causal", 0) != 0;
+    a->left = mcc_int(node, "left_window_size", -1);
+    a->right = mcc_int(node, "right_window_size", -1);
+    MCC_NEED(a->left < INT32_MAX && a->right < INT32_MAX && a->total < INT32_MAX && a->s < INT32_MAX, "attention: a window or length is out of range");
+    node->macs = (uint64_t)a->n * a->heads * a->s * a->total * (a->d + a->dv);
+    a->add_mask = mcc_attention_pick("add_mask")->mask;
+    a->bool_mask = mcc_attention_pick("bool_mask")->mask;
+    return check_mask(net, node, a);
 }
 
 mcc_status mcc_prepare_attention(mcc_net *net, mcc_node *node) {
@@ -75,14 +82,9 @@ mcc_status mcc_prepare_attention(mcc_net *net, mcc_node *node) {
     attention *a = mcc_net_alloc(net, sizeof *a);
     if (!a) return MCC_NO_MEMORY;
     node->state = a;
-    MCC_TRY(shapes(net, node, a));
-    MCC_TRY(check_mask(net, node, a));
+    MCC_TRY(mcc_attention_read(net, node, a, MCC_F32));
     a->scale = mcc_float(node, "scale", 1 / sqrtf((float)a->d));
     a->cap = mcc_float(node, "softcap", 0);
-    a->causal = mcc_int(node, "is_causal", 0) != 0;
-    a->left = mcc_int(node, "left_window_size", -1);
-    a->right = mcc_int(node, "right_window_size", -1);
-    MCC_NEED(a->left < INT32_MAX && a->right < INT32_MAX && a->total < INT32_MAX && a->s < INT32_MAX, "attention: a window or length is out of range");
     const int64_t mode = mcc_int(node, "qk_matmul_output_mode", 0);
     MCC_NEED(mode >= 0 && mode <= 3, "attention: qk_matmul_output_mode is not 0 to 3");
     a->keep = node->outputs > 3 ? mode : -1;
@@ -91,9 +93,6 @@ mcc_status mcc_prepare_attention(mcc_net *net, mcc_node *node) {
     a->softmax = mcc_attention_pick("softmax")->softmax;
     a->softcap = mcc_attention_pick("softcap")->row;
     a->scale_row = mcc_attention_pick("scale")->row;
-    a->add_mask = mcc_attention_pick("add_mask")->mask;
-    a->bool_mask = mcc_attention_pick("bool_mask")->mask;
-    node->macs = (uint64_t)a->n * a->heads * a->s * a->total * (a->d + a->dv);
     a->packed = a->heads / a->kv_heads * a->s >= PACK_FROM && a->dv > 0 && a->total > 0;
     if (a->packed) return mcc_attention_plan_blocks(net, node, a);
     mcc_attention_plan_rows(node, a);
@@ -130,10 +129,17 @@ static void hide(float *s, size_t n) {
 void mcc_attention_finish(const attention_job *j, size_t batch, size_t head, size_t row, size_t lo, size_t hi, size_t from,
                           size_t n, float *s) {
     const attention *a = j->a;
-    const mcc_tensor *m = mcc_in(j->node, 3);
     mcc_attention_keep(j, 0, batch, head, row, s);
     if (a->cap != 0) a->softcap(n, s, a->cap, s);
     mcc_attention_keep(j, 1, batch, head, row, s);
+    mcc_attention_hide(j, batch, head, row, lo, hi, from, n, s);
+    mcc_attention_keep(j, 2, batch, head, row, s);
+}
+
+void mcc_attention_hide(const attention_job *j, size_t batch, size_t head, size_t row, size_t lo, size_t hi, size_t from, size_t n,
+                        float *s) {
+    const attention *a = j->a;
+    const mcc_tensor *m = mcc_in(j->node, 3);
     if (m) {
         const size_t at_ = batch * a->mask[0] + head * a->mask[1] + row * a->mask[2] + from;
         const size_t have = a->mask_keys > from ? a->mask_keys - from : 0, end = have < n ? have : n;
@@ -144,7 +150,6 @@ void mcc_attention_finish(const attention_job *j, size_t batch, size_t head, siz
     const size_t begin = lo < from ? 0 : lo - from < n ? lo - from : n, stop = hi < from ? 0 : hi - from < n ? hi - from : n;
     hide(s, begin);
     hide(s + stop, n - stop);
-    mcc_attention_keep(j, 2, batch, head, row, s);
 }
 
 void mcc_attention_keep(const attention_job *j, int stage, size_t batch, size_t head, size_t row, const float *s) {
