@@ -12,6 +12,7 @@ NOT_PARAMETERS = {  # inputs that describe the computation; a float there is no 
     "quantize_linear": (1, 2), "dequantize_linear": (1, 2), "batch_norm": (3, 4), "clip": (1, 2), "resize": (1, 2),
     "pad": (2,), "qlinear": (3, 5), "nhwc_qconv": (3, 5),
     "nhwc_qinverted_residual": (3, 4, 7, 8, 11, 12), "dqlinear": (2,), "nhwc_dqconv": (2,), "qlut": (1,),
+    "qsoftmax": (1,), "qattention": (7,), "nhwc_qresize": (1, 2, 3, 4),
 }
 
 
@@ -86,7 +87,7 @@ def node_macs(node: Node, shapes: dict[Value, tuple[int, ...]]) -> int:
     if op in ("lstm", "gru", "rnn"):
         steps = prod(at(0)[:2])
         return steps * (prod(at(1)) + prod(at(2)))
-    if op == "attention":
+    if op in ("attention", "qattention"):
         q, k, v = at(0), at(1), at(2)
         if len(q) == 3:  # [N, S, heads * D]
             kv = node.attrs.get("kv_num_heads", 1)

@@ -16,8 +16,8 @@
 #include "qattention.h"
 
 static const mcc_qattention_kernel kernels[] = {
-#define QATTENTION(isa) {"qattention_s8_" #isa, MCC_ISA_##isa, mcc_qattention_scores_##isa, mcc_qattention_away_##isa, mcc_qattention_total_##isa, \
-                         mcc_qattention_weighted_##isa},
+#define QATTENTION(isa) {"qattention_s8_" #isa, MCC_ISA_##isa, mcc_qattention_scores_##isa, mcc_qattention_peak_##isa, mcc_qattention_away_##isa, \
+                         mcc_qattention_total_##isa, mcc_qattention_weighted_##isa},
 #include "qattention.def"
 #undef QATTENTION
 };
@@ -87,8 +87,10 @@ mcc_status mcc_prepare_qattention(mcc_net *net, mcc_node *node) {
     s->shift = mcc_gemm_s8_offset(&s->values.set);
     for (int i = 0; i < 256; i++) s->table[i] = (int8_t)(((const int8_t *)t->data)[i] + s->shift);
     s->tile = s->keys.set.mr > s->values.set.mr ? s->keys.set.mr : s->values.set.mr;
+    if (mcc_gemm_s8_many(&s->keys.set)) s->tile *= TILE / s->tile;
     s->k_bytes = up(s->keys.group_bytes), s->pair_bytes = s->k_bytes + up(s->values.group_bytes);
-    s->line = up(a->total), s->q_line = mcc_gemm_s8_offset(&s->keys.set) ? up(a->d) : 0, s->v_line = up(a->dv);
+    s->line = up(mcc_qgemm_width(&s->keys)), s->v_line = up(mcc_qgemm_width(&s->values));
+    s->q_line = mcc_gemm_s8_offset(&s->keys.set) ? up(a->d) : 0;
     size_t pairs;
     if (s->v_line > SIZE_MAX / 1024 || !mcc_times(a->n, a->kv_heads, &pairs) || !mcc_times(pairs, s->pair_bytes, &node->workspace)) return MCC_NO_MEMORY;
     const size_t scores = s->line > s->v_line ? s->line : s->v_line; /* sums take the place of scores */
@@ -130,12 +132,13 @@ static int32_t weigh(const job *j, size_t batch, size_t head, size_t row, const 
     memset(p, (uint8_t)(s->shift - 128), a->total);
     if (lo >= hi) return 0;
     for (size_t i = 0; i < a->d; i++) sum += q[i];
-    s->kernel->scores(hi - lo, acc + lo, s->k_zero * (sum - (int32_t)a->d * s->q_zero), a->scale, t);
-    if (mcc_in(j->view.node, 3)) mcc_attention_hide(&j->view, batch, head, row, lo, hi, lo, hi - lo, t);
-    if (s->kernel->away(hi - lo, t, STEPS, p + lo) == -INFINITY) {
-        memset(p + lo, (uint8_t)(s->shift - 128), hi - lo);
-        return 0;
+    float top = s->kernel->scores(hi - lo, acc + lo, s->k_zero * (sum - (int32_t)a->d * s->q_zero), a->scale, t);
+    if (mcc_in(j->view.node, 3)) {
+        mcc_attention_hide(&j->view, batch, head, row, lo, hi, lo, hi - lo, t);
+        top = s->kernel->peak(hi - lo, t);
     }
+    if (top == -INFINITY) return 0;
+    s->kernel->away(hi - lo, t, top, STEPS, p + lo);
     mcc_qtable_pick()->fn(hi - lo, p + lo, p + lo, s->table);
     return s->kernel->total(hi - lo, p + lo, (uint8_t)(128 - s->shift));
 }
@@ -169,8 +172,7 @@ static void tile(const job *j, size_t pair, size_t row, size_t rows, char *scrat
         const size_t head = first + (row + r) / a->s;
         const float rate = totals[r] > 0 ? s->y_scale / (float)totals[r] : 0;
         int8_t *y = (int8_t *)node->out[0]->data + batch * a->y.batch + head * a->y.head + (row + r) % a->s * a->y.row;
-        s->kernel->weighted(a->dv, acc + r * scores, s->v_zero * totals[r], rate, (float)(-128 - s->y_zero), (float)(127 - s->y_zero),
-                            s->y_zero, y);
+        s->kernel->weighted(a->dv, acc + r * scores, s->v_zero * totals[r], rate, s->y_zero, y);
     }
 }
 

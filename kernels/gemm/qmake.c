@@ -29,7 +29,7 @@ static void columns(const mcc_gemm_set *set, size_t width, size_t k, const int8_
         size_t d = 0;
         if (kr == 4)
             for (; d + 4 <= k; d += 4) memcpy(out + d * nr, from + d, 4);
-        for (; d < k; d += kr) memcpy(out + d * nr, from + d, k - d < kr ? k - d : kr);
+        for (; d < k; d++) out[d / kr * kr * nr + d % kr] = from[d];
     }
 }
 
@@ -45,9 +45,9 @@ static void interleave(const mcc_gemm_set *set, size_t width, size_t k, const in
     }
     for (size_t d = 0; d < k; d += kr, out += kr * nr, w += kr * step) {
         const size_t rows = k - d < kr ? k - d : kr;
-        if (kr == 4 && rows == 4 && width == nr && mcc_gemm_s8_column(set, 4) == 4) {
+        if (kr == 4 && rows == 4 && mcc_gemm_s8_column(set, 4) == 4) {
             const int8_t *a = w, *b = w + step, *c = b + step, *e = c + step;
-            for (size_t p = 0; p < nr; p++) out[4 * p] = a[p], out[4 * p + 1] = b[p], out[4 * p + 2] = c[p], out[4 * p + 3] = e[p];
+            for (size_t p = 0; p < width; p++) out[4 * p] = a[p], out[4 * p + 1] = b[p], out[4 * p + 2] = c[p], out[4 * p + 3] = e[p];
             continue;
         }
         for (size_t p = 0; p < nr; p += 4) { /* four columns follow each other in every set */
@@ -72,15 +72,18 @@ void mcc_qgemm_make(const mcc_qgemm *g, uint8_t *out, const int8_t *w, size_t co
     }
 }
 
+size_t mcc_qgemm_width(const mcc_qgemm *g) { return g->panels ? (g->panels - 1) * g->set.nr + g->last.nr : 0; }
+
 void mcc_qgemm_sums(const mcc_qgemm *g, const uint8_t *panels, size_t first, size_t end, size_t m, const int8_t *const *rows,
                     int32_t *acc, size_t stride) {
     panels += first * g->panel;
     for (size_t p = first; p < end; p++, panels += g->panel) {
         const mcc_gemm_set *set = p + 1 < g->panels ? &g->set : &g->last;
-        const size_t j = p * g->set.nr, n = g->n - j < set->nr ? g->n - j : set->nr;
-        for (size_t i = 0; i < m; i += set->mr) {
-            const size_t high = m - i < set->mr ? m - i : set->mr;
-            ((mcc_gemm_s8_fn *)set->serve[high]->fn)(high, n, g->k, 1, rows + i, panels, acc + i * stride + j, stride, NULL, NULL, 0);
+        for (size_t i = 0, high; i < m; i += high) {
+            const size_t left = m - i;
+            high = left < set->mr ? left : mcc_gemm_s8_many(set) ? left / set->mr * set->mr : set->mr;
+            mcc_gemm_s8_fn *fn = (mcc_gemm_s8_fn *)set->serve[high < set->mr ? high : set->mr]->fn;
+            fn(high, set->nr, g->k, 1, rows + i, panels, acc + i * stride + p * g->set.nr, stride, NULL, NULL, 0);
         }
     }
 }

@@ -150,12 +150,12 @@ def qattention(q, k, v, mask=None, past_key=None, past_value=None, nonpad_kv_seq
 # --- resize -----------------------------------------------------------------------------------------------------
 
 
-@op("nhwc_qresize", example=lambda r: ([_q(r, 1, 3, 4, 5), [[0, 1], [1, 2]], [[0.25, 0.75], [1, 0]],
-                                        [[0, 1], [1, 2], [3, 3]], [[0.5, 0.5], [0.1, 0.9], [1, 0]]], {"scale": 0.8, "x_zero": 3}))
+@op("nhwc_qresize", example=lambda r: (
+    [_q(r, 1, 3, 4, 5), *resize_form({}, (1, 3, 4, 5), None, None, torch.tensor([1, 5, 6, 5]), 1)], {"scale": 0.8, "x_zero": 3}))
 def nhwc_qresize(x, rows, row_weights, columns, column_weights, scale=1.0, x_zero=0, y_zero=0):
     """Linear: x int8 [N, H, W, C]; y's pixel (i, j) lies between rows[i] = (r, s) and columns[j] = (c, d) (int32, [., 2]):
     t = ((x_rc w_rc + x_rd w_rd) + (x_sc w_sc + x_sd w_sd)) * scale, of f32(x - x_zero) and products of two weights (float32)."""
-    rows, columns = torch.as_tensor(rows).to(torch.int64), torch.as_tensor(columns).to(torch.int64)
+    rows, columns = rows.to(torch.int64), columns.to(torch.int64)
     f = (x.to(torch.int32) - x_zero).to(torch.float32)
     parts = []
     for i in (0, 1):

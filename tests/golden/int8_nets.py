@@ -172,9 +172,9 @@ def _resize(net: Net, y, c, h, w):
     how = str(rng.choice(["half_pixel", "align_corners", "asymmetric", "pytorch_half_pixel"]))
     whole = rng.random() < 0.5
     scales = None if whole else net.const(np.array([1, 1, size[0] / h + 1e-4, size[1] / w + 1e-4], np.float32), "scales")
-    axes = {"axes": [1, 2, 3]} if whole else {}
-    shape = None if not whole else net.const(np.array([c, *size]), "sizes")
-    y = net.op("resize", y, None, scales, shape, mode="linear", coordinate_transformation_mode=how, **axes)
+    sizes = net.const(np.array(size), "sizes") if whole else None
+    axes = {"axes": [2, 3]} if whole else {}
+    y = net.op("resize", y, None, scales, sizes, mode="linear", coordinate_transformation_mode=how, **axes)
     return (net.quantize(y) if rng.random() < 0.7 else _same(net, y)), c, *size
 
 
@@ -213,8 +213,8 @@ def random_transformer_graph(seed: int) -> Graph:
     x = Value("x", "float32", (int(rng.choice([1, 2])), length, width))
     y = net.quantize(x)
     for _ in range(int(rng.integers(1, 4))):
-        y = _norm(net, net.op("add", y, _attention(net, y, heads, depth, length) if rng.random() < 0.8 else _mixer(net, y, width)),
-                  width)
+        z = _attention(net, y, heads, depth, length) if rng.random() < 0.8 else _mixer(net, y, width)
+        y = _norm(net, net.op("add", y, z), width)
         y = _norm(net, net.op("add", y, _feed_forward(net, y, width)), width)
     y = net.quantize(net.op("linear", y, net.weight(5, width), net.bias(5)))
     if rng.random() < 0.5:
