@@ -48,7 +48,8 @@ typedef struct state {
     const mcc_qattention_kernel *kernel;
     mcc_qgemm keys, values;
     size_t k_bytes, pair_bytes;          /* of packed keys, and of both */
-    size_t tile, line, q_line, v_line;   /* rows at a time; elements from one row of scores, queries, sums to the next */
+    size_t tile, spare;                  /* rows at a time, and pointers that kernels read behind theirs */
+    size_t line, q_line, v_line;         /* elements from one row of scores, queries, sums to the next */
     int32_t q_zero, k_zero, v_zero, y_zero;
     float y_scale;
     int32_t shift;                       /* of the rows of the values' kernels: 0 or 128 */
@@ -87,6 +88,7 @@ mcc_status mcc_prepare_qattention(mcc_net *net, mcc_node *node) {
     s->shift = mcc_gemm_s8_offset(&s->values.set);
     for (int i = 0; i < 256; i++) s->table[i] = (int8_t)(((const int8_t *)t->data)[i] + s->shift);
     s->tile = s->keys.set.mr > s->values.set.mr ? s->keys.set.mr : s->values.set.mr;
+    s->spare = s->tile;
     if (mcc_gemm_s8_many(&s->keys.set)) s->tile *= TILE / s->tile;
     s->k_bytes = up(s->keys.group_bytes), s->pair_bytes = s->k_bytes + up(s->values.group_bytes);
     s->line = up(mcc_qgemm_width(&s->keys)), s->v_line = up(mcc_qgemm_width(&s->values));
@@ -94,7 +96,7 @@ mcc_status mcc_prepare_qattention(mcc_net *net, mcc_node *node) {
     size_t pairs;
     if (s->v_line > SIZE_MAX / 1024 || !mcc_times(a->n, a->kv_heads, &pairs) || !mcc_times(pairs, s->pair_bytes, &node->workspace)) return MCC_NO_MEMORY;
     const size_t scores = s->line > s->v_line ? s->line : s->v_line; /* sums take the place of scores */
-    node->workspace_each = s->tile * (scores * sizeof(int32_t) + s->line + s->q_line) + s->line * sizeof(float);
+    node->workspace_each = up(a->d) + s->tile * (scores * sizeof(int32_t) + s->line + s->q_line) + s->line * sizeof(float);
     return MCC_OK;
 }
 
@@ -111,14 +113,14 @@ static const int8_t *at(const mcc_tensor *t, const view *v, size_t batch, size_t
 
 /* [begin, end) counts pairs of batch and head of keys. */
 static void pack_work(void *arg, size_t begin, size_t end, unsigned thread) {
-    (void)thread;
     const job *j = arg;
     const state *s = j->s;
+    int8_t *ones = (int8_t *)j->scratch + thread * j->view.node->workspace_each;
     for (size_t pair = begin; pair < end; pair++) {
         const size_t batch = pair / s->a.kv_heads, head = pair % s->a.kv_heads;
         uint8_t *out = j->packed + pair * s->pair_bytes;
-        mcc_qgemm_make(&s->keys, out, at(j->view.node->in[1], &s->a.k, batch, head, 0), s->a.k.row, 1, s->q_zero);
-        mcc_qgemm_make(&s->values, out + s->k_bytes, at(j->view.node->in[2], &s->a.v, batch, head, 0), 1, s->a.v.row, -128);
+        mcc_qgemm_make(&s->keys, out, at(j->view.node->in[1], &s->a.k, batch, head, 0), s->a.k.row, 1, s->q_zero, ones);
+        mcc_qgemm_make(&s->values, out + s->k_bytes, at(j->view.node->in[2], &s->a.v, batch, head, 0), 1, s->a.v.row, -128, ones);
     }
 }
 
@@ -129,7 +131,7 @@ static int32_t weigh(const job *j, size_t batch, size_t head, size_t row, const 
     size_t lo, hi;
     int32_t sum = 0;
     mcc_attention_range(&j->view, batch, row, &lo, &hi);
-    memset(p, (uint8_t)(s->shift - 128), a->total);
+    if (lo > 0 || hi < a->total) memset(p, (uint8_t)(s->shift - 128), a->total);
     if (lo >= hi) return 0;
     for (size_t i = 0; i < a->d; i++) sum += q[i];
     float top = s->kernel->scores(hi - lo, acc + lo, s->k_zero * (sum - (int32_t)a->d * s->q_zero), a->scale, t);
@@ -137,7 +139,10 @@ static int32_t weigh(const job *j, size_t batch, size_t head, size_t row, const 
         mcc_attention_hide(&j->view, batch, head, row, lo, hi, lo, hi - lo, t);
         top = s->kernel->peak(hi - lo, t);
     }
-    if (top == -INFINITY) return 0;
+    if (top == -INFINITY) {
+        memset(p, (uint8_t)(s->shift - 128), a->total);
+        return 0;
+    }
     s->kernel->away(hi - lo, t, top, STEPS, p + lo);
     mcc_qtable_pick()->fn(hi - lo, p + lo, p + lo, s->table);
     return s->kernel->total(hi - lo, p + lo, (uint8_t)(128 - s->shift));
@@ -154,7 +159,7 @@ static void tile(const job *j, size_t pair, size_t row, size_t rows, char *scrat
     int8_t *p = (int8_t *)(t + s->line), *shifted = p + s->tile * s->line;
     const int8_t *q[2 * TILE], *from[2 * TILE], *weights[2 * TILE];
     int32_t totals[TILE];
-    for (size_t r = 0; r < 2 * TILE; r++) {
+    for (size_t r = 0; r < rows + s->spare; r++) {
         const size_t i = row + (r < rows ? r : rows - 1);
         q[r] = from[r] = at(node->in[0], &a->q, batch, first + i / a->s, i % a->s);
         weights[r] = p + (r < rows ? r : rows - 1) * s->line;

@@ -52,12 +52,12 @@ mcc_status mcc_qgemm_pack_rows(mcc_net *net, mcc_qgemm *g, size_t m, size_t n, s
  * too large. */
 bool mcc_qgemm_plan(mcc_qgemm *g, size_t n, size_t k);
 /* Packs it into `out`, group_bytes aligned to 64: element (j, d) stands at w[j * column + d * step], where column or step is 1.
- * Rows are meant to be less x_zero. */
-void mcc_qgemm_make(const mcc_qgemm *g, uint8_t *out, const int8_t *w, size_t column, size_t step, int32_t x_zero);
+ * Rows are meant to be less x_zero. `ones`: room for g->depth bytes. */
+void mcc_qgemm_make(const mcc_qgemm *g, uint8_t *out, const int8_t *w, size_t column, size_t step, int32_t x_zero, int8_t *ones);
 /* Columns with those that fill up the last panel. */
 size_t mcc_qgemm_width(const mcc_qgemm *g);
 /* acc[i * stride + j] = the sums of row i < m and the columns j of panels [first, end), whole panels. Rows are shifted already,
- * readable as the kernels want; rows[i] from m up to m + MCC_GEMM_MAX_MR are readable pointers too. */
+ * readable as the kernels want; rows[i] from m up to m + MR are readable pointers too. */
 void mcc_qgemm_sums(const mcc_qgemm *g, const uint8_t *panels, size_t first, size_t end, size_t m, const int8_t *const *rows,
                     int32_t *acc, size_t stride);
 /* The name of the kernel that a product with m rows runs on; and its multiply-adds. */

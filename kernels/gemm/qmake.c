@@ -17,35 +17,28 @@ bool mcc_qgemm_plan(mcc_qgemm *g, size_t n, size_t k) {
 }
 
 /* Columns of a weight whose columns are k int8 each, `column` apart. */
-static void columns(const mcc_gemm_set *set, size_t width, size_t k, const int8_t *w, size_t column, int32_t *sums, int8_t *out) {
+static void columns(const mcc_gemm_set *set, size_t width, size_t k, const int8_t *w, size_t column, int8_t *out) {
     const size_t nr = set->nr, kr = set->kr;
     for (size_t p = 0; p < nr; p++, out += kr) {
         const size_t j = mcc_gemm_s8_column(set, p);
         if (j >= width) continue;
         const int8_t *from = w + j * column;
-        int32_t sum = 0;
-        for (size_t d = 0; d < k; d++) sum += from[d];
-        sums[p] = sum;
+        int8_t *to = out;
         size_t d = 0;
         if (kr == 4)
-            for (; d + 4 <= k; d += 4) memcpy(out + d * nr, from + d, 4);
-        for (; d < k; d++) out[d / kr * kr * nr + d % kr] = from[d];
+            for (; d + 4 <= k; d += 4, to += 4 * nr) memcpy(to, from + d, 4);
+        for (; d < k; d += kr, to += kr * nr)
+            for (size_t t = 0; t < kr && d + t < k; t++) to[t] = from[d + t];
     }
 }
 
 /* Columns of a weight of k rows, `step` apart, each with its next element. */
-static void interleave(const mcc_gemm_set *set, size_t width, size_t k, const int8_t *w, size_t step, int32_t *sums, int8_t *out) {
+static void interleave(const mcc_gemm_set *set, size_t width, size_t k, const int8_t *w, size_t step, int8_t *out) {
     const size_t nr = set->nr, kr = set->kr;
-    int32_t sum[64] = {0};
-    for (size_t d = 0; d < k; d++)
-        for (size_t j = 0; j < width; j++) sum[j] += w[d * step + j];
-    for (size_t p = 0; p < nr; p++) {
-        const size_t j = mcc_gemm_s8_column(set, p);
-        sums[p] = j < width ? sum[j] : 0;
-    }
+    const bool in_order = mcc_gemm_s8_column(set, 4) == 4;
     for (size_t d = 0; d < k; d += kr, out += kr * nr, w += kr * step) {
         const size_t rows = k - d < kr ? k - d : kr;
-        if (kr == 4 && rows == 4 && mcc_gemm_s8_column(set, 4) == 4) {
+        if (kr == 4 && rows == 4 && in_order) {
             const int8_t *a = w, *b = w + step, *c = b + step, *e = c + step;
             for (size_t p = 0; p < width; p++) out[4 * p] = a[p], out[4 * p + 1] = b[p], out[4 * p + 2] = c[p], out[4 * p + 3] = e[p];
             continue;
@@ -58,7 +51,11 @@ static void interleave(const mcc_gemm_set *set, size_t width, size_t k, const in
     }
 }
 
-void mcc_qgemm_make(const mcc_qgemm *g, uint8_t *out, const int8_t *w, size_t column, size_t step, int32_t x_zero) {
+void mcc_qgemm_make(const mcc_qgemm *g, uint8_t *out, const int8_t *w, size_t column, size_t step, int32_t x_zero, int8_t *ones) {
+    const int8_t *rows[MCC_GEMM_MAX_MR];
+    int32_t sums[64];
+    memset(ones, 1, g->depth);
+    for (size_t i = 0; i < MCC_GEMM_MAX_MR; i++) rows[i] = ones;
     for (size_t p = 0; p < g->panels; p++, out += g->panel) {
         const mcc_gemm_set *set = p + 1 < g->panels ? &g->set : &g->last;
         const size_t j = p * g->set.nr, nr = set->nr, width = g->n - j < nr ? g->n - j : nr;
@@ -66,9 +63,10 @@ void mcc_qgemm_make(const mcc_qgemm *g, uint8_t *out, const int8_t *w, size_t co
         int8_t *packed = (int8_t *)(bias + 2 * nr); /* behind the scales, which stay 0: sums are all that is asked for */
         memset(bias, 0, 2 * nr * sizeof *bias);
         if (width < nr || g->k < g->depth) memset(packed, 0, nr * g->depth);
-        if (step == 1) columns(set, width, g->k, w + j * column, column, bias, packed);
-        else interleave(set, width, g->k, w + j * column, step, bias, packed);
-        for (size_t i = 0; i < nr; i++) bias[i] = -bias[i] * (x_zero + mcc_gemm_s8_offset(set));
+        if (step == 1) columns(set, width, g->k, w + j * column, column, packed);
+        else interleave(set, width, g->k, w + j * column, step, packed);
+        ((mcc_gemm_s8_fn *)set->serve[1]->fn)(1, nr, g->k, 1, rows, out, sums, nr, NULL, NULL, 0); /* a row of ones sums the columns */
+        for (size_t i = 0; i < nr; i++) bias[i] = -sums[mcc_gemm_s8_column(set, i)] * (x_zero + mcc_gemm_s8_offset(set));
     }
 }
 

@@ -207,7 +207,7 @@ static void check_sums(size_t m, size_t n, size_t k, bool rows) {
     int32_t *acc = check_alloc(((m - 1) * stride + mcc_qgemm_width(&g)) * sizeof *acc);
     const int8_t *from[2 * MCC_GEMM_MAX_MR];
     check_fill_s8(x, m * line);
-    mcc_qgemm_make(&g, out, w, column, step, zero);
+    mcc_qgemm_make(&g, out, w, column, step, zero, check_alloc(g.depth));
     for (size_t i = 0; i < 2 * MCC_GEMM_MAX_MR; i++) from[i] = x + (i < m ? i : m - 1) * line;
     mcc_qgemm_sums(&g, out, 0, g.panels, m, from, acc, stride);
     for (size_t i = 0; i < m; i++)
