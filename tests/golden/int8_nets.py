@@ -13,6 +13,7 @@ class Net:
         self.rng = np.random.default_rng(seed)
         self.nodes: list[Node] = []
         self.count = 0
+        self.batch = 1
 
     def name(self, stem: str) -> str:
         self.count += 1
@@ -210,7 +211,8 @@ def random_transformer_graph(seed: int) -> Graph:
     rng = net.rng
     heads, depth, length = int(rng.choice([1, 2, 3])), int(rng.choice([4, 7, 16, 20])), int(rng.choice([1, 3, 8, 17, 40]))
     width = heads * depth
-    x = Value("x", "float32", (int(rng.choice([1, 2])), length, width))
+    net.batch = int(rng.choice([1, 2]))
+    x = Value("x", "float32", (net.batch, length, width))
     y = net.quantize(x)
     for _ in range(int(rng.integers(1, 4))):
         z = _attention(net, y, heads, depth, length) if rng.random() < 0.8 else _mixer(net, y, width)
@@ -227,7 +229,7 @@ def _attention(net: Net, y, heads, depth, length):
     kv = heads if heads != 2 or rng.random() < 0.5 else 1
     q, k, v = (net.quantize(net.op("linear", y, net.weight(w, heads * depth), net.bias(w))) for w in
                (heads * depth, kv * depth, kv * n))
-    kind = rng.choice(["none", "bool", "float", "causal", "window"])
+    kind = rng.choice(["none", "bool", "float", "causal", "window", "valid"])
     shape = (length, length) if rng.random() < 0.5 else (1, 1, 1, length)
     mask, attrs = [], {}
     if kind == "bool":
@@ -238,6 +240,8 @@ def _attention(net: Net, y, heads, depth, length):
         attrs = {"is_causal": 1}
     elif kind == "window":
         attrs = {"left_window_size": int(rng.integers(0, 5)), "right_window_size": int(rng.integers(-1, 3))}
+    elif kind == "valid":
+        mask = [None, None, None, net.const(rng.integers(0, length + 1, net.batch), "valid")]
     if rng.random() < 0.3:
         attrs["scale"] = float(rng.uniform(0.05, 1.0))
     y = net.op("attention", q, k, v, *mask, q_num_heads=heads, kv_num_heads=kv, **attrs)
