@@ -3,15 +3,15 @@
 
 #include "qattention.h"
 
-float mcc_qattention_scores_c(size_t n, const int32_t *acc, int32_t minus, float scale, float *t) {
-    for (size_t i = 0; i < n; i++) t[i] = (float)(acc[i] - minus) * scale;
-    return mcc_qattention_peak_c(n, t);
-}
-
 float mcc_qattention_peak_c(size_t n, const float *t) {
     float top = t[0];
     for (size_t i = 1; i < n; i++) top = t[i] > top ? t[i] : top;
     return top;
+}
+
+float mcc_qattention_scores_c(size_t n, const int32_t *acc, int32_t minus, float scale, float *t) {
+    for (size_t i = 0; i < n; i++) t[i] = (float)(acc[i] - minus) * scale;
+    return mcc_qattention_peak_c(n, t);
 }
 
 void mcc_qattention_away_c(size_t n, const float *t, float top, float steps, int8_t *codes) {

@@ -17,15 +17,6 @@ VFN void put(int8_t *y, vi codes, size_t n) {
     memcpy(y, t, n);
 }
 
-VKERNEL float NAME(scores)(size_t n, const int32_t *acc, int32_t minus, float scale, float *t) {
-    const vi m = vi_set(minus);
-    const vf s = v_set(scale);
-    size_t i = 0;
-    for (; i + VN <= n; i += VN) v_store(t + i, v_mul(floats(acc + i, VN, m), s));
-    if (i < n) v_store_n(t + i, v_mul(floats(acc + i, n - i, m), s), n - i);
-    return NAME(peak)(n, t);
-}
-
 VKERNEL float NAME(peak)(size_t n, const float *t) {
     vf best = v_set(t[0]);
     size_t i = 0;
@@ -33,6 +24,15 @@ VKERNEL float NAME(peak)(size_t n, const float *t) {
     float top = v_peak(best);
     for (; i < n; i++) top = t[i] > top ? t[i] : top;
     return top;
+}
+
+VKERNEL float NAME(scores)(size_t n, const int32_t *acc, int32_t minus, float scale, float *t) {
+    const vi m = vi_set(minus);
+    const vf s = v_set(scale);
+    size_t i = 0;
+    for (; i + VN <= n; i += VN) v_store(t + i, v_mul(floats(acc + i, VN, m), s));
+    if (i < n) v_store_n(t + i, v_mul(floats(acc + i, n - i, m), s), n - i);
+    return NAME(peak)(n, t);
 }
 
 VKERNEL void NAME(away)(size_t n, const float *t, float top, float steps, int8_t *codes) {
