@@ -34,7 +34,7 @@ def softmax(rw, node: Node) -> bool:
     if x.value.shape[axis] > LONGEST:
         rw.stays_float(node, f"it sums more than {LONGEST} values")
         return False
-    table, attrs = softmax_form(x.scale, out.scale, out.zero, axis)
+    table, attrs = softmax_form(x.scale, (out.scale, out.zero), axis)
     rw.put(last, Node("qsoftmax", [x.value, rw.const(table.numpy(), "exp.table")], [out.value], attrs, node.name, node.scope))
     return True
 
@@ -47,7 +47,7 @@ def _norm(rw, node: Node, ends, op: str, shape, attrs: dict) -> bool:
         rw.stays_float(node, "its scale or bias is computed")
         return False
     full = norm_weights(shape, *(None if v is None else tensor(v).float() for v in (gamma, beta)))
-    g, b, more = norm_form(x.scale, x.zero, out.scale, out.zero, *full, node.attrs.get("epsilon", 1e-5))
+    g, b, more = norm_form((x.scale, x.zero), (out.scale, out.zero), full, node.attrs)
     inputs: list[Value | None] = [x.value, rw.const(g.numpy(), gamma.name + ".scaled"),
                                   rw.const(b.numpy(), (node.outputs[0] if beta is None else beta).name + ".scaled")]
     rw.put(last, Node(op, inputs, [out.value], attrs | more, node.name, node.scope))
@@ -89,7 +89,7 @@ def attention(rw, node: Node) -> bool:
     if why is not None:
         rw.stays_float(node, why)
         return False
-    attrs = attention_form(*((t.scale, t.zero) for t in (q, k, v, out)), depth, node.attrs)
+    attrs = attention_form([(t.scale, t.zero) for t in (q, k, v)], (out.scale, out.zero), depth, node.attrs)
     inputs[:3] = [q.value, k.value, v.value]
     inputs.append(rw.const(attention_table().numpy(), "exp.table"))
     rw.put(last, Node("qattention", inputs, [out.value], attrs, node.name, node.scope))
@@ -106,10 +106,10 @@ def linear_resize(rw, node: Node) -> bool:
     if mode != "linear" or node.attrs.get("antialias"):
         rw.stays_float(node, f"mode {mode} has no integer form" if mode != "linear" else "antialias has no integer form")
         return False
-    given = [None if v is None else tensor(v) for v in [*node.inputs, None, None, None][1:4]]
-    tables, nchw = resize_form(node.attrs, x.value.shape, *given, 1), False
+    given = [None if v is None else tensor(v) for v in node.inputs[1:]]
+    tables, nchw = resize_form(node.attrs, x.value.shape, given, 1), False
     if tables is None:
-        tables, nchw = resize_form(node.attrs, x.value.shape, *given, 2), True
+        tables, nchw = resize_form(node.attrs, x.value.shape, given, 2), True
     if tables is None:
         rw.stays_float(node, "it does not resample height and width of an image alone")
         return False

@@ -7,6 +7,8 @@ zero points around it; lowering and the simulation of quantize.qat share them.
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -18,6 +20,7 @@ from .move import resize_taps
 ONE = 65535                 # a softmax's table holds e^-x times this: 32768 of them fit an int32
 LONGEST = 32768             # values that a softmax may sum
 DEEPEST, MOST_KEYS = 8192, 16384  # of attention: with these no sum leaves int32, whatever the zero points
+Pair = tuple[float, int]    # scale and zero point
 REACH, TOP = 6.25, 255      # attention: weights of 0 to 255, e^-x for x up to 6.25 (half a weight) in 255 steps
 
 
@@ -33,13 +36,13 @@ def _f32(number: float) -> torch.Tensor:
 # --- softmax ----------------------------------------------------------------------------------------------------
 
 
-def softmax_form(x_scale: float, y_scale: float, y_zero: int, axis: int):
+def softmax_form(x_scale: float, y: Pair, axis: int):
     """(table int32 [256], attributes): round(65535 e^-(d x_scale)) for a value d below the largest of its row."""
     steps = torch.arange(256, dtype=torch.float64) * x_scale
-    return torch.round(torch.exp(-steps) * ONE).to(torch.int32), {"axis": axis, "scale": single(1 / y_scale), "y_zero": y_zero}
+    return torch.round(torch.exp(-steps) * ONE).to(torch.int32), {"axis": axis, "scale": single(1 / y[0]), "y_zero": y[1]}
 
 
-@op("qsoftmax", example=lambda r: ([_q(r, 3, 9), softmax_form(0.03, 1 / 256, -128, -1)[0]],
+@op("qsoftmax", example=lambda r: ([_q(r, 3, 9), softmax_form(0.03, (1 / 256, -128), -1)[0]],
                                    {"axis": -1, "scale": 256.0, "y_zero": -128}))
 def qsoftmax(x, table, axis=-1, scale=256.0, y_zero=-128):
     """x int8, table int32 [256] of 0 to 65535: e = table[max - x], t = f32(e) * (scale / f32(sum of e)) along `axis`, of at most
@@ -59,12 +62,12 @@ def norm_weights(shape, *weights):
     return [None if v is None else full(v) for v in weights]
 
 
-def norm_form(x_scale: float, x_zero: int, y_scale: float, y_zero: int, gamma, beta, epsilon: float):
-    """(gamma, beta, attributes) of qlayer_norm and qgroup_norm: in units of y's scale, epsilon in units of x's, squared."""
-    y = torch.tensor(y_scale, dtype=torch.float64)
-    gamma = (gamma.to(torch.float64) / y).float()
-    beta = torch.zeros_like(gamma) if beta is None else (beta.to(torch.float64) / y).float()
-    return gamma, beta, {"epsilon": single(epsilon / x_scale / x_scale), "x_zero": x_zero, "y_zero": y_zero}
+def norm_form(x: Pair, y: Pair, weights: Sequence[torch.Tensor | None], attrs: dict):
+    """(gamma, beta, attributes) of qlayer_norm and qgroup_norm from those of the float op: in units of y's scale, epsilon in
+    units of x's, squared. weights: scale and bias in full, a missing bias None."""
+    gamma, beta = (None if v is None else (v.to(torch.float64) / y[0]).float() for v in weights)
+    beta = torch.zeros_like(gamma) if beta is None else beta
+    return gamma, beta, {"epsilon": single(attrs.get("epsilon", 1e-5) / x[0] / x[0]), "x_zero": x[1], "y_zero": y[1]}
 
 
 def _normal(x, axes, epsilon, centred, zero):
@@ -109,9 +112,9 @@ def attention_table() -> torch.Tensor:
     return (torch.round(TOP * torch.exp(-torch.arange(256, dtype=torch.float64) * (REACH / 255))) - 128).to(torch.int8)
 
 
-def attention_form(q: tuple[float, int], k: tuple[float, int], v: tuple[float, int], y: tuple[float, int], depth: int,
-                   attrs: dict) -> dict:
-    """The attributes of qattention from (scale, zero point) of its operands and the float op's attributes."""
+def attention_form(operands: Sequence[Pair], y: Pair, depth: int, attrs: dict) -> dict:
+    """The attributes of qattention from those of the float op. operands: q, k and v."""
+    q, k, v = operands
     scale = attrs.get("scale")
     kept = {key: n for key, n in attrs.items() if key in ("is_causal", "q_num_heads", "kv_num_heads", "left_window_size",
                                                           "right_window_size")}
@@ -151,7 +154,8 @@ def qattention(q, k, v, mask=None, past_key=None, past_value=None, nonpad_kv_seq
 
 
 @op("nhwc_qresize", example=lambda r: (
-    [_q(r, 1, 3, 4, 5), *resize_form({}, (1, 3, 4, 5), None, None, torch.tensor([1, 5, 6, 5]), 1)], {"scale": 0.8, "x_zero": 3}))
+    [_q(r, 1, 3, 4, 5), *resize_form({}, (1, 3, 4, 5), [None, None, torch.tensor([1, 5, 6, 5])], 1)],
+    {"scale": 0.8, "x_zero": 3}))
 def nhwc_qresize(x, rows, row_weights, columns, column_weights, scale=1.0, x_zero=0, y_zero=0):
     """Linear: x int8 [N, H, W, C]; y's pixel (i, j) lies between rows[i] = (r, s) and columns[j] = (c, d) (int32, [., 2]):
     t = ((x_rc w_rc + x_rd w_rd) + (x_sc w_sc + x_sd w_sd)) * scale, of f32(x - x_zero) and products of two weights (float32)."""
@@ -166,9 +170,10 @@ def nhwc_qresize(x, rows, row_weights, columns, column_weights, scale=1.0, x_zer
     return requantize((parts[0] + parts[1]) * _f32(scale), y_zero, -128, 127, None)
 
 
-def resize_form(attrs: dict, shape, roi, scales, sizes, height: int):
-    """The four tables of nhwc_qresize, from the float op's attributes, x's shape and the inputs behind x; `height` is that
-    axis, the width follows it. None where the op does more than resample an image so."""
+def resize_form(attrs: dict, shape, given: list, height: int):
+    """The four tables of nhwc_qresize, from the float op's attributes, x's shape and the inputs behind x (None where absent);
+    `height` is that axis, the width follows it. None where the op does more than resample an image so."""
+    roi, scales, sizes = (*given, None, None, None)[:3]
     how = attrs.get("coordinate_transformation_mode", "half_pixel")
     taps, outside = resize_taps(torch.Size(shape), roi, scales, sizes, "linear", how, "", 0.0, attrs.get("exclude_outside", 0),
                                 0, attrs.get("axes"), attrs.get("keep_aspect_ratio_policy", "stretch"))
@@ -185,26 +190,26 @@ def resize_form(attrs: dict, shape, roi, scales, sizes, height: int):
 # --- all of them, by the float op -------------------------------------------------------------------------------
 
 
-def integer_rows(name: str, attrs: dict, codes: list, scales: list[tuple[float, int]], rest: list, out: tuple[float, int]):
+def integer_rows(name: str, attrs: dict, codes: list, scales: list[Pair], rest: list, out: Pair):
     """What the integer form of a float op makes of int8 `codes` of these (scale, zero point), NCHW as the float op has it.
     rest: its other inputs; out: scale and zero point of the result."""
     x, (scale, zero) = codes[0], scales[0]
     if name == "softmax":
-        table, attrs = softmax_form(scale, *out, attrs.get("axis", -1))
+        table, attrs = softmax_form(scale, out, attrs.get("axis", -1))
         return qsoftmax(x, table, **attrs)
     if name == "attention":
         depth = x.shape[-1] // (attrs["q_num_heads"] if x.ndim == 3 else 1)
         mask, _, _, valid = (*rest, None, None, None, None)[:4]
-        return qattention(*codes, mask, None, None, valid, attention_table(), **attention_form(*scales, out, depth, attrs))
+        return qattention(*codes, mask, None, None, valid, attention_table(), **attention_form(scales, out, depth, attrs))
     if name == "resize":
-        tables = resize_form(attrs, x.shape, *(*rest, None, None, None)[:3], 2)
+        tables = resize_form(attrs, x.shape, rest, 2)
         y = nhwc_qresize(x.permute(0, 2, 3, 1), *tables, single(scale / out[0]), zero, out[1])
         return y.permute(0, 3, 1, 2)
     gamma, beta = (*rest, None)[:2]
     if name in ("layer_norm", "rms_norm"):
         axis = attrs.get("axis", -1) % x.ndim
-        gamma, beta, more = norm_form(scale, zero, *out, *norm_weights(x.shape[axis:], gamma, beta), attrs.get("epsilon", 1e-5))
+        gamma, beta, more = norm_form(scales[0], out, norm_weights(x.shape[axis:], gamma, beta), attrs)
         return qlayer_norm(x, gamma, beta, axis, centred=int(name == "layer_norm"), **more)
     groups = attrs.get("num_groups", x.shape[1])
-    gamma, beta, more = norm_form(scale, zero, *out, *norm_weights((x.shape[1],), gamma, beta), attrs.get("epsilon", 1e-5))
+    gamma, beta, more = norm_form(scales[0], out, norm_weights((x.shape[1],), gamma, beta), attrs)
     return qgroup_norm(x, gamma, beta, groups, **more)
