@@ -82,7 +82,7 @@ def node_macs(node: Node, shapes: dict[Value, tuple[int, ...]]) -> int:
         return prod(at(0)) * at(1)[0] // node.attrs.get("group", 1) * prod(at(1)[1:3])
     if op in ("linear", "qlinear", "dqlinear"):
         return prod(y) * at(1)[-1]
-    if op in ("matmul", "matmul_integer", "qlinear_matmul"):
+    if op in ("matmul", "matmul_integer", "qlinear_matmul", "qmatmul"):
         return prod(y) * at(0)[-1]
     if op in ("lstm", "gru", "rnn"):
         steps = prod(at(0)[:2])

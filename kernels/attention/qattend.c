@@ -7,39 +7,11 @@
 #include <string.h>
 
 #include "../core/element.h"
-#include "../core/isa.h"
 #include "../core/ops.h"
-#include "../core/registry.h"
 #include "../eltwise/qtable.h"
 #include "../gemm/qgemm.h"
 #include "attend.h"
 #include "qattention.h"
-
-static const mcc_qattention_kernel kernels[] = {
-#define QATTENTION(isa) {"qattention_s8_" #isa, MCC_ISA_##isa, mcc_qattention_scores_##isa, mcc_qattention_peak_##isa, mcc_qattention_away_##isa, \
-                         mcc_qattention_total_##isa, mcc_qattention_weighted_##isa},
-#include "qattention.def"
-#undef QATTENTION
-};
-#define COUNT (sizeof kernels / sizeof *kernels)
-
-const mcc_qattention_kernel *mcc_qattention_kernels(size_t *count) {
-    *count = COUNT;
-    return kernels;
-}
-
-bool mcc_kernels_qattention(size_t i, mcc_kernel_info *info) {
-    if (i >= COUNT) return false;
-    *info = (mcc_kernel_info){.name = kernels[i].name, .isa = kernels[i].isa};
-    return true;
-}
-
-static const mcc_qattention_kernel *pick(void) {
-    const uint32_t have = mcc_isa();
-    const mcc_qattention_kernel *k = kernels;
-    while ((k->isa & have) != k->isa) k++; /* the last line needs nothing */
-    return k;
-}
 
 enum { MOST_KEYS = 16384, DEEPEST = 8192, TILE = MCC_GEMM_MAX_MR }; /* so no sum leaves int32 */
 
@@ -80,7 +52,7 @@ mcc_status mcc_prepare_qattention(mcc_net *net, mcc_node *node) {
     }
     a->scale = mcc_float(node, "scale", 1), s->y_scale = mcc_float(node, "y_scale", 1);
     MCC_NEED(isfinite(a->scale) && isfinite(s->y_scale), "a scale is not finite");
-    s->kernel = pick();
+    s->kernel = mcc_qattention_pick();
     node->kernel = s->kernel->name;
     if (node->out[0]->count == 0 || a->total == 0) return MCC_OK;
     if (!mcc_qgemm_plan(&s->keys, a->total, a->d) || !mcc_qgemm_plan(&s->values, a->dv, a->total)) return MCC_NO_MEMORY;

@@ -33,6 +33,7 @@ typedef struct mcc_qattention_kernel {
     mcc_qattention_weighted_fn *weighted;
 } mcc_qattention_kernel;
 const mcc_qattention_kernel *mcc_qattention_kernels(size_t *count);
+const mcc_qattention_kernel *mcc_qattention_pick(void);
 
 #define QATTENTION(isa)                                  \
     mcc_qattention_scores_fn mcc_qattention_scores_##isa; \

@@ -13,7 +13,7 @@ from ..graph import Node, Value
 from ..ops import call
 from .epilogue import activation
 from .fold import infer_node, tensor
-from .rows import attention, group_norm, last_axes_norm, linear_resize, softmax
+from .rows import attention, group_norm, last_axes_norm, linear_resize, matmul, softmax
 from .signed import Quantized, clamp_bounds, scale_zero
 from .sink import NARY, UNARY
 
@@ -307,6 +307,7 @@ ISLANDS = {
     "group_norm": group_norm,
     "instance_norm": group_norm,
     "attention": attention,
+    "matmul": matmul,
     **dict.fromkeys(("nhwc_max_pool", "reshape", "squeeze", "unsqueeze", "flatten", "transpose", "slice", "split", "pad",
                      "resize", "gather", "expand", "tile", "nhwc_depth_to_space", "nhwc_space_to_depth", "identity"), _move),
     **dict.fromkeys(sorted((UNARY | NARY) - {"add", "mul", "cast", "identity", "dropout", "prelu", "where"}), _table),

@@ -4,6 +4,7 @@
     quantize(layer_norm(dequantize(x), gamma, beta))          ->  qlayer_norm       (rms_norm as well)
     quantize(group_norm(dequantize(x), gamma, beta))          ->  qgroup_norm       (instance_norm as well)
     quantize(attention(dequantize(q), ...(k), ...(v), mask))  ->  qattention
+    quantize(matmul(dequantize(a), dequantize(b)))            ->  qmatmul           (both computed)
     [quantize](linear resize(dequantize(x)))                  ->  nhwc_qresize
 
 What they compute is in ops/quantized.py. Where one stays float although int8 surrounds it, the graph's notes say why.
@@ -93,6 +94,20 @@ def attention(rw, node: Node) -> bool:
     inputs[:3] = [q.value, k.value, v.value]
     inputs.append(rw.const(attention_table().numpy(), "exp.table"))
     rw.put(last, Node("qattention", inputs, [out.value], attrs, node.name, node.scope))
+    return True
+
+
+def matmul(rw, node: Node) -> bool:
+    a, b = (rw.source(v) for v in node.inputs[:2])
+    end = rw.sink(node.outputs[0])
+    if a is None or b is None or end is None or min(len(a.value.shape), len(b.value.shape)) < 2:
+        return False
+    last, out = end
+    if a.value.shape[-1] > MOST_KEYS:
+        rw.stays_float(node, "its sums might leave int32")
+        return False
+    attrs = {"scale": single(a.scale * b.scale / out.scale), "a_zero": a.zero, "b_zero": b.zero, "y_zero": out.zero}
+    rw.put(last, Node("qmatmul", [a.value, b.value], [out.value], attrs, node.name, node.scope))
     return True
 
 

@@ -1,4 +1,4 @@
-"""The integer forms of softmax, norms, attention and linear resize: int8 in, int8 out.
+"""The integer forms of softmax, norms, attention, products and linear resize: int8 in, int8 out.
 
 Sums are exact whole numbers, so their order does not matter; what follows them is single IEEE operations in float32 (and, once
 per row, float64) in the order written here, without fused multiply-add: torch, C, AVX and NEON give the same bytes. The last
@@ -150,6 +150,15 @@ def qattention(q, k, v, mask=None, past_key=None, past_value=None, nonpad_kv_seq
     return y.transpose(1, 2).flatten(2) if flat else y
 
 
+@op("qmatmul", example=lambda r: ([_q(r, 2, 1, 3, 8), _q(r, 2, 8, 5)],
+                                  {"scale": 0.004, "a_zero": 3, "b_zero": -2, "y_zero": 5}))
+def qmatmul(a, b, scale=1.0, a_zero=0, b_zero=0, y_zero=0):
+    """int8 a [..., M, K], b [..., K, N], both computed, batch axes broadcast, K at most 16384:
+    t = f32(sum of (a - a_zero) (b - b_zero)) * scale."""
+    acc = (a.to(torch.float64) - a_zero) @ (b.to(torch.float64) - b_zero)
+    return requantize(acc.to(torch.float32) * _f32(scale), y_zero, -128, 127, None)
+
+
 # --- resize -----------------------------------------------------------------------------------------------------
 
 
@@ -201,6 +210,9 @@ def integer_rows(name: str, attrs: dict, codes: list, scales: list[Pair], rest: 
         depth = x.shape[-1] // (attrs["q_num_heads"] if x.ndim == 3 else 1)
         mask, _, _, valid = (*rest, None, None, None, None)[:4]
         return qattention(*codes, mask, None, None, valid, attention_table(), **attention_form(scales, out, depth, attrs))
+    if name == "matmul":
+        (sa, za), (sb, zb) = scales
+        return qmatmul(*codes, single(sa * sb / out[0]), za, zb, out[1])
     if name == "resize":
         tables = resize_form(attrs, x.shape, rest, 2)
         y = nhwc_qresize(x.permute(0, 2, 3, 1), *tables, single(scale / out[0]), zero, out[1])

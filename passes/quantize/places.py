@@ -3,7 +3,8 @@
     layers       conv and linear with constant weights: int8 in, int8 or float out
     arithmetic   add, mul, average pools: int8 in and out where something int8 reads the result
     functions    of one value (hard_swish, sigmoid...): a table, between two int8 values
-    rows         softmax, norms, attention: int8 in and out as well (quantize.ptq's float_ops leaves them out unless told)
+    rows         softmax, norms, attention, products of two values: int8 in and out as well (the default of quantize.ptq's
+                 float_ops leaves them out)
     moves        max_pool, reshape, concat...: int8 in and out of one scale
 
 A layer, an addition or a pool keeps its result unrounded when the only reader is a clamp (relu, clip) or, for layers, a
@@ -24,7 +25,7 @@ FUNCTIONS = frozenset([
     "softplus", "softsign", "mish", "gelu", "thresholded_relu",
 ])
 NORMS = frozenset(("layer_norm", "rms_norm", "group_norm", "instance_norm"))
-ROWS = NORMS | {"softmax", "attention"}
+ROWS = NORMS | {"softmax", "attention", "matmul"}
 MOVES = frozenset([
     "max_pool", "global_max_pool", "reshape", "squeeze", "unsqueeze", "flatten", "transpose", "slice", "concat", "split",
     "pad", "resize", "gather", "expand", "tile", "depth_to_space", "space_to_depth", "identity", "dropout",
@@ -57,7 +58,7 @@ def find_places(graph: Graph, shapes: dict[Value, tuple[int, ...]], floats: set[
 
 def _is_data(node: Node, v: Value) -> bool:
     """Whether v is what the node computes on (its other inputs are shapes, bounds, weights)."""
-    if node.op in ("add", "mul", "concat"):
+    if node.op in ("add", "mul", "concat", "matmul"):
         return True
     if node.op == "attention":
         return any(u is v for u in node.inputs[:3])
@@ -98,6 +99,8 @@ def _possible(node: Node) -> bool:
             and (node.op != "pad" or node.attrs.get("mode", "constant") != "wrap")
     if node.op in NORMS:
         return len(node.outputs) == 1 and all(v is None or v.data is not None for v in node.inputs[1:])
+    if node.op == "matmul":
+        return all(v.data is None and len(v.shape or (0, 0)) > 1 for v in node.inputs)
     if node.op == "attention":
         return len(node.outputs) == 1 and all(v.data is None for v in node.inputs[:3]) and not node.attrs.get("softcap") \
             and not any(v is not None for v in node.inputs[4:6])

@@ -59,7 +59,7 @@ class PTQ(Pass):
     embeddings    int8 rows for embedding tables too (gather of a float table)
     layers, skip  patterns of layers to quantize, and to leave float
     float_ops     ops that compute in float although they have an integer form. The default keeps what costs accuracy: gelu,
-                  softmax, attention and norms. []: everything that can be is integer, also those
+                  softmax, attention, products of two values and norms. []: everything that can be is integer, also those
     overrides     {pattern: {activations | weight_scales | granularity | weight_bits: value}}
     """
 

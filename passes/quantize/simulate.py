@@ -324,7 +324,7 @@ class Simulation(GraphModule):
 
     def _rows(self, node: Node, inputs: list) -> Codes | None:
         """Softmax, a norm, attention or linear resize of codes, as ops/quantized.py has it."""
-        read = [v for v in node.inputs[:3 if node.op == "attention" else 1]]
+        read = node.inputs[:{"attention": 3, "matmul": 2}.get(node.op, 1)]
         if any(v not in self._sources for v in read) or len(node.outputs) > 1:
             return None
         zeros = [self._sources[v][1] for v in read]

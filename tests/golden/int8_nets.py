@@ -215,7 +215,9 @@ def random_transformer_graph(seed: int) -> Graph:
     x = Value("x", "float32", (net.batch, length, width))
     y = net.quantize(x)
     for _ in range(int(rng.integers(1, 4))):
-        z = _attention(net, y, heads, depth, length) if rng.random() < 0.8 else _mixer(net, y, width)
+        kind = rng.choice(["attention"] * 3 + ["mixer", "products"])
+        z = _attention(net, y, heads, depth, length) if kind == "attention" else _mixer(net, y, width) if kind == "mixer" else \
+            _products(net, y, width)
         y = _norm(net, net.op("add", y, z), width)
         y = _norm(net, net.op("add", y, _feed_forward(net, y, width)), width)
     y = net.quantize(net.op("linear", y, net.weight(5, width), net.bias(5)))
@@ -253,6 +255,14 @@ def _mixer(net: Net, y, width):
     s = net.quantize(net.op("linear", y, net.weight(width, width), net.bias(width)))
     s = net.quantize(net.op("softmax", s, axis=1), 1 / 256, -128)
     return net.quantize(net.op("mul", y, s))
+
+
+def _products(net: Net, y, width):
+    """Attention as onnxruntime's quantizer leaves it: every step rounded."""
+    q, k, v = (net.quantize(net.op("linear", y, net.weight(width, width), net.bias(width))) for _ in range(3))
+    s = net.quantize(net.op("matmul", q, net.quantize(net.op("transpose", k, perm=[0, 2, 1]))))
+    s = net.quantize(net.op("softmax", s, axis=-1), 1 / 255, -128)
+    return net.quantize(net.op("matmul", s, v))
 
 
 def _feed_forward(net: Net, y, width):

@@ -20,9 +20,9 @@ QEMU_SEEDS = range(10)
 CORES = ("cortex-a53", "cortex-a76", "max,sve=off,sme=off")
 ISAS = (None, "avx512 avx512vnni avx512vbmi", "avx512", "avx2", "c")
 INTEGER = {"qlinear", "nhwc_qconv", "qadd", "qmul", "qlut", "nhwc_qavg_pool", "nhwc_qresize", "qsoftmax", "qlayer_norm",
-           "qgroup_norm", "qattention"}
+           "qgroup_norm", "qattention", "qmatmul"}
 FLOAT = {"nhwc_conv", "linear", "add", "mul", "hard_swish", "gelu", "reduce_mean", "nhwc_avg_pool", "softmax", "layer_norm",
-         "rms_norm", "group_norm", "instance_norm", "attention", "resize"}
+         "rms_norm", "group_norm", "instance_norm", "attention", "matmul", "resize"}
 
 
 def case(seed: int, folder: Path, make=random_int8_graph):
@@ -56,7 +56,8 @@ def test_transformer_x86(seed, tmp_path):
     graph, lowered, path, feed, want = case(seed, tmp_path, random_transformer_graph)
     ops = [n.op for n in lowered.nodes]
     assert ops.count("quantize_linear") == 1 and ops[0] == "quantize_linear" and ops.count("dequantize_linear") <= 1, ops
-    assert set(ops) <= INTEGER | {"quantize_linear", "dequantize_linear"} and "notes" not in lowered.meta, ops
+    assert set(ops) <= INTEGER | {"quantize_linear", "dequantize_linear", "transpose", "reshape"}, ops
+    assert "notes" not in lowered.meta
     qdq = next(iter(run(graph, {"x": torch.from_numpy(feed)}).values())).numpy()
     assert np.abs(want - qdq).mean() <= 0.05 * np.ptp(qdq) + 1e-6
     for isa in ISAS:

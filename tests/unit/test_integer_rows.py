@@ -142,6 +142,7 @@ REFUSED = {
     "deep": ("attention", [(1, 1, 2, 9000)] * 3, {}, "might leave int32"),
     "keys": ("attention", [(1, 1, 2, 8), (1, 1, 17000, 8), (1, 1, 17000, 8)], {}, "might leave int32"),
     "long": ("softmax", [(1, 40000)], {"axis": -1}, "more than 32768"),
+    "matmul": ("matmul", [(1, 2, 17000), (1, 17000, 3)], {}, "might leave int32"),
     "cubic": ("resize", [(1, 2, 4, 4), None, None, constant("n", np.array([1, 2, 8, 8]))], {"mode": "cubic"}, "mode cubic"),
     "depth": ("resize", [(1, 2, 4, 4), None, None, constant("n", np.array([1, 3, 8, 8]))], {"mode": "linear"}, "height and"),
 }
