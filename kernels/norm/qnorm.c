@@ -77,12 +77,12 @@ mcc_status mcc_prepare_qsoftmax(mcc_net *net, mcc_node *node) {
     const int axis = mcc_axis(mcc_int(node, "axis", -1), x->rank);
     MCC_NEED(axis >= 0, "axis is out of range");
     s->rows = mcc_span(x, 0, (uint32_t)axis), s->n = x->dim[axis], s->inner = mcc_span(x, (uint32_t)axis + 1, x->rank);
-    MCC_NEED(s->n <= 32768, "a row is longer than 32768");
     MCC_NEED(t->constant && t->type == MCC_S32 && t->count == 256, "the table is 256 constant int32");
     for (size_t i = 0; i < 256; i++) {
         const int32_t e = ((const int32_t *)t->data)[i];
-        MCC_NEED(e >= (i == 0) && e <= 65535, "the table does not hold 0 to 65535");
-        s->e.e[i] = (uint16_t)e, s->e.low[i] = (uint8_t)(e & 255), s->e.high[i] = (uint8_t)(e >> 8);
+        MCC_NEED(e >= (i == 0) && e < 1 << 24 && (s->n == 0 || (size_t)e <= INT32_MAX / s->n), "the table's numbers or sums are out of range");
+        s->e.e[i] = e;
+        for (int b = 0; b < 3; b++) s->e.byte[b][i] = (uint8_t)(e >> 8 * b);
     }
     s->scale = mcc_float(node, "scale", 256);
     MCC_NEED(isfinite(s->scale), "the scale is not finite");

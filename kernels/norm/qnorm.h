@@ -15,10 +15,10 @@ typedef struct mcc_qnorm_out {
     int32_t zero;
 } mcc_qnorm_out;
 
-/* A table of 256 whole numbers e[d] of 0 to 65535, together and as bytes. */
+/* A table of 256 whole numbers e[d] below 2^24, together and as bytes. */
 typedef struct mcc_qnorm_exp {
-    uint16_t e[256];
-    uint8_t low[256], high[256];
+    int32_t e[256];
+    uint8_t byte[3][256]; /* the lowest first */
 } mcc_qnorm_exp;
 
 /* sums[0] = sum of x[i], sums[1] = sum of x[i] * x[i], i < n <= MCC_QNORM_MOST. */

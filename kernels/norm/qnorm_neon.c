@@ -70,13 +70,19 @@ void mcc_qnorm_affine_neon(size_t n, const int8_t *x, float a, float b, const fl
 }
 
 /* e of 16 values: bytes by TBL and TBX, 64 entries each; an index that is not among them changes nothing. */
-ALWAYS uint16x8x2_t look_up(const mcc_qnorm_exp *e, uint8x16_t at) {
-    uint8x16_t low = vqtbl4q_u8(vld1q_u8_x4(e->low), at), high = vqtbl4q_u8(vld1q_u8_x4(e->high), at);
+ALWAYS uint32x4x4_t look_up(const mcc_qnorm_exp *e, uint8x16_t at) {
+    uint8x16_t a = vqtbl4q_u8(vld1q_u8_x4(e->byte[0]), at), b = vqtbl4q_u8(vld1q_u8_x4(e->byte[1]), at);
+    uint8x16_t c = vqtbl4q_u8(vld1q_u8_x4(e->byte[2]), at);
     for (int i = 64; i < 256; i += 64) {
         at = vsubq_u8(at, vdupq_n_u8(64));
-        low = vqtbx4q_u8(low, vld1q_u8_x4(e->low + i), at), high = vqtbx4q_u8(high, vld1q_u8_x4(e->high + i), at);
+        a = vqtbx4q_u8(a, vld1q_u8_x4(e->byte[0] + i), at), b = vqtbx4q_u8(b, vld1q_u8_x4(e->byte[1] + i), at);
+        c = vqtbx4q_u8(c, vld1q_u8_x4(e->byte[2] + i), at);
     }
-    return (uint16x8x2_t){{vreinterpretq_u16_u8(vzip1q_u8(low, high)), vreinterpretq_u16_u8(vzip2q_u8(low, high))}};
+    const uint8x16_t none = vdupq_n_u8(0);
+    const uint16x8_t l0 = vreinterpretq_u16_u8(vzip1q_u8(a, b)), l1 = vreinterpretq_u16_u8(vzip2q_u8(a, b));
+    const uint16x8_t h0 = vreinterpretq_u16_u8(vzip1q_u8(c, none)), h1 = vreinterpretq_u16_u8(vzip2q_u8(c, none));
+    return (uint32x4x4_t){{vreinterpretq_u32_u16(vzip1q_u16(l0, h0)), vreinterpretq_u32_u16(vzip2q_u16(l0, h0)),
+                           vreinterpretq_u32_u16(vzip1q_u16(l1, h1)), vreinterpretq_u32_u16(vzip2q_u16(l1, h1))}};
 }
 
 void mcc_qnorm_softmax_neon(size_t n, const int8_t *x, const mcc_qnorm_exp *e, float scale, int8_t *y, const mcc_qnorm_out *p) {
@@ -86,19 +92,18 @@ void mcc_qnorm_softmax_neon(size_t n, const int8_t *x, const mcc_qnorm_exp *e, f
     uint32x4_t sum = vdupq_n_u32(0);
     size_t i = 0;
     for (; i + 16 <= n; i += 16) {
-        const uint16x8x2_t v = look_up(e, vreinterpretq_u8_s8(vsubq_s8(top, vld1q_s8(x + i))));
-        sum = vpadalq_u16(vpadalq_u16(sum, v.val[0]), v.val[1]);
+        const uint32x4x4_t v = look_up(e, vreinterpretq_u8_s8(vsubq_s8(top, vld1q_s8(x + i))));
+        sum = vaddq_u32(sum, vaddq_u32(vaddq_u32(v.val[0], v.val[1]), vaddq_u32(v.val[2], v.val[3])));
     }
-    uint32_t total = vaddvq_u32(sum);
+    int32_t total = (int32_t)vaddvq_u32(sum);
     for (size_t k = i; k < n; k++) total += e->e[vgetq_lane_s8(top, 0) - x[k]];
-    const float32x4_t rate = vdupq_n_f32(scale / (float)(int32_t)total);
+    const float32x4_t rate = vdupq_n_f32(scale / (float)total);
     const int16x8_t zero = vdupq_n_s16((int16_t)p->zero);
     for (i = 0; i < n; i += 16) {
         const int8x16_t now = n - i >= 16 ? vld1q_s8(x + i) : some(x + i, n - i, -128);
-        const uint16x8x2_t v = look_up(e, vreinterpretq_u8_s8(vsubq_s8(top, now)));
-#define RATED(half, part) vmulq_f32(vcvtq_f32_u32(part(v.val[half])), rate)
-#define LOW_U(h) vmovl_u16(vget_low_u16(h))
-        const int8x16_t out = code(RATED(0, LOW_U), RATED(0, vmovl_high_u16), RATED(1, LOW_U), RATED(1, vmovl_high_u16), zero);
+        const uint32x4x4_t v = look_up(e, vreinterpretq_u8_s8(vsubq_s8(top, now)));
+#define RATED(k) vmulq_f32(vcvtq_f32_u32(v.val[k]), rate)
+        const int8x16_t out = code(RATED(0), RATED(1), RATED(2), RATED(3), zero);
         if (n - i >= 16) vst1q_s8(y + i, out);
         else put(y + i, out, n - i);
     }

@@ -71,9 +71,13 @@ VKERNEL void NAME(softmax)(size_t n, const int8_t *x, const mcc_qnorm_exp *e, fl
     for (size_t i = 0; i < n; i++) sum += e->e[top - x[i]];
     const vf rate = v_set(scale / (float)sum);
     for (size_t i = 0; i < n; i += PART) {
-        uint16_t values[PART] = {0};
+        int32_t values[PART] = {0};
         const size_t count = n - i < PART ? n - i : PART;
         for (size_t k = 0; k < count; k++) values[k] = e->e[top - x[i + k]];
-        for (size_t k = 0; k < count; k += VN) put(y + i + k, code(v_mul(v_float(v_load_u16(values + k)), rate), p), count - k);
+        for (size_t k = 0; k < count; k += VN) {
+            vi v;
+            memcpy(&v, values + k, sizeof v);
+            put(y + i + k, code(v_mul(v_float(v), rate), p), count - k);
+        }
     }
 }

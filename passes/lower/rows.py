@@ -12,8 +12,10 @@ What they compute is in ops/quantized.py. Where one stays float although int8 su
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from ..graph import Node, Value
+from ..ops import call
 from ..ops.quantized import (DEEPEST, LONGEST, MOST_KEYS, attention_form, attention_table, norm_form, norm_weights, resize_form,
                              single, softmax_form)
 from .fold import tensor
@@ -35,7 +37,7 @@ def softmax(rw, node: Node) -> bool:
     if x.value.shape[axis] > LONGEST:
         rw.stays_float(node, f"it sums more than {LONGEST} values")
         return False
-    table, attrs = softmax_form(x.scale, (out.scale, out.zero), axis)
+    table, attrs = softmax_form(x.scale, (out.scale, out.zero), axis, x.value.shape[axis])
     rw.put(last, Node("qsoftmax", [x.value, rw.const(table.numpy(), "exp.table")], [out.value], attrs, node.name, node.scope))
     return True
 
@@ -44,15 +46,26 @@ def _norm(rw, node: Node, ends, op: str, shape, attrs: dict) -> bool:
     """`shape`: of gamma and beta."""
     x, last, out = ends
     gamma, beta = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
-    if gamma.data is None or beta is not None and beta.data is None:
+    given = [None if v is None else _known(rw, v) for v in (gamma, beta)]
+    if given[0] is None or beta is not None and given[1] is None:
         rw.stays_float(node, "its scale or bias is computed")
         return False
-    full = norm_weights(shape, *(None if v is None else tensor(v).float() for v in (gamma, beta)))
+    full = norm_weights(shape, *given)
     g, b, more = norm_form((x.scale, x.zero), (out.scale, out.zero), full, node.attrs)
     inputs: list[Value | None] = [x.value, rw.const(g.numpy(), gamma.name + ".scaled"),
                                   rw.const(b.numpy(), (node.outputs[0] if beta is None else beta).name + ".scaled")]
     rw.put(last, Node(op, inputs, [out.value], attrs | more, node.name, node.scope))
     return True
+
+
+def _known(rw, v: Value) -> torch.Tensor | None:
+    """A constant as float32, also one behind a dequantize."""
+    maker = rw.makers.get(v)
+    if v.data is not None:
+        return tensor(v).float()
+    if maker is None or maker.op != "dequantize_linear" or any(u is not None and u.data is None for u in maker.inputs):
+        return None
+    return call("dequantize_linear", [None if u is None else tensor(u) for u in maker.inputs], maker.attrs)[0].float()
 
 
 def last_axes_norm(rw, node: Node) -> bool:

@@ -17,8 +17,7 @@ from .layers import attention_bias
 from .lowered import _q, requantize
 from .move import resize_taps
 
-ONE = 65535                 # a softmax's table holds e^-x times this: 32768 of them fit an int32
-LONGEST = 32768             # values that a softmax may sum
+LONGEST = 32768             # values that a softmax may sum: its table holds e^-x times a number of which so many fit an int32
 DEEPEST, MOST_KEYS = 8192, 16384  # of attention: with these no sum leaves int32, whatever the zero points
 Pair = tuple[float, int]    # scale and zero point
 REACH, TOP = 6.25, 255      # attention: weights of 0 to 255, e^-x for x up to 6.25 (half a weight) in 255 steps
@@ -36,17 +35,19 @@ def _f32(number: float) -> torch.Tensor:
 # --- softmax ----------------------------------------------------------------------------------------------------
 
 
-def softmax_form(x_scale: float, y: Pair, axis: int):
-    """(table int32 [256], attributes): round(65535 e^-(d x_scale)) for a value d below the largest of its row."""
+def softmax_form(x_scale: float, y: Pair, axis: int, length: int):
+    """(table int32 [256], attributes): round(one e^-(d x_scale)) for a value d below the largest of its row; `length` times
+    the number `one` is an int32, and it is a float32 as well."""
+    one = min(2 ** 24 - 1, (2 ** 31 - 1) // max(length, 1))
     steps = torch.arange(256, dtype=torch.float64) * x_scale
-    return torch.round(torch.exp(-steps) * ONE).to(torch.int32), {"axis": axis, "scale": single(1 / y[0]), "y_zero": y[1]}
+    return torch.round(torch.exp(-steps) * one).to(torch.int32), {"axis": axis, "scale": single(1 / y[0]), "y_zero": y[1]}
 
 
-@op("qsoftmax", example=lambda r: ([_q(r, 3, 9), softmax_form(0.03, (1 / 256, -128), -1)[0]],
+@op("qsoftmax", example=lambda r: ([_q(r, 3, 9), softmax_form(0.03, (1 / 256, -128), -1, 9)[0]],
                                    {"axis": -1, "scale": 256.0, "y_zero": -128}))
 def qsoftmax(x, table, axis=-1, scale=256.0, y_zero=-128):
-    """x int8, table int32 [256] of 0 to 65535: e = table[max - x], t = f32(e) * (scale / f32(sum of e)) along `axis`, of at most
-    32768 values."""
+    """x int8, table int32 [256], below 2^24: e = table[max - x], t = f32(e) * (scale / f32(sum of e)) along `axis`; the sum is
+    an int32."""
     e = table.to(torch.int64)[x.amax(axis, keepdim=True).to(torch.int64) - x.to(torch.int64)]
     rate = _f32(scale) / e.sum(axis, keepdim=True).to(torch.float32)
     return requantize(e.to(torch.float32) * rate, y_zero, -128, 127, None)
@@ -204,7 +205,8 @@ def integer_rows(name: str, attrs: dict, codes: list, scales: list[Pair], rest: 
     rest: its other inputs; out: scale and zero point of the result."""
     x, (scale, zero) = codes[0], scales[0]
     if name == "softmax":
-        table, attrs = softmax_form(scale, out, attrs.get("axis", -1))
+        axis = attrs.get("axis", -1)
+        table, attrs = softmax_form(scale, out, axis, x.shape[axis])
         return qsoftmax(x, table, **attrs)
     if name == "attention":
         depth = x.shape[-1] // (attrs["q_num_heads"] if x.ndim == 3 else 1)

@@ -68,8 +68,8 @@ static void check_softmax(const mcc_qnorm_kernel *k, size_t n, unsigned kind, bo
     mcc_qnorm_exp *e = check_alloc(sizeof *e);
     const float fall = kind == 0 ? 0 : kind == 1 ? 0.002f : kind == 2 ? 0.05f : 3;
     for (int i = 0; i < 256; i++) {
-        const int value = (int)rint(65535 * exp(-(double)fall * i));
-        e->e[i] = (uint16_t)value, e->low[i] = (uint8_t)value, e->high[i] = (uint8_t)(value >> 8);
+        e->e[i] = (int32_t)rint((n < 128 ? 0xFFFFFF : INT32_MAX / (double)n) * exp(-(double)fall * i) - 0.5);
+        for (int b = 0; b < 3; b++) e->byte[b][i] = (uint8_t)(e->e[i] >> 8 * b);
     }
     int8_t *x = codes(n), *y = in_place ? x : check_alloc_end(n), want[LONGEST];
     if (kind == 2) /* the largest at one end */

@@ -113,8 +113,9 @@ def test_attention_is_near_the_float_op(attrs, kind):
 
 
 def test_tables():
-    table, attrs = softmax_form(0.03, (1 / 256, -128), -1)
-    assert table[0] == 65535 and (table[1:] <= table[:-1]).all() and table.min() >= 0 and attrs["scale"] == 256
+    table, attrs = softmax_form(0.03, (1 / 256, -128), -1, 32768)
+    assert table[0] == 65535 and softmax_form(0.03, (1 / 256, -128), -1, 3)[0][0] == 2 ** 24 - 1
+    assert (table[1:] <= table[:-1]).all() and table.min() >= 0 and attrs["scale"] == 256
     weights = attention_table().int() + 128
     assert weights[0] == 255 and weights[255] == 0 and weights[254] == 1 and (weights[1:] <= weights[:-1]).all()
     assert attention_form([(0.1, 1), (0.2, 2), (0.3, 3)], (0.3, 4), 16, {})["scale"] == pytest.approx(0.005)
