@@ -26,13 +26,14 @@ bool mcc_kernels_qblend(size_t i, mcc_kernel_info *info) {
     return true;
 }
 
-void mcc_qblend_s8_c(size_t n, const int8_t *const *x, const float *w, int8_t *y, const mcc_qblend *p) {
+void mcc_qblend_s8_c(size_t n, const int8_t *const *x, const int16_t *w, int8_t *y, const mcc_qblend *p) {
     for (size_t i = 0; i < n; i++) {
-        const float high = (float)(x[0][i] - p->x_zero) * w[0] + (float)(x[1][i] - p->x_zero) * w[1];
-        const float low = (float)(x[2][i] - p->x_zero) * w[2] + (float)(x[3][i] - p->x_zero) * w[3];
-        float t = (high + low) * p->scale;
-        t = t > p->lo ? t : p->lo;
-        t = t < p->hi ? t : p->hi;
+        int32_t sum = 0;
+        for (int k = 0; k < 4; k++) sum += (x[k][i] - p->x_zero) * w[k];
+        const float lo = (float)(-128 - p->zero), hi = (float)(127 - p->zero);
+        float t = (float)sum * p->scale;
+        t = t > lo ? t : lo;
+        t = t < hi ? t : hi;
         y[i] = (int8_t)((int32_t)rintf(t) + p->zero);
     }
 }
@@ -50,6 +51,7 @@ static mcc_status taps(mcc_net *net, const mcc_node *node, uint32_t i, size_t co
     for (size_t k = 0; k < index->count; k++) {
         const int32_t place = ((const int32_t *)index->data)[k];
         MCC_NEED(place >= 0 && (size_t)place < size, "a place is outside of x");
+        MCC_NEED(fabsf(((const float *)weight->data)[k]) <= 1, "a weight is above 1");
     }
     return MCC_OK;
 }
@@ -66,7 +68,7 @@ mcc_status mcc_prepare_nhwc_qresize(mcc_net *net, mcc_node *node) {
     if (!s) return MCC_NO_MEMORY;
     const int64_t x_zero = mcc_int(node, "x_zero", 0), zero = mcc_int(node, "y_zero", 0);
     MCC_NEED(zero >= -128 && zero <= 127 && x_zero >= -128 && x_zero <= 127, "a zero point is not an int8");
-    s->p = (mcc_qblend){(int32_t)x_zero, mcc_float(node, "scale", 1), (float)(-128 - zero), (float)(127 - zero), (int32_t)zero};
+    s->p = (mcc_qblend){(int32_t)x_zero, (int32_t)zero, mcc_float(node, "scale", 1.0f / MCC_QBLEND_ONE)};
     MCC_NEED(isfinite(s->p.scale), "the scale is not finite");
     const uint32_t have = mcc_isa();
     for (s->kernel = table; (s->kernel->isa & have) != s->kernel->isa; s->kernel++) {} /* the last line needs nothing */
@@ -91,8 +93,8 @@ static void work(void *arg, size_t begin, size_t end, unsigned thread) {
         for (size_t j = 0; j < y->dim[2]; j++, out += c) {
             const size_t left = (size_t)columns[2 * j] * c, right = (size_t)columns[2 * j + 1] * c;
             const int8_t *const pixels[4] = {first + left, first + right, second + left, second + right};
-            const float w[4] = {high[2 * i] * wide[2 * j], high[2 * i] * wide[2 * j + 1], high[2 * i + 1] * wide[2 * j],
-                                high[2 * i + 1] * wide[2 * j + 1]};
+            int16_t w[4];
+            for (int k = 0; k < 4; k++) w[k] = (int16_t)rintf(high[2 * i + k / 2] * wide[2 * j + k % 2] * MCC_QBLEND_ONE);
             s->kernel->fn(c, pixels, w, out, &s->p);
         }
     }

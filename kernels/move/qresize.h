@@ -7,16 +7,16 @@
 
 #include "../core/names.h"
 
+#define MCC_QBLEND_ONE 16384 /* what the four weights of a pixel add up to, but for rounding */
+
 typedef struct mcc_qblend {
-    int32_t x_zero;
+    int32_t x_zero, zero;
     float scale;
-    float lo, hi; /* bounds of y, less zero */
-    int32_t zero;
 } mcc_qblend;
 
-/* With f(k) = float(x[k][i] - x_zero) * w[k], i < n:
- *     y[i] = rint(clamp(((f(0) + f(1)) + (f(2) + f(3))) * scale, lo, hi)) + zero */
-typedef void mcc_qblend_fn(size_t n, const int8_t *const *x, const float *w, int8_t *y, const mcc_qblend *p);
+/* y[i] = rint(clamp(float(sum over k < 4 of (x[k][i] - x_zero) * w[k]) * scale)) + zero, i < n, between -128 and 127. The sizes of
+ * the weights add up to less than 2^16, so that a sum is below 2^24. */
+typedef void mcc_qblend_fn(size_t n, const int8_t *const *x, const int16_t *w, int8_t *y, const mcc_qblend *p);
 
 typedef struct mcc_qblend_kernel {
     mcc_name name;

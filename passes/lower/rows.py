@@ -16,8 +16,8 @@ import torch
 
 from ..graph import Node, Value
 from ..ops import call
-from ..ops.quantized import (DEEPEST, LONGEST, MOST_KEYS, attention_form, attention_table, norm_form, norm_weights, resize_form,
-                             single, softmax_form)
+from ..ops.quantized import (DEEPEST, LONGEST, MOST_KEYS, ONE, attention_form, attention_table, norm_form, norm_weights,
+                             resize_form, single, softmax_form)
 from .fold import tensor
 from .signed import Quantized
 
@@ -145,7 +145,7 @@ def linear_resize(rw, node: Node) -> bool:
     out = Quantized(Value(rw.name(node.outputs[0].name + ".int8")), x.scale, x.zero) if end is None else end[1]
     source = rw.insert(node, _turned(rw, x.value, [0, 2, 3, 1])) if nchw else x.value
     inputs = [source, *(rw.const(t.numpy(), kind) for t, kind in zip(tables, ("taps", "weights") * 2))]
-    attrs = {"scale": single(x.scale / out.scale), "x_zero": x.zero, "y_zero": out.zero}
+    attrs = {"scale": single(x.scale / out.scale / ONE), "x_zero": x.zero, "y_zero": out.zero}
     made = Node("nhwc_qresize", inputs, [out.value], attrs, node.name, node.scope)
     if nchw:
         made.outputs = [Value(rw.name(out.value.name + ".nhwc"))]

@@ -19,6 +19,7 @@ from .move import resize_taps
 
 LONGEST = 32768             # values that a softmax may sum: its table holds e^-x times a number of which so many fit an int32
 DEEPEST, MOST_KEYS = 8192, 16384  # of attention: with these no sum leaves int32, whatever the zero points
+ONE = 16384                 # of a linear resize's weights
 Pair = tuple[float, int]    # scale and zero point
 REACH, TOP = 6.25, 255      # attention: weights of 0 to 255, e^-x for x up to 6.25 (half a weight) in 255 steps
 
@@ -165,19 +166,18 @@ def qmatmul(a, b, scale=1.0, a_zero=0, b_zero=0, y_zero=0):
 
 @op("nhwc_qresize", example=lambda r: (
     [_q(r, 1, 3, 4, 5), *resize_form({}, (1, 3, 4, 5), [None, None, torch.tensor([1, 5, 6, 5])], 1)],
-    {"scale": 0.8, "x_zero": 3}))
-def nhwc_qresize(x, rows, row_weights, columns, column_weights, scale=1.0, x_zero=0, y_zero=0):
+    {"scale": 5e-5, "x_zero": 3}))
+def nhwc_qresize(x, rows, row_weights, columns, column_weights, scale=1 / 16384, x_zero=0, y_zero=0):
     """Linear: x int8 [N, H, W, C]; y's pixel (i, j) lies between rows[i] = (r, s) and columns[j] = (c, d) (int32, [., 2]):
-    t = ((x_rc w_rc + x_rd w_rd) + (x_sc w_sc + x_sd w_sd)) * scale, of f32(x - x_zero) and products of two weights (float32)."""
+    t = f32(sum of four (x - x_zero) w) * scale, with w = round_half_even(16384 * product of two weights), in float32."""
     rows, columns = rows.to(torch.int64), columns.to(torch.int64)
-    f = (x.to(torch.int32) - x_zero).to(torch.float32)
-    parts = []
+    f, total = (x.to(torch.int32) - x_zero).to(torch.float32), 0  # float32 holds these sums exactly
     for i in (0, 1):
         high = f.index_select(1, rows[:, i])
-        a, b = (high.index_select(2, columns[:, j]) * (row_weights[:, i].float().reshape(-1, 1, 1) *
-                                                       column_weights[:, j].float().reshape(-1, 1)) for j in (0, 1))
-        parts.append(a + b)
-    return requantize((parts[0] + parts[1]) * _f32(scale), y_zero, -128, 127, None)
+        for j in (0, 1):
+            w = row_weights[:, i].float().reshape(-1, 1, 1) * column_weights[:, j].float().reshape(-1, 1)
+            total = total + high.index_select(2, columns[:, j]) * torch.round(w * ONE)
+    return requantize(total * _f32(scale), y_zero, -128, 127, None)
 
 
 def resize_form(attrs: dict, shape, given: list, height: int):
@@ -217,7 +217,7 @@ def integer_rows(name: str, attrs: dict, codes: list, scales: list[Pair], rest: 
         return qmatmul(*codes, single(sa * sb / out[0]), za, zb, out[1])
     if name == "resize":
         tables = resize_form(attrs, x.shape, rest, 2)
-        y = nhwc_qresize(x.permute(0, 2, 3, 1), *tables, single(scale / out[0]), zero, out[1])
+        y = nhwc_qresize(x.permute(0, 2, 3, 1), *tables, single(scale / out[0] / ONE), zero, out[1])
         return y.permute(0, 3, 1, 2)
     gamma, beta = (*rest, None)[:2]
     if name in ("layer_norm", "rms_norm"):

