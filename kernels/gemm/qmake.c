@@ -1,6 +1,10 @@
 /* qmake.c: int8 products whose weights are made while the net runs (the keys and values of attention). */
 #include <string.h>
 
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
 #include "../core/element.h"
 #include "qgemm.h"
 
@@ -40,7 +44,12 @@ static void interleave(const mcc_gemm_set *set, size_t width, size_t k, const in
         const size_t rows = k - d < kr ? k - d : kr;
         if (kr == 4 && rows == 4 && in_order) {
             const int8_t *a = w, *b = w + step, *c = b + step, *e = c + step;
-            for (size_t p = 0; p < width; p++) out[4 * p] = a[p], out[4 * p + 1] = b[p], out[4 * p + 2] = c[p], out[4 * p + 3] = e[p];
+            size_t p = 0;
+#if defined(__aarch64__)
+            for (; p + 16 <= width; p += 16)
+                vst4q_s8(out + 4 * p, (int8x16x4_t){{vld1q_s8(a + p), vld1q_s8(b + p), vld1q_s8(c + p), vld1q_s8(e + p)}});
+#endif
+            for (; p < width; p++) out[4 * p] = a[p], out[4 * p + 1] = b[p], out[4 * p + 2] = c[p], out[4 * p + 3] = e[p];
             continue;
         }
         for (size_t p = 0; p < nr; p += 4) { /* four columns follow each other in every set */

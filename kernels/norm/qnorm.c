@@ -71,7 +71,7 @@ static mcc_status begin(mcc_net *net, mcc_node *node, uint32_t inputs, state **o
 }
 
 mcc_status mcc_prepare_qsoftmax(mcc_net *net, mcc_node *node) {
-    state *s;
+    state *s = NULL;
     MCC_TRY(begin(net, node, 2, &s));
     const mcc_tensor *x = node->in[0], *t = node->in[1];
     const int axis = mcc_axis(mcc_int(node, "axis", -1), x->rank);
@@ -124,7 +124,7 @@ static mcc_status affine(mcc_net *net, const mcc_node *node, state *s, size_t ch
 }
 
 mcc_status mcc_prepare_qlayer_norm(mcc_net *net, mcc_node *node) {
-    state *s;
+    state *s = NULL;
     MCC_TRY(begin(net, node, 3, &s));
     const mcc_tensor *x = node->in[0];
     const int axis = mcc_axis(mcc_int(node, "axis", -1), x->rank);
@@ -136,7 +136,7 @@ mcc_status mcc_prepare_qlayer_norm(mcc_net *net, mcc_node *node) {
 }
 
 mcc_status mcc_prepare_qgroup_norm(mcc_net *net, mcc_node *node) {
-    state *s;
+    state *s = NULL;
     MCC_TRY(begin(net, node, 3, &s));
     const mcc_tensor *x = node->in[0];
     const int64_t groups = mcc_int(node, "num_groups", 0);
