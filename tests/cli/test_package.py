@@ -129,7 +129,7 @@ def test_an_integer_transformer(packed, models):
     assert not code & {"attention/attend_blocks.c", "attention/attend_rows.c", "norm/norm.c", "norm/softmax.c",
                        "gemm/gemm_f32_neon.c"}
     assert "softmax" not in (package / "src/attention/attention.def").read_text().split("*/")[1]
-    assert facts["library_bytes"] <= 110_000, library.symbols(package / "lib" / "libmcc.a")
+    assert facts["library_bytes"] <= 130_000, library.symbols(package / "lib" / "libmcc.a")
     build(package, "-static")
     for cpu in CPUS:
         assert outputs(package, models["integer"], "qemu-aarch64", "-cpu", cpu) == engine(models["integer"]), cpu
