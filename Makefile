@@ -1,5 +1,5 @@
-# Targets: setup test demo check arm64 check-arm64 check-arm64-sanitizers gate-arm64 record-arm64 wheel-arm64 check-asan
-#          check-ubsan check-tsan check-sanitizers fuzz-open ext lib mcc-run lint bench bench-arm64 calibration deps clean
+# Targets: setup test demo check arm64 check-arm64 check-arm64-sanitizers check-arm64-clang gate-arm64 record-arm64 wheel-arm64
+#          check-asan check-ubsan check-tsan check-sanitizers fuzz-open ext lib mcc-run lint bench bench-arm64 calibration deps clean
 #
 #   make check                                   the C kernel checker, seed from the clock; make check seed=7 family=gemm
 #   make lib CC=... CFLAGS=... out=build/phone   the engine for another machine
@@ -34,7 +34,7 @@ check_obj = $(check_src:%.c=$(out)/obj/%.o)
 # Every product is made under a name of its own and renamed, so that two makes at once do no harm.
 compile = mkdir -p $(@D) && $(CC) $(FLAGS) $(1) -MMD -MP -MT $@ -MF $@.$$$$.d -c $< -o $@.$$$$ && mv -f $@.$$$$.d $(@:.o=.d) && mv -f $@.$$$$ $@
 
-.PHONY: default setup test demo check arm64 check-arm64 check-arm64-sanitizers arm64-asan arm64-ubsan gate-arm64 record-arm64 \
+.PHONY: default setup test demo check arm64 check-arm64 check-arm64-sanitizers check-arm64-clang arm64-asan arm64-ubsan gate-arm64 record-arm64 \
         wheel-arm64 check-asan check-ubsan check-tsan check-sanitizers fuzz-open ext lib mcc-run lint bench bench-arm64 \
         calibration deps clean FORCE
 default: lib mcc-run
@@ -122,8 +122,8 @@ ifneq ($(arm64_missing),)
 else
 	$(MAKE) --no-print-directory build/arm64/mcc-check out=build/arm64 CC="$(CC_arm64)" LDFLAGS=-static
 	@for cpu in $(ARM64_CPUS); do echo "-cpu $$cpu"; $(QEMU) -cpu $$cpu build/arm64/mcc-check $(or $(seed),1) $(family) || exit 1; done
-	@if [ "$(CI)" = true ]; then $(MAKE) --no-print-directory check-arm64-sanitizers; \
-	 else echo "skip check-arm64-sanitizers: runs when CI=true, or by its name"; fi
+	@if [ "$(CI)" = true ]; then $(MAKE) --no-print-directory check-arm64-sanitizers check-arm64-clang; \
+	 else echo "skip check-arm64-sanitizers and check-arm64-clang: run when CI=true, or by their names"; fi
 endif
 
 # On the widest core, which checks the kernels of every tier. gcc has no wholly static AddressSanitizer, so that program takes the
@@ -145,6 +145,13 @@ arm64-asan:
 	+@echo "AddressSanitizer, -cpu $(lastword $(ARM64_CPUS))"; $(call arm64_round,$@,address,-static-libasan)
 arm64-ubsan:
 	+@echo "UndefinedBehaviorSanitizer, -cpu $(lastword $(ARM64_CPUS))"; $(call arm64_round,$@,undefined,-static)
+
+# The same kernels from another compiler, on the widest core.
+check-arm64-clang:
+	@if ! command -v clang >/dev/null; then echo "skip check-arm64-clang: clang not found; see make deps"; test "$(CI)" != true; exit; fi; \
+	 clang --version | head -1; $(MAKE) --no-print-directory -j$(jobs) build/arm64-clang/mcc-check out=build/arm64-clang \
+	     CC="clang --target=aarch64-linux-gnu" LDFLAGS=-static && \
+	 $(QEMU) -cpu $(lastword $(ARM64_CPUS)) build/arm64-clang/mcc-check $(or $(seed),1) $(family)
 
 # The Python extension in a wheel for arm64, tagged by the newest version of glibc that its symbols ask for. Debian's Python.h
 # wants the configuration of the machine it compiles for; for the limited API this machine's says the same.
@@ -222,7 +229,7 @@ lint: setup
 strict = $(MAKE) --no-print-directory -j$(jobs) out=build/$(1) CC=$(2) WERROR=-Werror lib mcc-run build/$(1)/mcc-check
 
 DEPS = gcc g++ libc6-dev make cmake openssh-client openssh-server python3-dev python3-venv gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user \
-       llvm-22 mmdebstrap arch-test
+       llvm-22 clang mmdebstrap arch-test
 deps:
 	@if ! command -v apt-get >/dev/null; then \
 	   for tool in cc make $(PYTHON) $(CC_arm64) $(QEMU); do command -v $$tool >/dev/null || echo "missing: $$tool"; done; \

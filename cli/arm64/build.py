@@ -139,8 +139,14 @@ def _hash(*parts: str | bytes) -> str:
 def _object(cc: Compiler, flags: Sequence[str], base: str, source: Path) -> Path:
     made = folder() / "obj" / f"{source.stem}-{_hash(base, source.name, source.read_bytes())}.o"
     if not made.exists():
-        make(made, lambda part: [*cc.command, *flags, "-c", str(source), "-o", part])
+        make(made, lambda part: [*cc.command, *flags, *of_file(cc, source), "-c", str(source), "-o", part])
     return made
+
+
+def of_file(cc: Compiler, source: str | os.PathLike) -> list[str]:
+    """Flags for one file. zig says of every feature that it is not there, and half precision then not even functions that ask
+    for it may have."""
+    return ["-mcpu=generic+fullfp16"] if "ziglang" in cc.command and Path(source).stem.endswith("_neonfp16") else []
 
 
 def make(made: Path, command) -> None:

@@ -52,7 +52,7 @@ class Builder:
             write(tree, Path(place))
 
             def one(path: str) -> Path:
-                flags = [*self.flags(), level(path)]
+                flags = [*self.flags(), *build.of_file(self.compiler, path), level(path)]
                 parts = [f"{k}\n{v}" for k, v in closed(tree, [path]).items()]
                 name = f"{Path(path).stem}-{build._hash(*self.compiler.command, self.compiler.version, *flags, path, *parts)}.o"
                 made = build.folder() / "obj" / name

@@ -34,12 +34,21 @@ enum {
 #define MCC_TARGET_avx512vbmi MCC_TARGET_avx512 ",avx512vbmi"
 #define MCC_TARGET_avx512bf16 MCC_TARGET_avx512 ",avx512bf16"
 #define MCC_TARGET_avx512amx MCC_TARGET_avx512 ",avx512vnni,avx512bf16,amx-tile,amx-bf16,amx-int8"
+#if defined(__clang__) && __clang_major__ < 16 /* knows features by their own names only */
+#define MCC_TARGET_neondot "dotprod"
+#define MCC_TARGET_neonfp16 "fullfp16"
+#define MCC_TARGET_neoni8mm "dotprod,i8mm"
+#define MCC_TARGET_neonbf16 "dotprod,bf16"
+#define MCC_TARGET_sve2 "sve2"
+#define MCC_TARGET_neoncrc "crc"
+#else
 #define MCC_TARGET_neondot "arch=armv8.2-a+dotprod"
 #define MCC_TARGET_neonfp16 "arch=armv8.2-a+fp16"
 #define MCC_TARGET_neoni8mm "arch=armv8.2-a+dotprod+i8mm"
 #define MCC_TARGET_neonbf16 "arch=armv8.2-a+dotprod+bf16"
 #define MCC_TARGET_sve2 "arch=armv8.5-a+sve2"
 #define MCC_TARGET_neoncrc "arch=armv8-a+crc"
+#endif
 
 #define MCC_FN(isa) MCC_FN_##isa
 #define MCC_FN_c

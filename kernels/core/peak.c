@@ -43,7 +43,7 @@ LOOP(bf16_avx512bf16, avx512bf16, __m512, _mm512_set1_ps(1e-3f), "v", DOT32, 64)
 LOOP(s8_avx512vnni, avx512vnni, __m512i, _mm512_set1_epi8(1), "v", DOT64, 128)
 LOOP(s8_avx2, avx2, __m256i, _mm256_set1_epi16(1), "x", MADD16, 32)
 #elif defined(__aarch64__)
-#include <arm_neon.h>
+#include "neon.h"
 #define FLOAT_IN "w"
 #define S8(v) vreinterpretq_s8_s32(v)
 #define FMA4(s, x) vfmaq_f32(s, x, x)

@@ -152,7 +152,7 @@ VFN void v_store_f16(uint16_t *p, vf a) {
 }
 
 #elif MCC_IS_(MCC_SIMD) == 3
-#include <arm_neon.h>
+#include "neon.h"
 typedef float32x4_t vf;
 typedef int32x4_t vi;
 typedef uint32x4_t vm;

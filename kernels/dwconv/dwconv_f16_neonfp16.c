@@ -1,6 +1,6 @@
 /* dwconv_f16_neonfp16.c: eight channels at a time, summed in float16. */
 #if defined(__aarch64__)
-#include <arm_neon.h>
+#include "../core/neon.h"
 #include <string.h>
 
 #include "../core/isa.h"

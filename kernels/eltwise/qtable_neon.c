@@ -1,6 +1,6 @@
 /* qtable_neon.c: look-ups by TBL and TBX, 64 entries each; an index that is not among them changes nothing. */
 #if defined(__aarch64__)
-#include <arm_neon.h>
+#include "../core/neon.h"
 
 #include "qtable.h"
 

@@ -3,7 +3,7 @@
  * eight k of an 8 x 16 tile, 128 multiply. 16 sums, 8 rows and 4 weights are 28 of the 32 registers; lanes can be taken of the
  * first 16 only, so A is in those, and weights are in the last. */
 #if defined(__aarch64__)
-#include <arm_neon.h>
+#include "../core/neon.h"
 #include <string.h>
 
 #include "../core/isa.h"

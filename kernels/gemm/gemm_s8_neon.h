@@ -1,7 +1,7 @@
 /* gemm_s8_neon.h: what the NEON int8 kernels share: the arguments, and how a row of accumulators is stored. */
 #ifndef MCC_GEMM_S8_NEON_H
 #define MCC_GEMM_S8_NEON_H
-#include <arm_neon.h>
+#include "../core/neon.h"
 #include <string.h>
 
 #include "../core/isa.h"

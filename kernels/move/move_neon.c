@@ -1,6 +1,6 @@
 /* move_neon.c: the transpose of 4x4 tiles of 32 bits, and interleaving stores; what is left over goes element by element. */
 #if defined(__aarch64__)
-#include <arm_neon.h>
+#include "../core/neon.h"
 
 #include "move.h"
 

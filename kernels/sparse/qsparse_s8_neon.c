@@ -1,7 +1,7 @@
 /* qsparse_s8_neon.c: a block by multiplies to int16, whose pairs are added to int32: for 4 rows four instructions, for two blocks
  * six, since two products fit int16 as long as no weight is -128. */
 #if defined(__aarch64__)
-#include <arm_neon.h>
+#include "../core/neon.h"
 
 #include "../core/isa.h"
 #include "qsparse.h"

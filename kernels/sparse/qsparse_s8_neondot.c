@@ -1,6 +1,6 @@
 /* qsparse_s8_neondot.c: a block is one SDOT for 4 rows. */
 #if defined(__aarch64__)
-#include <arm_neon.h>
+#include "../core/neon.h"
 
 #include "../core/isa.h"
 #include "qsparse.h"

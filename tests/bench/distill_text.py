@@ -34,7 +34,7 @@ from mcc.passes.onnx_io import export, from_torch
 from mcc.passes.report import Scorer
 from mcc.passes.train import evaluate as accuracy
 from mcc.passes.train import fit_graph
-from prune import race
+from trained import race
 
 OUT = Path("build/bench/distill-text")
 TRAIN = {"batch": 64, "schedule": "linear", "warmup": 0.1}
