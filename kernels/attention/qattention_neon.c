@@ -1,8 +1,8 @@
 /* qattention_neon.c: the kernels of qattention.h on NEON, 16 values at a time. Bounds are those of bytes, which narrowing keeps. */
 #if defined(__aarch64__)
-#include <arm_neon.h>
 #include <string.h>
 
+#include "../core/neon.h"
 #include "qattention.h"
 
 #define ALWAYS static inline __attribute__((always_inline))

@@ -1,11 +1,10 @@
 /* qmake.c: int8 products whose weights are made while the net runs (the keys and values of attention). */
 #include <string.h>
 
-#if defined(__aarch64__)
-#include <arm_neon.h>
-#endif
-
 #include "../core/element.h"
+#if defined(__aarch64__)
+#include "../core/neon.h"
+#endif
 #include "qgemm.h"
 
 bool mcc_qgemm_plan(mcc_qgemm *g, size_t n, size_t k) {

@@ -1,8 +1,8 @@
 /* qresize_neon.c: the kernel of qresize.h on NEON, 16 values at a time. Bounds are those of int8, which narrowing keeps. */
 #if defined(__aarch64__)
-#include <arm_neon.h>
 #include <string.h>
 
+#include "../core/neon.h"
 #include "qresize.h"
 
 #define ALWAYS static inline __attribute__((always_inline))

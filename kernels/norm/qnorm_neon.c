@@ -1,9 +1,8 @@
 /* qnorm_neon.c: the kernels of qnorm.h on NEON, 16 values at a time. The bounds of y are those of int8, which narrowing keeps. */
 #if defined(__aarch64__)
-#include <arm_neon.h>
-#include <stdbool.h>
 #include <string.h>
 
+#include "../core/neon.h"
 #include "qnorm.h"
 
 #define ALWAYS static inline __attribute__((always_inline))
@@ -39,27 +38,34 @@ void mcc_qnorm_moments_neon(size_t n, const int8_t *x, int32_t *sums) {
     sums[0] = vaddvq_s32(s), sums[1] = vaddvq_s32(square);
 }
 
-#define AFFINE(half, part, at) \
-    vaddq_f32(vmulq_f32(vaddq_f32(vmulq_f32(vcvtq_f32_s32(part(half)), va), vb), vld1q_f32(gamma + at)), vld1q_f32(beta + at))
+#define AFFINE(half, part, at)                                                                            \
+    vaddq_f32(vmulq_f32(vaddq_f32(vmulq_f32(vcvtq_f32_s32(part(half)), va), vb), g(at)), m(at))
 #define LOW(v) vmovl_s16(vget_low_s16(v))
 #define HIGH(v) vmovl_high_s16(v)
+
+ALWAYS int8x16_t affine(int8x16_t x, float32x4_t va, float32x4_t vb, const float *gamma, const float *beta, size_t step,
+                        int16x8_t zero) {
+    const int16x8_t l = vmovl_s8(vget_low_s8(x)), h = vmovl_high_s8(x);
+#define g(at) (step ? vld1q_f32(gamma + at) : vld1q_dup_f32(gamma))
+#define m(at) (step ? vld1q_f32(beta + at) : vld1q_dup_f32(beta))
+    return code(AFFINE(l, LOW, 0), AFFINE(l, HIGH, 4), AFFINE(h, LOW, 8), AFFINE(h, HIGH, 12), zero);
+#undef g
+#undef m
+}
 
 void mcc_qnorm_affine_neon(size_t n, const int8_t *x, float a, float b, const float *gamma, const float *beta, size_t step,
                            int8_t *y, const mcc_qnorm_out *p) {
     const float32x4_t va = vdupq_n_f32(a), vb = vdupq_n_f32(b);
     const int16x8_t zero = vdupq_n_s16((int16_t)p->zero);
-    float g[16], m[16];
-    for (size_t i = 0; i < n; i += 16, gamma += 16 * step, beta += 16 * step) {
-        const bool whole = n - i >= 16;
-        if (!whole || (!step && i == 0)) { /* what is left, or the one value sixteen times */
-            for (size_t k = 0; k < 16; k++) g[k] = gamma[i + k < n ? k * step : 0], m[k] = beta[i + k < n ? k * step : 0];
-            gamma = g, beta = m;
-        }
-        const int8x16_t v = whole ? vld1q_s8(x + i) : some(x + i, n - i, 0);
-        const int16x8_t l = vmovl_s8(vget_low_s8(v)), h = vmovl_high_s8(v);
-        const int8x16_t out = code(AFFINE(l, LOW, 0), AFFINE(l, HIGH, 4), AFFINE(h, LOW, 8), AFFINE(h, HIGH, 12), zero);
-        if (whole) vst1q_s8(y + i, out);
-        else put(y + i, out, n - i);
+    size_t i = 0;
+    if (step)
+        for (; i + 16 <= n; i += 16) vst1q_s8(y + i, affine(vld1q_s8(x + i), va, vb, gamma + i, beta + i, 1, zero));
+    else
+        for (; i + 16 <= n; i += 16) vst1q_s8(y + i, affine(vld1q_s8(x + i), va, vb, gamma, beta, 0, zero));
+    if (i < n) {
+        float g[16], m[16];
+        for (size_t k = 0; k < 16; k++) g[k] = gamma[i + k < n ? (i + k) * step : 0], m[k] = beta[i + k < n ? (i + k) * step : 0];
+        put(y + i, affine(some(x + i, n - i, 0), va, vb, g, m, 1, zero), n - i);
     }
 }
 
