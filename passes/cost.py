@@ -12,6 +12,7 @@ NOT_PARAMETERS = {  # inputs that describe the computation; a float there is no 
     "quantize_linear": (1, 2), "dequantize_linear": (1, 2), "batch_norm": (3, 4), "clip": (1, 2), "resize": (1, 2),
     "pad": (2,), "qlinear": (3, 5), "nhwc_qconv": (3, 5),
     "nhwc_qinverted_residual": (3, 4, 7, 8, 11, 12), "dqlinear": (2,), "nhwc_dqconv": (2,), "qlut": (1,),
+    "qsoftmax": (1,), "qattention": (7,), "nhwc_qresize": (1, 2, 3, 4),
 }
 
 
@@ -81,12 +82,12 @@ def node_macs(node: Node, shapes: dict[Value, tuple[int, ...]]) -> int:
         return prod(at(0)) * at(1)[0] // node.attrs.get("group", 1) * prod(at(1)[1:3])
     if op in ("linear", "qlinear", "dqlinear"):
         return prod(y) * at(1)[-1]
-    if op in ("matmul", "matmul_integer", "qlinear_matmul"):
+    if op in ("matmul", "matmul_integer", "qlinear_matmul", "qmatmul"):
         return prod(y) * at(0)[-1]
     if op in ("lstm", "gru", "rnn"):
         steps = prod(at(0)[:2])
         return steps * (prod(at(1)) + prod(at(2)))
-    if op == "attention":
+    if op in ("attention", "qattention"):
         q, k, v = at(0), at(1), at(2)
         if len(q) == 3:  # [N, S, heads * D]
             kv = node.attrs.get("kv_num_heads", 1)

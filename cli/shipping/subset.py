@@ -55,6 +55,8 @@ def needed(graph, arch: str, live: Live) -> Tree:
         tree["dwconv/dwconv.def"] = _kept(tree["dwconv/dwconv.def"], lambda macro, a: a[0] != "f16")
     for path in ("gemm/gemm.def", "conv/winograd.def"):
         tree[path] = _kept(tree[path], lambda macro, a: a[0] in types)
+    asked = set(re.findall(r'\bmcc_attention_pick\("(\w+)"\)', code))  # int8 attention wants its masks alone
+    tree["attention/attention.def"] = _kept(tree["attention/attention.def"], lambda macro, a: a[1] in asked)
     if "eltwise/cast.c" not in linked:  # it can ask for any conversion
         tree["eltwise/eltwise.def"] = _kept(tree["eltwise/eltwise.def"],
                                             lambda macro, a: f'"{a[0]}_{a[1]}"' in code or a[1] in ops | acts)

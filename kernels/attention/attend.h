@@ -40,11 +40,16 @@ typedef struct attention_job {
     float *packed, *scratch; /* workspace, and that of each thread */
 } attention_job;
 
+/* Checks q, k, v, y (of `type`), mask, past, valid counts and windows, and enters what they say; the macs as well. */
+mcc_status mcc_attention_read(mcc_net *net, mcc_node *node, attention *a, mcc_type type);
 /* Keys [*lo, *hi) that query `row` of `batch` may attend to, before the mask. */
 void mcc_attention_range(const attention_job *j, size_t batch, size_t row, size_t *lo, size_t *hi);
 /* Softcap, mask and range upon scores s[i] of the keys from + i, i < n, of one row. */
 void mcc_attention_finish(const attention_job *j, size_t batch, size_t head, size_t row, size_t lo, size_t hi, size_t from,
                           size_t n, float *s);
+/* Mask and range alone. */
+void mcc_attention_hide(const attention_job *j, size_t batch, size_t head, size_t row, size_t lo, size_t hi, size_t from, size_t n,
+                        float *s);
 /* Gives the caller one row of scores at a stage, if that is the one to keep. */
 void mcc_attention_keep(const attention_job *j, int stage, size_t batch, size_t head, size_t row, const float *s);
 /* Key or value (`which`: 1 or 2) row `row` of past and present together; *stride to the next, *left how many follow so. */

@@ -228,6 +228,18 @@ VKERNEL void NAME(add_mask)(size_t n, float *s, const void *mask) {
 VKERNEL void NAME(bool_mask)(size_t n, float *s, const void *mask) {
     const uint8_t *m = mask;
     size_t i = 0;
+#if defined(__aarch64__) /* sixteen flags are loaded and widened together */
+    for (; i + 16 <= n; i += 16) {
+        const int8x16_t hide = vreinterpretq_s8_u8(vceqzq_u8(vld1q_u8(m + i)));
+        const int16x8_t half[2] = {vmovl_s8(vget_low_s8(hide)), vmovl_high_s8(hide)};
+        for (int h = 0; h < 2; h++) {
+            float *const at = s + i + 8 * h;
+            const uint32x4_t low = vreinterpretq_u32_s32(vmovl_s16(vget_low_s16(half[h]))), high = vreinterpretq_u32_s32(vmovl_high_s16(half[h]));
+            v_store(at, vbslq_f32(low, v_set(-INFINITY), v_load(at)));
+            v_store(at + 4, vbslq_f32(high, v_set(-INFINITY), v_load(at + 4)));
+        }
+    }
+#endif
     for (; i + VN <= n; i += VN)
         v_store(s + i, v_sel(v_eq(v_float(v_load_u8(m + i)), v_set(0)), v_set(-INFINITY), v_load(s + i)));
     for (; i < n; i++) s[i] = m[i] ? s[i] : -INFINITY;

@@ -51,15 +51,15 @@ static size_t cost(const mcc_gemm_kernel *g) { return (g->nr + 2u) * 64 + 2048 /
 #define LINED_DEPTH 64
 #define MIN_WIDE 32 /* columns; panels that narrow are taken at any depth */
 
-void mcc_gemm_s8_pick(size_t n, size_t depth, mcc_gemm_set *set, mcc_gemm_set *last) {
+static void pick(size_t n, size_t depth, bool lined, mcc_gemm_set *set, mcc_gemm_set *last) {
     size_t count, least = SIZE_MAX;
     const mcc_gemm_kernel *table = mcc_gemm_kernels(&count), *end = table + count, *first = NULL, *main = NULL, *rest = NULL;
     const uint32_t have = mcc_isa();
     for (const mcc_gemm_kernel *g = table; g < end; g++) {
         if (g->type != MCC_S8 || (g->isa & have) != g->isa) continue;
-        const bool small = g->isa == MCC_ISA_avx512amx && (n < LINED_COLUMNS || depth < LINED_DEPTH);
+        const bool small = g->isa == MCC_ISA_avx512amx && (!lined || n < LINED_COLUMNS || depth < LINED_DEPTH);
         if (!first && !small) first = g; /* the C line needs nothing, so there is one */
-        if (!mcc_kernel_forced(g->name)) continue;
+        if (!mcc_kernel_forced(g->name) || (small && !lined)) continue;
         set_of(g, g->mr, set);
         set_of(g, g->mr, last);
         return;
@@ -78,6 +78,9 @@ void mcc_gemm_s8_pick(size_t n, size_t depth, mcc_gemm_set *set, mcc_gemm_set *l
     set_of(main, MCC_GEMM_MAX_MR, set);
     set_of(rest, MCC_GEMM_MAX_MR, last);
 }
+
+void mcc_gemm_s8_pick(size_t n, size_t depth, mcc_gemm_set *set, mcc_gemm_set *last) { pick(n, depth, true, set, last); }
+void mcc_gemm_s8_pick_plain(size_t n, size_t depth, mcc_gemm_set *set, mcc_gemm_set *last) { pick(n, depth, false, set, last); }
 
 /* --- packing ------------------------------------------------------------------------------------------------------ */
 

@@ -15,6 +15,8 @@ size_t mcc_gemm_s8_column(const mcc_gemm_set *set, size_t p);
 /* The kernels for n columns of `depth` = taps * k: `set` for all panels but the last, `last` for that one; both of one
  * ISA and KR. */
 void mcc_gemm_s8_pick(size_t n, size_t depth, mcc_gemm_set *set, mcc_gemm_set *last);
+/* The same without those that want lined rows. */
+void mcc_gemm_s8_pick_plain(size_t n, size_t depth, mcc_gemm_set *set, mcc_gemm_set *last);
 
 /* y = x + 128 as uint8, in the bits of int8. For sets with an offset only. y may be x. */
 void mcc_qgemm_shift(size_t n, const int8_t *x, int8_t *y);
@@ -46,6 +48,18 @@ mcc_status mcc_qgemm_pack(mcc_net *net, mcc_qgemm *g, size_t groups, size_t n, s
  * where one says that it wins. */
 mcc_status mcc_qgemm_pack_rows(mcc_net *net, mcc_qgemm *g, size_t m, size_t n, size_t k, mcc_tensor *weight, const int32_t *bias,
                                const float *scale, int32_t x_zero);
+/* A product whose weight is made while the net runs: kernels and sizes for n columns of k (one group; no lined rows). False:
+ * too large. */
+bool mcc_qgemm_plan(mcc_qgemm *g, size_t n, size_t k);
+/* Packs it into `out`, group_bytes aligned to 64: element (j, d) stands at w[j * column + d * step], where column or step is 1.
+ * Rows are meant to be less x_zero. `ones`: room for g->depth bytes. */
+void mcc_qgemm_make(const mcc_qgemm *g, uint8_t *out, const int8_t *w, size_t column, size_t step, int32_t x_zero, int8_t *ones);
+/* Columns with those that fill up the last panel. */
+size_t mcc_qgemm_width(const mcc_qgemm *g);
+/* acc[i * stride + j] = the sums of row i < m and the columns j of panels [first, end), whole panels. Rows are shifted already,
+ * readable as the kernels want; rows[i] from m up to m + MR are readable pointers too. */
+void mcc_qgemm_sums(const mcc_qgemm *g, const uint8_t *panels, size_t first, size_t end, size_t m, const int8_t *const *rows,
+                    int32_t *acc, size_t stride);
 /* The name of the kernel that a product with m rows runs on; and its multiply-adds. */
 const char *mcc_qgemm_kernel(const mcc_qgemm *g, size_t m);
 uint64_t mcc_qgemm_macs(const mcc_qgemm *g, size_t m);

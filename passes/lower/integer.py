@@ -2,15 +2,17 @@
 
     quantize(act(nhwc_conv(dequantize(x), dequantize(w), b) + dequantize(r)))  ->  nhwc_qconv(x, w, b, scale, r)
 
-likewise linear, add, mul, mean and average pooling; functions of one value become tables; ops that only move
-values (max pooling, reshape, concat...) run on the int8 values themselves. The rounding steps are those of
-ops/lowered.py. What has no integer form stays float between dequantize and quantize. uint8 activations are held
-as int8, 128 lower: the same numbers. A layer whose accumulator could leave int32 stays float.
+likewise linear, add, mul, mean and average pooling, and softmax, norms, attention and linear resize (rows.py); functions
+of one value become tables; ops that only move values (max pooling, reshape, concat...) run on the int8 values themselves.
+The rounding steps are those of ops/lowered.py and ops/quantized.py. What has no integer form stays float between dequantize
+and quantize. uint8 activations are held as int8, 128 lower: the same numbers. A layer whose accumulator could leave int32
+stays float.
 """
 from __future__ import annotations
 
 import numpy as np
 
+from ..base import layer_name
 from ..graph import Graph, Node, Value, claim, constant
 from ..ops import call
 from .fold import evaluate, infer_node, tensor
@@ -126,6 +128,12 @@ class Rewriter:
             return None
         params = scale_zero(node)
         return params and (node, Quantized(node.outputs[0], *params))
+
+    def stays_float(self, node: Node, why: str) -> None:
+        kind = "layer" if node.op in ("linear", "nhwc_conv") else node.op
+        note, notes = f"{kind} '{layer_name(node)}' stays float: {why}", self.graph.meta.setdefault("notes", [])
+        if note not in notes:
+            notes.append(note)
 
     def put(self, at: Node, node: Node) -> None:
         """`node` takes the place of `at`, whose outputs it now writes."""

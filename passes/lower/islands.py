@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..base import layer_name
 from ..graph import Node, Value
 from ..ops import call
 from .epilogue import activation
 from .fold import infer_node, tensor
+from .rows import attention, group_norm, last_axes_norm, linear_resize, matmul, softmax
 from .signed import Quantized, clamp_bounds, scale_zero
 from .sink import NARY, UNARY
 
@@ -24,7 +24,7 @@ def _layer(rw, node: Node) -> bool:
     """nhwc_conv or linear with int8 input and weight; takes a residual add and an activation on the way to int8."""
     weight = rw.weight(node.inputs[1])
     if weight is None and rw.has_weight_zero(node.inputs[1]):
-        _stays_float(rw, node, "its weight has a zero point; quantize weights symmetrically (int8)")
+        rw.stays_float(node, "its weight has a zero point; quantize weights symmetrically (int8)")
     if weight is None or node.attrs.get("act", "none") != "none" or len(node.inputs) > 3 and node.inputs[3] is not None:
         return False
     w, w_scale = weight
@@ -41,7 +41,7 @@ def _layer(rw, node: Node) -> bool:
     codes = None if b is None else np.rint(b.astype(np.float64) / unit)
     bound = np.abs(w.data.astype(np.int64)).reshape(rows, -1).sum(1) * max(127 - x.zero, x.zero + 128)
     if np.any(bound + (0 if codes is None else np.abs(codes)) > INT32_MAX):
-        _stays_float(rw, node, "its sums might leave int32")
+        rw.stays_float(node, "its sums might leave int32")
         return False
     bias_value = None if codes is None else rw.const(codes.astype(np.int32), _bias_name(node))
     attrs = {k: v for k, v in node.attrs.items() if k in ("strides", "pads", "dilations", "group")} | {"x_zero": x.zero}
@@ -60,12 +60,6 @@ def _layer(rw, node: Node) -> bool:
         attrs |= {"r_scale": float(np.float32(residual.scale / out.scale)), "r_zero": residual.zero}
     rw.put(last, Node(op, inputs, [out.value], attrs, node.name, node.scope))
     return True
-
-
-def _stays_float(rw, node: Node, why: str) -> None:
-    note, notes = f"layer '{layer_name(node)}' stays float: {why}", rw.graph.meta.setdefault("notes", [])
-    if note not in notes:
-        notes.append(note)
 
 
 def _bias_name(node: Node) -> str:
@@ -182,7 +176,7 @@ def _move(rw, node: Node) -> bool:
             return False
         inputs[2:3] = [rw.const(np.array(code, np.int8), "pad_value")]
     if node.op == "resize" and node.attrs.get("mode", "nearest") != "nearest":
-        return False
+        return linear_resize(rw, node)
     inputs[0] = x.value
     outs = [Value(rw.name(v.name + ".int8")) for v in node.outputs]
     scale, zero = rw.const(np.array(x.scale, np.float32), "scale"), rw.const(np.array(x.zero, np.int8), "zero")
@@ -307,6 +301,13 @@ ISLANDS = {
     "concat": _concat,
     "quantize_linear": _same,
     "where": _guard,
+    "softmax": softmax,
+    "layer_norm": last_axes_norm,
+    "rms_norm": last_axes_norm,
+    "group_norm": group_norm,
+    "instance_norm": group_norm,
+    "attention": attention,
+    "matmul": matmul,
     **dict.fromkeys(("nhwc_max_pool", "reshape", "squeeze", "unsqueeze", "flatten", "transpose", "slice", "split", "pad",
                      "resize", "gather", "expand", "tile", "nhwc_depth_to_space", "nhwc_space_to_depth", "identity"), _move),
     **dict.fromkeys(sorted((UNARY | NARY) - {"add", "mul", "cast", "identity", "dropout", "prelu", "where"}), _table),

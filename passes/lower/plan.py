@@ -19,7 +19,8 @@ from .types import TYPE_BYTES
 
 ALIGN = 64
 # Ops that may write over an input of the same size: they read element i before they write element i.
-OVERWRITE = (UNARY | NARY | {"qadd", "qmul", "qlut", "softmax", "layer_norm", "rms_norm"}) - {"cast", "where", "prelu"}
+OVERWRITE = (UNARY | NARY | {"qadd", "qmul", "qlut", "softmax", "layer_norm", "rms_norm", "qsoftmax", "qlayer_norm",
+                         "qgroup_norm"}) - {"cast", "where", "prelu"}
 
 
 # Ops that can write a slice, and which of their inputs is a residual: its rows would have to stand like the output's.

@@ -27,7 +27,7 @@ import torch
 
 from . import half
 
-FAMILIES = ("math", "layers", "reduce", "move", "rnn", "integer", "lowered")
+FAMILIES = ("math", "layers", "reduce", "move", "rnn", "integer", "lowered", "quantized")
 
 
 @dataclass(frozen=True)

@@ -248,7 +248,7 @@ def attention(q, k, v, mask=None, past_key=None, past_value=None, nonpad_kv_seql
         before = past_key.shape[2]
         k, v = torch.cat([past_key, k], 2), torch.cat([past_value, v], 2)
     present_key, present_value = k, v
-    heads, s, t = q.shape[1], q.shape[2], k.shape[2]
+    heads = q.shape[1]
     if heads != k.shape[1]:
         k, v = (x.repeat_interleave(heads // x.shape[1], 1) for x in (k, v))
     root = math.sqrt(scale if scale is not None else 1 / math.sqrt(q.shape[3]))
@@ -257,23 +257,7 @@ def attention(q, k, v, mask=None, past_key=None, past_value=None, nonpad_kv_seql
         qk = torch.tanh(qk / softcap) * softcap
     capped = qk
 
-    bias = _bias(mask, q, s, t)
-    if is_causal or left_window_size >= 0 or right_window_size >= 0 or nonpad_kv_seqlen is not None:
-        at = torch.arange(t, device=q.device)
-        keep = torch.ones(s, t, dtype=torch.bool, device=q.device)
-        offset = before
-        if nonpad_kv_seqlen is not None:
-            length = nonpad_kv_seqlen.reshape(-1, 1, 1, 1)
-            keep, offset = keep & (at < length), offset if past_key is not None else length - s
-        place = torch.arange(s, device=q.device)[:, None] + offset
-        if is_causal:
-            keep = keep & (at <= place)
-        if left_window_size >= 0:
-            keep = keep & (place - at <= left_window_size)
-        if right_window_size >= 0:
-            keep = keep & (at - place <= right_window_size)
-        hidden = torch.zeros(keep.shape, dtype=q.dtype, device=q.device).masked_fill(~keep, float("-inf"))
-        bias = hidden if bias is None else bias + hidden
+    bias = attention_bias(qk, mask, before, past_key, nonpad_kv_seqlen, is_causal, left_window_size, right_window_size)
     if bias is None:
         p = qk.softmax(-1) if softmax_precision is None else qk.softmax(-1, dtype=dtype_of(softmax_precision)).to(q.dtype)
     else:
@@ -288,6 +272,29 @@ def attention(q, k, v, mask=None, past_key=None, past_value=None, nonpad_kv_seql
     if outputs == 1:
         return y
     return y, present_key, present_value, (raw, capped, qk, p)[qk_matmul_output_mode]
+
+
+def attention_bias(qk, mask, before, past_key, nonpad_kv_seqlen, is_causal, left_window_size, right_window_size):
+    """What is added to the scores qk [N, heads, S, T], or None: the mask, and -inf at keys that a query may not attend to."""
+    s, t = qk.shape[2:]
+    bias = _bias(mask, qk, s, t)
+    if not (is_causal or left_window_size >= 0 or right_window_size >= 0 or nonpad_kv_seqlen is not None):
+        return bias
+    at = torch.arange(t, device=qk.device)
+    keep = torch.ones(s, t, dtype=torch.bool, device=qk.device)
+    offset = before
+    if nonpad_kv_seqlen is not None:
+        length = nonpad_kv_seqlen.reshape(-1, 1, 1, 1)
+        keep, offset = keep & (at < length), offset if past_key is not None else length - s
+    place = torch.arange(s, device=qk.device)[:, None] + offset
+    if is_causal:
+        keep = keep & (at <= place)
+    if left_window_size >= 0:
+        keep = keep & (place - at <= left_window_size)
+    if right_window_size >= 0:
+        keep = keep & (at - place <= right_window_size)
+    hidden = torch.zeros(keep.shape, dtype=qk.dtype, device=qk.device).masked_fill(~keep, float("-inf"))
+    return hidden if bias is None else bias + hidden
 
 
 def _bias(mask, q, s, t):

@@ -3,6 +3,8 @@
     layers       conv and linear with constant weights: int8 in, int8 or float out
     arithmetic   add, mul, average pools: int8 in and out where something int8 reads the result
     functions    of one value (hard_swish, sigmoid...): a table, between two int8 values
+    rows         softmax, norms, attention, products of two values: int8 in and out as well (the default of quantize.ptq's
+                 float_ops leaves them out)
     moves        max_pool, reshape, concat...: int8 in and out of one scale
 
 A layer, an addition or a pool keeps its result unrounded when the only reader is a clamp (relu, clip) or, for layers, a
@@ -22,11 +24,13 @@ FUNCTIONS = frozenset([
     "relu", "clip", "sigmoid", "hard_sigmoid", "hard_swish", "silu", "tanh", "leaky_relu", "elu", "celu", "selu",
     "softplus", "softsign", "mish", "gelu", "thresholded_relu",
 ])
+NORMS = frozenset(("layer_norm", "rms_norm", "group_norm", "instance_norm"))
+ROWS = NORMS | {"softmax", "attention", "matmul"}
 MOVES = frozenset([
     "max_pool", "global_max_pool", "reshape", "squeeze", "unsqueeze", "flatten", "transpose", "slice", "concat", "split",
     "pad", "resize", "gather", "expand", "tile", "depth_to_space", "space_to_depth", "identity", "dropout",
 ])
-INTEGER = LAYERS | ARITHMETIC | FUNCTIONS | MOVES
+INTEGER = LAYERS | ARITHMETIC | FUNCTIONS | ROWS | MOVES
 
 
 @dataclass
@@ -54,8 +58,10 @@ def find_places(graph: Graph, shapes: dict[Value, tuple[int, ...]], floats: set[
 
 def _is_data(node: Node, v: Value) -> bool:
     """Whether v is what the node computes on (its other inputs are shapes, bounds, weights)."""
-    if node.op in ("add", "mul", "concat"):
+    if node.op in ("add", "mul", "concat", "matmul"):
         return True
+    if node.op == "attention":
+        return any(u is v for u in node.inputs[:3])
     return node.inputs[0] is v
 
 
@@ -89,8 +95,15 @@ def _possible(node: Node) -> bool:
             and sum(v.data is None for v in node.inputs) >= 1
     if node.op == "gather" or node.op in MOVES and node.op != "concat":
         return node.inputs[0].data is None and all(v is None or v.data is not None for v in node.inputs[1:]) \
-            and (node.op != "resize" or node.attrs.get("mode", "nearest") == "nearest") \
+            and (node.op != "resize" or _resize(node)) \
             and (node.op != "pad" or node.attrs.get("mode", "constant") != "wrap")
+    if node.op in NORMS:
+        return len(node.outputs) == 1 and all(v is None or v.data is not None for v in node.inputs[1:])
+    if node.op == "matmul":
+        return all(v.data is None and len(v.shape or (0, 0)) > 1 for v in node.inputs)
+    if node.op == "attention":
+        return len(node.outputs) == 1 and all(v.data is None for v in node.inputs[:3]) and not node.attrs.get("softcap") \
+            and not any(v is not None for v in node.inputs[4:6])
     if node.op == "concat":
         return all(v.data is None for v in node.inputs)
     if node.op == "reduce_mean":
@@ -99,6 +112,24 @@ def _possible(node: Node) -> bool:
     if node.op == "average_pool":
         return all(d == 1 for d in node.attrs.get("dilations") or [1])
     return all(v is None or v.data is not None and v.data.size == 1 for v in node.inputs[1:])
+
+
+def _resize(node: Node) -> bool:
+    """Nearest, or linear along height and width of an image."""
+    if node.attrs.get("mode", "nearest") == "nearest":
+        return True
+    transform, axes, roi = node.attrs.get("coordinate_transformation_mode"), node.attrs.get("axes"), node.inputs[1:2]
+    scales = node.inputs[2].data if len(node.inputs) > 2 and node.inputs[2] is not None else None
+    sizes = node.inputs[3].data if len(node.inputs) > 3 and node.inputs[3] is not None else None
+    rank = len(node.inputs[0].shape or ())
+    if node.attrs["mode"] != "linear" or node.attrs.get("antialias") or transform == "tf_crop_and_resize" or rank != 4 \
+            or any(v is not None and v.data.size for v in roi):
+        return False
+    if axes:
+        return sorted(int(a) % 4 for a in axes) == [2, 3]
+    if scales is not None and scales.size:
+        return scales.size == 4 and bool(np.all(scales[:2] == 1))
+    return sizes is not None and sizes.size == 4 and list(sizes[1:2]) == [node.inputs[0].shape[1]]
 
 
 def clamps(node: Node) -> bool:

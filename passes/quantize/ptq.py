@@ -23,11 +23,13 @@ from ..ops.run import infer
 from .activations import calibrate, insert
 from .bias import correct, output_means, some
 from .observe import grid
-from .places import LAYERS, Places, find_places
+from .places import LAYERS, ROWS, Places, find_places
 from .prepare import equalize, prepare
 from .smooth import smooth
 from .weights import choose_scale, collapses, quantize_weight, row_errors, to_codes, to_float
 
+# What computes in float unless `float_ops` says otherwise.
+FLOAT_OPS = ("gelu", *sorted(ROWS))
 # What `overrides` may say of single layers, and the values it takes (bits: a range).
 LAYERWISE: dict[str, Any] = {"activations": ("static", "dynamic", "none"), "weight_scales": ("mse", "max"),
                              "granularity": ("channel", "tensor"), "weight_bits": range(2, 9)}
@@ -56,7 +58,8 @@ class PTQ(Pass):
     correct_outputs   then what is measured to be left of it, with everything before a layer quantized (`bias.py`)
     embeddings    int8 rows for embedding tables too (gather of a float table)
     layers, skip  patterns of layers to quantize, and to leave float
-    float_ops     ops that compute in float although they could be tables
+    float_ops     ops that compute in float although they have an integer form. The default keeps what costs accuracy: gelu,
+                  softmax, attention, products of two values and norms. []: everything that can be is integer, also those
     overrides     {pattern: {activations | weight_scales | granularity | weight_bits: value}}
     """
 
@@ -81,7 +84,7 @@ class PTQ(Pass):
     embeddings: bool = True
     layers: str | list[str] = "*"
     skip: list[str] = field(default_factory=list)
-    float_ops: list[str] = field(default_factory=lambda: ["gelu"])
+    float_ops: list[str] = field(default_factory=lambda: list(FLOAT_OPS))
     overrides: dict[str, dict] = field(default_factory=dict)
 
     def check(self) -> None:

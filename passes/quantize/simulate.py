@@ -1,9 +1,10 @@
 """A quantized graph in training: what it computes is, bit for bit, what the engine computes; gradients go through the rounding.
 
-Forwards, every layer, addition, product, mean and table between two quantizers is evaluated on the integer codes with the
-rounding steps of ops/lowered.py (exact sums, int32 biases, one rounding at the end). Backwards, rounding is passed straight
-through (arXiv 1308.3432), weights move in float behind their codes, and scales are learned with the gradient of LSQ (Esser
-et al., arXiv 1902.08153), by their logarithm: a learning rate is a relative change, and they stay positive.
+Forwards, every layer, addition, product, mean, table, softmax, norm and attention between two quantizers is evaluated on the
+integer codes with the rounding steps of ops/lowered.py and ops/quantized.py (exact sums, int32 biases, one rounding at the
+end). Backwards, rounding is passed straight through (arXiv 1308.3432), weights move in float behind their codes, and scales
+are learned with the gradient of LSQ (Esser et al., arXiv 1902.08153), by their logarithm: a learning rate is a relative
+change, and they stay positive.
 
 A layer that had a batch norm may get one back (`norms`). It normalises by the batch while its running statistics already
 scale the weights that are rounded, so that codes do not jump from batch to batch (arXiv 1806.08342, section 3.2.2); `freeze`
@@ -11,6 +12,7 @@ ends that, and from then on the layer is the folded one that the engine runs.
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +23,8 @@ from ..lower.epilogue import activation
 from ..module import GraphModule, _enter, _get
 from ..ops import call
 from ..ops.integer import fake_quantize
-from .places import FUNCTIONS, LAYERS, MOVES
+from ..ops.quantized import integer_rows
+from .places import FUNCTIONS, LAYERS, MOVES, ROWS
 from .weights import along_rows, top_code
 
 EXACT = 2 ** 24  # whole numbers up to here are exact in float32, and so is every sum of them that stays below
@@ -79,6 +82,13 @@ class Table:
     values: torch.Tensor = field(repr=False)
 
 
+@dataclass
+class Codes:
+    """A value whose codes the integer op itself gives, from the scale and the zero point to be rounded to."""
+
+    make: Callable[[torch.Tensor, int], torch.Tensor]
+
+
 class Simulation(GraphModule):
     """masters    the float weight behind each int8 constant that is to be trained, by name
     bits       bits of its codes, by name
@@ -90,7 +100,7 @@ class Simulation(GraphModule):
                  norms: dict[Node, tuple[np.ndarray, np.ndarray]] | None = None):
         super().__init__(graph)
         self._env: dict[Value, torch.Tensor] = {}
-        self._exact: dict[Value, Sum | Table] = {}
+        self._exact: dict[Value, Sum | Table | Codes] = {}
         self._whole: dict[Value, torch.Tensor] = {}
         makers, self._users = graph.makers(), graph.users()
         self._weights: dict[Value, Weight] = {}                   # by what the dequantize makes
@@ -263,7 +273,7 @@ class Simulation(GraphModule):
     def _exact_of(self, node: Node, inputs: list) -> None:
         """What the quantizer behind this node has to round, where that is more than the float result."""
         y = node.outputs[0]
-        found: Sum | Table | None = None
+        found: Sum | Table | Codes | None = None
         data = [v for v in node.inputs if v is not None and v.data is None]
         sources = [v for v in data if v in self._sources]
         if len(data) == 1 and data[0] in self._exact:
@@ -282,6 +292,8 @@ class Simulation(GraphModule):
             found = Sum([(a * b, s * t, None)])
         elif node.op in ("average_pool", "global_average_pool", "reduce_mean") and sources:
             found = self._mean(node, sources[0])
+        elif node.op in ROWS or node.op == "resize" and node.attrs.get("mode") == "linear":
+            found = self._rows(node, inputs)
         elif len(data) == len(sources) == 1 and (node.op in FUNCTIONS or node.op in ("add", "mul")):
             found = self._table(node, data[0])
         if found is not None and self._alone(y):
@@ -310,6 +322,18 @@ class Simulation(GraphModule):
         args = [None if u is None else real if u is v else self._env[u].reshape(()) for u in node.inputs]
         return Table(self._whole_codes(v).detach().long() + (128 + zero), call(node.op, args, node.attrs)[0])
 
+    def _rows(self, node: Node, inputs: list) -> Codes | None:
+        """Softmax, a norm, attention or linear resize of codes, as ops/quantized.py has it."""
+        read = node.inputs[:{"attention": 3, "matmul": 2}.get(node.op, 1)]
+        if any(v not in self._sources for v in read) or len(node.outputs) > 1:
+            return None
+        zeros = [self._sources[v][1] for v in read]
+        codes = [(self._whole_codes(v).detach() + zero).to(torch.int8) for v, zero in zip(read, zeros)]
+        scales = [float(self._scale(v)) for v in read]
+        rest = [None if t is None else t.detach() for t in inputs[len(read):]]
+        return Codes(lambda scale, zero: integer_rows(node.op, node.attrs, codes, list(zip(scales, zeros)), rest,
+                                                      (float(scale), zero)))
+
     def _round(self, node: Node, quantizer: Node) -> tuple | None:
         """A quantizer and its dequantize: the codes that the engine would have, with the gradient of fake quantization."""
         x, scale, zero = (*(None if v is None else self._env[v] for v in quantizer.inputs), None)[:3]
@@ -319,7 +343,9 @@ class Simulation(GraphModule):
             return (smooth,)
         with torch.no_grad():
             s = scale.reshape(())
-            if isinstance(found, Table):
+            if isinstance(found, Codes):
+                codes = found.make(s, z).float()
+            elif isinstance(found, Table):
                 codes = (torch.round(found.values / s) + z).clamp(-128, 127)[found.codes]
             else:
                 parts = [a * ((unit / s.double()).float() if count is None else (unit / s.double()).float() / count)

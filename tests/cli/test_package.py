@@ -44,6 +44,7 @@ def models(tmp_path_factory) -> dict[str, Path]:
     import torch
     from mcc.passes import lower
     from mcc.passes.onnx_io import from_torch
+    from mcc.passes.quantize.ptq import PTQ, quantize_graph
     from torch import nn
     torch.manual_seed(0)
     folder, x = tmp_path_factory.mktemp("models"), torch.randn(1, 3, 224, 224)
@@ -58,6 +59,9 @@ def models(tmp_path_factory) -> dict[str, Path]:
     lower(from_torch(sparse, (torch.randn(20, 256),)), folder / "sparse.mcc")
     encoder = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True, activation="gelu").eval()
     lower(from_torch(encoder, (torch.randn(1, 16, 32),)), folder / "encoder.mcc")
+    graph = from_torch(nn.Sequential(encoder, nn.Linear(32, 5)), (torch.randn(1, 16, 32),))
+    data = [{graph.inputs[0].name: torch.randn(1, 16, 32).numpy()}]
+    lower(quantize_graph(graph, data, PTQ(float_ops=[])), folder / "integer.mcc")
     return {p.stem: p for p in folder.glob("*.mcc")}
 
 
@@ -113,6 +117,22 @@ def test_an_int8_mobilenet(packed, models):
     assert "DWROW_S8(3, 3, 2" in rows and "DWROW_S8(5, 5" not in rows
     floats = [p for p in code if "_f32" in p.replace("s8_f32", "")]  # int8 layers may end in float32
     assert not floats and not [p for p in code if "avx" in p or p.startswith(("norm/", "rnn/", "attention/"))]
+
+
+def test_an_integer_transformer(packed, models):
+    """Integer attention and norms come without those of float32, but for the masks; the same bytes everywhere."""
+    package, facts = packed("integer")
+    assert {"qattention", "qlayer_norm", "qlinear"} <= set(facts["ops"])
+    assert not set(facts["ops"]) & {"attention", "layer_norm", "linear", "gelu", "softmax"}
+    code = {p.relative_to(package / "src").as_posix() for p in package.rglob("src/**/*.c")}
+    assert {"attention/qattend.c", "attention/qattention_neon.c", "norm/qnorm_neon.c", "gemm/gemm_s8_neondot.c"} <= code
+    assert not code & {"attention/attend_blocks.c", "attention/attend_rows.c", "norm/norm.c", "norm/softmax.c",
+                       "gemm/gemm_f32_neon.c"}
+    assert "softmax" not in (package / "src/attention/attention.def").read_text().split("*/")[1]
+    assert facts["library_bytes"] <= 130_000, library.symbols(package / "lib" / "libmcc.a")
+    build(package, "-static")
+    for cpu in CPUS:
+        assert outputs(package, models["integer"], "qemu-aarch64", "-cpu", cpu) == engine(models["integer"]), cpu
 
 
 def test_sources_alone_are_enough(packed, models, tmp_path):

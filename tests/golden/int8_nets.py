@@ -13,6 +13,7 @@ class Net:
         self.rng = np.random.default_rng(seed)
         self.nodes: list[Node] = []
         self.count = 0
+        self.batch = 1
 
     def name(self, stem: str) -> str:
         self.count += 1
@@ -165,4 +166,115 @@ def _branch(net: Net, y, c, h, w):
     return net.quantize(y), n, h, w
 
 
-BLOCKS = (_conv, _conv, _depthwise, _residual, _squeeze, _pool, _concat)
+def _resize(net: Net, y, c, h, w):
+    """Linear, of one scale on both sides or two; sometimes of one axis."""
+    rng = net.rng
+    size = [int(rng.integers(max(1, h // 2), h + 6)), w if rng.random() < 0.2 else int(rng.integers(max(1, w // 2), w + 6))]
+    how = str(rng.choice(["half_pixel", "align_corners", "asymmetric", "pytorch_half_pixel"]))
+    whole = rng.random() < 0.5
+    scales = None if whole else net.const(np.array([1, 1, size[0] / h + 1e-4, size[1] / w + 1e-4], np.float32), "scales")
+    sizes = net.const(np.array(size), "sizes") if whole else None
+    axes = {"axes": [2, 3]} if whole else {}
+    y = net.op("resize", y, None, scales, sizes, mode="linear", coordinate_transformation_mode=how, **axes)
+    return (net.quantize(y) if rng.random() < 0.7 else _same(net, y)), c, *size
+
+
+def _same(net: Net, y):
+    """A pair of the scale and zero point that were last used."""
+    s, z = net.nodes[-2].inputs[1:3]
+    return net.op("dequantize_linear", net.op("quantize_linear", y, s, z), s, z)
+
+
+def _channel_norm(net: Net, y, c, h, w):
+    """Groups of channels, or each for itself."""
+    rng = net.rng
+    gamma, beta = (net.const(rng.standard_normal(c).astype(np.float32), "gamma") for _ in range(2))
+    groups = int(rng.choice([g for g in (1, 2, 3, 4) if c % g == 0]))
+    y = net.op("instance_norm", y, gamma, beta, epsilon=1e-4) if rng.random() < 0.5 else \
+        net.op("group_norm", y, gamma, beta, num_groups=groups)
+    return net.quantize(y), c, h, w
+
+
+def _choice(net: Net, y, c, h, w):
+    """A softmax over the channels."""
+    return net.quantize(net.op("softmax", y, axis=1), 1 / 256, -128), c, h, w
+
+
+BLOCKS = (_conv, _conv, _depthwise, _residual, _squeeze, _pool, _concat, _resize, _channel_norm, _choice)
+
+
+# --- transformers -------------------------------------------------------------------------------------------------
+
+def random_transformer_graph(seed: int) -> Graph:
+    """One to three encoder blocks on [batch, length, width], quantized everywhere."""
+    net = Net(seed)
+    rng = net.rng
+    heads, depth, length = int(rng.choice([1, 2, 3])), int(rng.choice([4, 7, 16, 20])), int(rng.choice([1, 3, 8, 17, 40]))
+    width = heads * depth
+    net.batch = int(rng.choice([1, 2]))
+    x = Value("x", "float32", (net.batch, length, width))
+    y = net.quantize(x)
+    for _ in range(int(rng.integers(1, 4))):
+        kind = rng.choice(["attention"] * 3 + ["mixer", "products"])
+        z = _attention(net, y, heads, depth, length) if kind == "attention" else _mixer(net, y, width) if kind == "mixer" else \
+            _products(net, y, width)
+        y = _norm(net, net.op("add", y, z), width)
+        y = _norm(net, net.op("add", y, _feed_forward(net, y, width)), width)
+    y = net.quantize(net.op("linear", y, net.weight(5, width), net.bias(5)))
+    if rng.random() < 0.5:
+        y = net.quantize(net.op("softmax", y, axis=int(rng.choice([-1, 2]))), 1 / 256, -128)
+    return Graph([x], [y], net.nodes, f"transformer_{seed}")
+
+
+def _attention(net: Net, y, heads, depth, length):
+    rng, n = net.rng, 5 if net.rng.random() < 0.5 else depth
+    kv = heads if heads != 2 or rng.random() < 0.5 else 1
+    q, k, v = (net.quantize(net.op("linear", y, net.weight(w, heads * depth), net.bias(w))) for w in
+               (heads * depth, kv * depth, kv * n))
+    kind = rng.choice(["none", "bool", "float", "causal", "window", "valid"])
+    shape = (length, length) if rng.random() < 0.5 else (1, 1, 1, length)
+    mask, attrs = [], {}
+    if kind == "bool":
+        mask = [net.const(rng.random(shape) < 0.7, "mask")]
+    elif kind == "float":
+        mask = [net.const(np.where(rng.random(shape) < 0.7, rng.standard_normal(shape), -1e4).astype(np.float32), "mask")]
+    elif kind == "causal":
+        attrs = {"is_causal": 1}
+    elif kind == "window":
+        attrs = {"left_window_size": int(rng.integers(0, 5)), "right_window_size": int(rng.integers(-1, 3))}
+    elif kind == "valid":
+        mask = [None, None, None, net.const(rng.integers(0, length + 1, net.batch), "valid")]
+    if rng.random() < 0.3:
+        attrs["scale"] = float(rng.uniform(0.05, 1.0))
+    y = net.op("attention", q, k, v, *mask, q_num_heads=heads, kv_num_heads=kv, **attrs)
+    return net.quantize(net.op("linear", net.quantize(y), net.weight(heads * depth, heads * n), net.bias(heads * depth)))
+
+
+def _mixer(net: Net, y, width):
+    """Weights of channels by a softmax over the rows."""
+    s = net.quantize(net.op("linear", y, net.weight(width, width), net.bias(width)))
+    s = net.quantize(net.op("softmax", s, axis=1), 1 / 256, -128)
+    return net.quantize(net.op("mul", y, s))
+
+
+def _products(net: Net, y, width):
+    """Attention as onnxruntime's quantizer leaves it: every step rounded."""
+    q, k, v = (net.quantize(net.op("linear", y, net.weight(width, width), net.bias(width))) for _ in range(3))
+    s = net.quantize(net.op("matmul", q, net.quantize(net.op("transpose", k, perm=[0, 2, 1]))))
+    s = net.quantize(net.op("softmax", s, axis=-1), 1 / 255, -128)
+    return net.quantize(net.op("matmul", s, v))
+
+
+def _feed_forward(net: Net, y, width):
+    y = net.quantize(net.op("linear", y, net.weight(2 * width, width), net.bias(2 * width)))
+    y = net.quantize(net.op("gelu", y))
+    return net.quantize(net.op("linear", y, net.weight(width, 2 * width), net.bias(width)))
+
+
+def _norm(net: Net, y, width):
+    """A norm of the last axis, of int8."""
+    rng = net.rng
+    gamma, beta = (net.const(t.astype(np.float32), "gamma") for t in (rng.standard_normal(width), rng.standard_normal(width)))
+    if rng.random() < 0.3:
+        return net.quantize(net.op("rms_norm", net.quantize(y), gamma, epsilon=1e-6))
+    return net.quantize(net.op("layer_norm", net.quantize(y), gamma, *([beta] if rng.random() < 0.8 else []), epsilon=1e-5))

@@ -124,6 +124,8 @@ def test_static(name, kinds, models, tmp_path):
     if kinds != "u8u8":  # weights with a zero point have no integer layer
         assert not {"nhwc_conv", "linear"} & set(ops), ops
         assert sum(op in ("nhwc_qconv", "nhwc_qinverted_residual", "qlinear") for op in ops) >= 4, ops
+    assert not {"matmul", "softmax", "attention", "layer_norm"} & set(ops), ops
+    assert name == "image" or {"qmatmul", "qsoftmax", "qlayer_norm"} <= set(ops), ops
     assert not {"is_nan", "where"} & set(ops), "a guard of what cannot be NaN"
     assert (tmp_path / "m.mcc").stat().st_size < path.stat().st_size
     model = onnx.load(path)
