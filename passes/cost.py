@@ -31,8 +31,9 @@ def parameters(graph: Graph) -> list[Value]:
 
 
 def params(graph: Graph) -> int:
-    """How many parameters the graph has (a shared weight counts once; running statistics do not count)."""
-    return sum(v.data.size for v in parameters(graph))
+    """How many parameters the graph has (a shared weight counts once, a hashed one its buckets; running statistics do not
+    count)."""
+    return sum(v.meta["hashed"]["buckets"] if "hashed" in v.meta else v.data.size for v in parameters(graph))
 
 
 def nonzeros(graph: Graph) -> int:

@@ -32,6 +32,11 @@ def weights_of(node: Node) -> list[Value]:
     return [] if w is None else [w]
 
 
+def shares_values(value: Value) -> bool:
+    """Whether elements are equal because they share a value, so that rows must not get different factors."""
+    return any(value.meta.get(k) for k in ("codebook", "hashed"))
+
+
 def distinct(data: np.ndarray, groups: int = 1) -> int:
     """The most distinct values in any of the equal groups of axis 0."""
     return max(len(np.unique(g)) for g in data.reshape(groups, -1))

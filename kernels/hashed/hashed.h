@@ -1,0 +1,42 @@
+/* hashed.h: float32 products whose weights share values by a hash of their place (HashedNets, Chen et al., arXiv 1504.04788). Only
+ * the buckets are kept, and a key for each row and column; weights exist in registers, or as a panel in the cache while rows pass
+ * by it.
+ *
+ *     x = mcc_hash(row[q] ^ column[j]),   w[q][j] = bucket[mcc_hash_bucket(x, buckets)], negative if mcc_hash_negative(x)
+ *
+ * core/hash.h has the hash. */
+#ifndef MCC_HASHED_H
+#define MCC_HASHED_H
+
+#include "../core/hash.h"
+#include "../gemm/gemm.h"
+
+typedef struct mcc_hashed_panel {
+    size_t depth, nr;
+    uint32_t buckets;             /* up to 2^28 */
+    const uint32_t *row, *column; /* [depth], [nr] */
+    const float *bucket;
+} mcc_hashed_panel;
+
+/* out[q * nr + j] = w[q][j] */
+typedef void mcc_hashed_expand_fn(const mcc_hashed_panel *panel, float *out);
+/* y[j] = bias[j] + sum over q < depth of x[q] * w[q][j], j < nr */
+typedef void mcc_hashed_gemv_fn(const mcc_hashed_panel *panel, const float *x, const float *bias, float *y);
+
+typedef struct mcc_hashed_kernel {
+    mcc_name name;
+    uint32_t isa;
+    size_t lanes; /* nr is a multiple of this */
+    mcc_hashed_expand_fn *expand;
+    mcc_hashed_gemv_fn *gemv;
+} mcc_hashed_kernel;
+const mcc_hashed_kernel *mcc_hashed_kernels(size_t *count);
+const mcc_hashed_kernel *mcc_hashed_pick(void);
+
+#define HASHED(lanes, isa)                            \
+    mcc_hashed_expand_fn mcc_hashed_f32_expand_##isa; \
+    mcc_hashed_gemv_fn mcc_hashed_f32_gemv_##isa;
+#include "hashed.def"
+#undef HASHED
+
+#endif

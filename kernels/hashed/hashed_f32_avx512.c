@@ -1,0 +1,19 @@
+/* hashed_f32_avx512.c: 16 lanes; the upper halves of products come from two products of 8 lanes. */
+#if defined(__x86_64__)
+#define MCC_SIMD avx512
+#include "../core/simd.h"
+#include "hashed.h"
+
+VFN vi mixed(vi keys, uint32_t row) {
+    return _mm512_mullo_epi32(_mm512_xor_si512(keys, vi_set((int32_t)row)), vi_set((int32_t)MCC_HASH_MULTIPLIER));
+}
+VFN vi upper(vi x, uint32_t buckets) {
+    const vi b = vi_set((int32_t)buckets);
+    const vi even = _mm512_srli_epi64(_mm512_mul_epu32(x, b), 32), odd = _mm512_mul_epu32(_mm512_srli_epi64(x, 32), b);
+    return _mm512_mask_mov_epi32(even, 0xAAAA, odd);
+}
+VFN vf take(const float *bucket, vi index) { return _mm512_i32gather_ps(index, bucket, 4); }
+VFN vf flipped(vf w, vi bits) { return v_of_bits(_mm512_xor_si512(v_bits(w), bits)); }
+
+#include "hashed_f32_simd.h"
+#endif

@@ -1,0 +1,33 @@
+/* hashed_f32_simd.h: the kernels that all vector ISAs share. A file defines MCC_SIMD, includes core/simd.h, and defines
+ *     mixed(keys, row)          mcc_hash(keys ^ row) of VN keys
+ *     upper(x, buckets)         the upper half of x * buckets, unsigned, of VN x
+ *     take(bucket, index)       VN floats
+ *     flipped(w, bits)          w xor bits
+ * before it includes this. */
+
+VFN vi keys_(const uint32_t *p) { return v_bits(v_load((const float *)(const void *)p)); } /* loaded as bits */
+
+/* VN weights of one row. */
+VFN vf weights_(const mcc_hashed_panel *p, vi keys, size_t q) {
+    const vi x = mixed(keys, p->row[q]), sign = vi_and(vi_shl(x, 31 - MCC_HASH_SIGN), vi_set(INT32_MIN));
+    return flipped(take(p->bucket, upper(x, p->buckets)), sign);
+}
+
+#define HASHED_NAME_(what, isa) mcc_hashed_f32_##what##_##isa
+#define HASHED_NAME(what, isa) HASHED_NAME_(what, isa)
+
+VKERNEL void HASHED_NAME(expand, MCC_SIMD)(const mcc_hashed_panel *p, float *out) {
+    for (size_t j = 0; j < p->nr; j += VN) {
+        const vi keys = keys_(p->column + j);
+        for (size_t q = 0; q < p->depth; q++) v_store(out + q * p->nr + j, weights_(p, keys, q));
+    }
+}
+
+VKERNEL void HASHED_NAME(gemv, MCC_SIMD)(const mcc_hashed_panel *p, const float *x, const float *bias, float *y) {
+    for (size_t j = 0; j < p->nr; j += VN) {
+        const vi keys = keys_(p->column + j);
+        vf sum = v_load(bias + j);
+        for (size_t q = 0; q < p->depth; q++) sum = v_fma(v_set(x[q]), weights_(p, keys, q), sum);
+        v_store(y + j, sum);
+    }
+}
