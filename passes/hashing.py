@@ -2,17 +2,20 @@
 
 Nothing says which bucket a weight uses but the hash of its place, so a file keeps the buckets and a seed. The hash is the one of
 kernels/core/hash.h, bit for bit. Every index of every axis has a key of 32 bits, and the keys of a place are combined by xor
-(tabulation hashing) before they are mixed. So a place keeps its hash when axes change their order or channels go.
+(tabulation hashing) before they are mixed. So a place keeps its hash when axes change their order or channels go. Along one axis,
+that of the outputs, indices go by fours (RUN) that share a key and read four neighbouring buckets: as four hashed matrices of a
+quarter of the outputs each, and engines take four weights at a time.
 
-meta["hashed"] of a Value: {"seed": s, "base": b, "buckets": n, "axes": [...]}. An axis is {"axis": a, "at": positions}: the number
-that it had, and the indices that it had there (uint32 [length]; None: 0, 1, 2...); NONE is an axis that came later. base is xored
-to all keys: those of axes that are gone.
+meta["hashed"] of a Value: {"seed": s, "base": b, "buckets": n, "run": a, "axes": [...]}. run is the number of the axis that goes by
+fours. An axis is {"axis": a, "at": positions}: the number that it had, and the indices that it had there (uint32 [length]; None:
+0, 1, 2...); NONE is an axis that came later. base is xored to all keys: those of axes that are gone.
 """
 from __future__ import annotations
 
 import numpy as np
 
 NONE = 255
+RUN = 4
 MULTIPLIER = 0x9E3779B1
 MAX_BUCKETS = 1 << 28
 
@@ -34,20 +37,31 @@ def key(seed: int, axis: int, at: np.ndarray) -> np.ndarray:
     return mixed(mixed(at + start) + np.uint32(axis))
 
 
-def fresh(shape: tuple[int, ...], seed: int, buckets: int) -> dict:
-    """What meta["hashed"] says of a weight of this shape that is shared now."""
-    return {"seed": int(seed) & 0xFFFFFFFF, "base": 0, "buckets": int(buckets),
+def fresh(shape: tuple[int, ...], seed: int, buckets: int, run: int = 0) -> dict:
+    """What meta["hashed"] says of a weight of this shape that is shared now; buckets is rounded to a multiple of RUN, run the
+    axis of the outputs."""
+    return {"seed": int(seed) & 0xFFFFFFFF, "base": 0, "buckets": max(1, round(buckets / RUN)) * RUN, "run": run,
             "axes": [{"axis": a, "at": None} for a in range(len(shape))]}
 
 
 def places(how: dict, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """(bucket int64, negative bool) of every element of `shape`."""
-    x = np.full((), how["base"], np.uint32)
+    x, slot = np.full((), how["base"], np.uint32), np.zeros((), np.int64)
     for d, (n, axis) in enumerate(zip(shape, how["axes"], strict=True)):
-        keys = key(how["seed"], axis["axis"], np.arange(n, dtype=np.uint32) if axis["at"] is None else axis["at"])
+        keys, slots = _axis(how, axis, n)
         x = x ^ keys.reshape(-1, *[1] * (len(shape) - d - 1))
+        slot = slot + slots.reshape(-1, *[1] * (len(shape) - d - 1))
     x = np.broadcast_to(x, shape) * np.uint32(MULTIPLIER)
-    return (x.astype(np.uint64) * np.uint64(how["buckets"]) >> np.uint64(32)).astype(np.int64), (x >> np.uint32(15) & np.uint32(1)) != 0
+    run = (x.astype(np.uint64) * np.uint64(how["buckets"] // RUN) >> np.uint64(32)).astype(np.int64)
+    return run * RUN + slot, (x >> np.uint32(15) & np.uint32(1)) != 0
+
+
+def _axis(how: dict, axis: dict, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The keys of the indices of an axis, and their places in a run."""
+    at = np.arange(n, dtype=np.uint32) if axis["at"] is None else axis["at"]
+    if axis["axis"] != how["run"] or how["run"] == NONE:
+        return key(how["seed"], axis["axis"], at), np.zeros(n, np.int64)
+    return key(how["seed"], axis["axis"], at // RUN), (at % RUN).astype(np.int64)
 
 
 def fill(buckets: np.ndarray, how: dict, shape: tuple[int, ...]) -> np.ndarray:
@@ -110,6 +124,9 @@ def reshaped(meta: dict, old: tuple[int, ...], new: tuple[int, ...]) -> dict:
         if n != 1:
             left.append(axis)
         else:
-            base ^= int(key(how["seed"], axis["axis"], [0] if axis["at"] is None else axis["at"])[0])
+            keys, slots = _axis(how, axis, 1)
+            if slots.any():
+                return {k: v for k, v in meta.items() if k != "hashed"}
+            base ^= int(keys[0])
     axes = [{"axis": NONE, "at": None} if n == 1 else left.pop(0) for n in new]
     return {**meta, "hashed": {**how, "base": base, "axes": axes}}

@@ -197,22 +197,30 @@ enum { HASHED_HEADER = 16, MAX_BUCKETS = 1 << 28 };
 
 static bool is_signed(mcc_type t) { return mcc_is_float(t) || t == MCC_S8 || t == MCC_S16 || t == MCC_S32 || t == MCC_S64; }
 
-/* Xors the keys of every axis into row and column; where the axes end, NULL when they do not fit. */
-static const uint8_t *hashed_keys(const mcc_tensor *t, const uint8_t *p, const uint8_t *end, uint32_t seed, mcc_hashed *h) {
+/* Xors the keys of every axis into row and column, and sets places; where the axes end, NULL when they do not fit. */
+static const uint8_t *hashed_keys(const mcc_tensor *t, const uint8_t *p, const uint8_t *end, uint32_t seed, unsigned run, mcc_hashed *h) {
     size_t inner = h->columns; /* elements of one step along the axis */
+    bool found = run == MCC_HASH_NO_AXIS;
     for (uint32_t d = 0; d < t->rank; d++) {
         if (end - p < 2) return NULL;
         const size_t n = t->dim[d];
-        const unsigned axis = p[0], width = p[1];
+        const unsigned axis = p[0], width = p[1], fours = axis == run && run != MCC_HASH_NO_AXIS ? MCC_HASH_RUN : 1;
         p += 2;
         if ((width != 0 && width != 2 && width != 4) || (width && (size_t)(end - p) / width < n)) return NULL;
-        uint32_t *keys = d ? h->column : h->row;
+        if (fours > 1 && found) return NULL;
+        found = found || fours > 1;
+        if (d && fours > 1 && !(h->column_place = calloc(h->columns, sizeof *h->column_place))) return NULL;
+        uint32_t *keys = d ? h->column : h->row, *places = d ? h->column_place : h->place;
         const size_t count = d ? h->columns : h->rows;
         if (d) inner /= n;
         for (size_t i = 0; i < n; i++) {
-            const uint32_t key = mcc_hash_key(seed, axis, width == 4 ? u32(p + 4 * i) : width ? u16(p + 2 * i) : (uint32_t)i);
+            const uint32_t index = width == 4 ? u32(p + 4 * i) : width ? u16(p + 2 * i) : (uint32_t)i;
+            const uint32_t key = mcc_hash_key(seed, axis, index / fours);
             for (size_t at = d ? i * inner : i; at < count; at += d ? n * inner : count)
-                for (size_t k = 0; k < (d ? inner : 1); k++) keys[at + k] ^= key;
+                for (size_t k = 0; k < (d ? inner : 1); k++) {
+                    keys[at + k] ^= key;
+                    if (fours > 1) places[at + k] = index % fours;
+                }
         }
         p += n * width;
     }
@@ -221,19 +229,20 @@ static const uint8_t *hashed_keys(const mcc_tensor *t, const uint8_t *p, const u
 
 static mcc_status read_hashed(mcc_tensor *t, mcc_hashed *h) {
     const uint8_t *p = t->blob, *const end = p + t->blob_bytes;
-    if (t->blob_bytes < HASHED_HEADER || p[12] >= MCC_HASHED || p[13] > 1 || u16(p + 14) || !u32(p + 8) ||
-        u32(p + 8) > MAX_BUCKETS || !t->count || !is_signed(t->type))
+    if (t->blob_bytes < HASHED_HEADER || p[12] >= MCC_HASHED || p[13] > 1 || p[15] || !u32(p + 8) ||
+        u32(p + 8) > MAX_BUCKETS || u32(p + 8) % MCC_HASH_RUN || !t->count || !is_signed(t->type))
         return bad(t, "hashed header");
-    h->rows = t->rank ? t->dim[0] : 1, h->columns = t->count / h->rows, h->buckets = u32(p + 8);
+    h->rows = t->rank ? t->dim[0] : 1, h->columns = t->count / h->rows, h->runs = u32(p + 8) / MCC_HASH_RUN;
     mcc_tensor inner = *t;
-    inner.storage = p[12], inner.rank = 1, inner.dim[0] = inner.count = h->buckets;
+    inner.storage = p[12], inner.rank = 1, inner.dim[0] = inner.count = h->runs * MCC_HASH_RUN;
     inner.bytes = inner.count * mcc_type_bytes(t->type);
-    h->row = calloc(h->rows, sizeof *h->row), h->column = calloc(h->columns, sizeof *h->column), h->bucket = malloc(inner.bytes);
-    if (!h->row || !h->column || !h->bucket) return mcc_fail(MCC_NO_MEMORY, "constant '%s'", t->name);
+    h->row = calloc(h->rows, sizeof *h->row), h->place = calloc(h->rows, sizeof *h->place);
+    h->column = calloc(h->columns, sizeof *h->column), h->bucket = malloc(inner.bytes);
+    if (!h->row || !h->place || !h->column || !h->bucket) return mcc_fail(MCC_NO_MEMORY, "constant '%s'", t->name);
     for (size_t i = 0; i < h->rows; i++) h->row[i] = u32(p + 4); /* the base */
     const uint32_t seed = u32(p);
     const bool masked = p[13];
-    if (!(p = hashed_keys(t, p + HASHED_HEADER, end, seed, h))) return bad(t, "hashed axes");
+    if (!(p = hashed_keys(t, p + HASHED_HEADER, end, seed, p[14], h))) return bad(t, "hashed axes");
     if (masked) {
         if (end - p < 8 || u32(p) > 1 || u32(p + 4) > (size_t)(end - p) - 8) return bad(t, "hashed mask");
         const size_t size = u32(p + 4);
@@ -257,7 +266,7 @@ mcc_status mcc_hashed_of(mcc_tensor *t, mcc_hashed *out) {
 }
 
 void mcc_hashed_free(mcc_hashed *h) {
-    free(h->row), free(h->column), free(h->bucket), free(h->mask);
+    free(h->row), free(h->column), free(h->place), free(h->column_place), free(h->bucket), free(h->mask);
     *h = (mcc_hashed){0};
 }
 
@@ -283,7 +292,8 @@ static mcc_status dense_hashed(mcc_tensor *t, uint8_t *dense) {
                 continue;
             }
             const uint32_t x = mcc_hash(h.row[r] ^ h.column[c]);
-            memcpy(dense + i * size, h.bucket + mcc_hash_bucket(x, h.buckets) * size, size);
+            const size_t at = mcc_hash_run(x, h.runs) * MCC_HASH_RUN + h.place[r] + (h.column_place ? h.column_place[c] : 0);
+            memcpy(dense + i * size, h.bucket + at * size, size);
             if (mcc_hash_negative(x)) negate(dense + i * size, size, real);
         }
     mcc_hashed_free(&h);

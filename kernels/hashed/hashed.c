@@ -38,14 +38,15 @@ const mcc_hashed_kernel *mcc_hashed_pick(void) {
 typedef struct state {
     mcc_panels panels; /* first: it is what runs */
     const mcc_hashed_kernel *kernel;
-    uint32_t buckets;
-    const uint32_t *row, *column; /* keys of the inputs, and of the outputs up to whole panels */
+    uint32_t runs;
+    const uint32_t *row, *column, *place; /* of the inputs, and of the outputs up to whole panels */
+    bool fours;
     const float *bucket;
 } state;
 
 static mcc_hashed_panel panel_of(const state *s, size_t p, size_t q, size_t depth) {
     const size_t nr = s->panels.set.nr;
-    return (mcc_hashed_panel){depth, nr, s->buckets, s->row + q, s->column + p * nr, s->bucket};
+    return (mcc_hashed_panel){depth, nr, s->runs, s->row + q, s->column + p * nr, s->place + p * nr, s->bucket, s->fours};
 }
 
 static const void *make(const mcc_panels *of, size_t p, size_t q, size_t depth, float *out, size_t *bytes) {
@@ -64,14 +65,20 @@ static void dot(const mcc_panels *of, size_t p, const float *x, const float *spa
 }
 
 static mcc_status keep(mcc_net *net, const mcc_hashed *h, mcc_type type, state *s) {
-    const size_t padded = s->panels.panels * s->panels.set.nr;
-    uint32_t *row = mcc_net_alloc(net, h->columns * sizeof *row), *column = mcc_net_alloc(net, padded * sizeof *column);
-    float *bucket = mcc_net_alloc(net, h->buckets * sizeof *bucket);
+    const size_t padded = s->panels.panels * s->panels.set.nr, buckets = (size_t)h->runs * MCC_HASH_RUN;
+    uint32_t *row = mcc_net_alloc(net, h->columns * sizeof *row), *column = mcc_net_alloc(net, 2 * padded * sizeof *column);
+    uint32_t *place = column + padded;
+    float *bucket = mcc_net_alloc(net, buckets * sizeof *bucket);
     if (!row || !column || !bucket) return MCC_NO_MEMORY;
     memcpy(row, h->column, h->columns * sizeof *row); /* a row of panels is a column of the weight [outputs, inputs] */
     memcpy(column, h->row, h->rows * sizeof *column);
-    for (size_t i = 0; i < h->buckets; i++) bucket[i] = (float)mcc_load_f64(type, h->bucket, i);
-    s->buckets = h->buckets, s->row = row, s->column = column, s->bucket = bucket;
+    memcpy(place, h->place, h->rows * sizeof *place);
+    for (size_t j = h->rows; j < padded; j++) column[j] = column[j / MCC_HASH_RUN * MCC_HASH_RUN], place[j] = j % MCC_HASH_RUN;
+    s->fours = true;
+    for (size_t j = 0; j < padded; j++)
+        s->fours = s->fours && place[j] == j % MCC_HASH_RUN && column[j] == column[j / MCC_HASH_RUN * MCC_HASH_RUN];
+    for (size_t i = 0; i < buckets; i++) bucket[i] = (float)mcc_load_f64(type, h->bucket, i);
+    s->runs = h->runs, s->row = row, s->column = column, s->place = place, s->bucket = bucket;
     return MCC_OK;
 }
 
@@ -86,7 +93,7 @@ mcc_status mcc_hashed_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, 
     if (p.set.nr % s->kernel->lanes) return MCC_OK;
     mcc_hashed h;
     MCC_TRY(mcc_hashed_of(layer->w, &h));
-    const bool plain = !h.mask; /* with many zeros too, it is dense or sparse */
+    const bool plain = !h.mask && !h.column_place; /* with a mask, it is dense or sparse */
     const mcc_status status = plain ? keep(net, &h, type, s) : MCC_OK;
     mcc_hashed_free(&h);
     if (!plain || status != MCC_OK) return status;

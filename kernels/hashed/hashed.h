@@ -2,9 +2,10 @@
  * the buckets are kept, and a key for each row and column; weights exist in registers, or as a panel in the cache while rows pass
  * by it.
  *
- *     x = mcc_hash(row[q] ^ column[j]),   w[q][j] = bucket[mcc_hash_bucket(x, buckets)], negative if mcc_hash_negative(x)
+ *     x = mcc_hash(row[q] ^ column[j]),   w[q][j] = bucket[4 * mcc_hash_run(x, runs) + place[j]], negative if mcc_hash_negative(x)
  *
- * core/hash.h has the hash. */
+ * core/hash.h has the hash. Columns go by fours as long as no output was taken away: they share a key, and their places are 0 to 3,
+ * so that four weights are one load. */
 #ifndef MCC_HASHED_H
 #define MCC_HASHED_H
 
@@ -13,9 +14,10 @@
 
 typedef struct mcc_hashed_panel {
     size_t depth, nr;
-    uint32_t buckets;             /* up to 2^28 */
-    const uint32_t *row, *column; /* [depth], [nr] */
+    uint32_t runs;                        /* of four buckets, up to 2^26 */
+    const uint32_t *row, *column, *place; /* [depth], [nr], [nr] */
     const float *bucket;
+    bool fours; /* columns 4 i to 4 i + 3 are such four */
 } mcc_hashed_panel;
 
 /* out[q * nr + j] = w[q][j] */

@@ -7,8 +7,8 @@
 VFN vi mixed(vi keys, uint32_t row) {
     return _mm512_mullo_epi32(_mm512_xor_si512(keys, vi_set((int32_t)row)), vi_set((int32_t)MCC_HASH_MULTIPLIER));
 }
-VFN vi upper(vi x, uint32_t buckets) {
-    const vi b = vi_set((int32_t)buckets);
+VFN vi upper(vi x, uint32_t runs) {
+    const vi b = vi_set((int32_t)runs);
     const vi even = _mm512_srli_epi64(_mm512_mul_epu32(x, b), 32), odd = _mm512_mul_epu32(_mm512_srli_epi64(x, 32), b);
     return _mm512_mask_mov_epi32(even, 0xAAAA, odd);
 }

@@ -3,7 +3,7 @@
 
 static float weight(const mcc_hashed_panel *p, size_t q, size_t j) {
     const uint32_t x = mcc_hash(p->row[q] ^ p->column[j]);
-    const float w = p->bucket[mcc_hash_bucket(x, p->buckets)];
+    const float w = p->bucket[mcc_hash_run(x, p->runs) * MCC_HASH_RUN + p->place[j]];
     return mcc_hash_negative(x) ? -w : w;
 }
 

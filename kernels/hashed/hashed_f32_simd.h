@@ -1,33 +1,41 @@
 /* hashed_f32_simd.h: the kernels that all vector ISAs share. A file defines MCC_SIMD, includes core/simd.h, and defines
  *     mixed(keys, row)          mcc_hash(keys ^ row) of VN keys
- *     upper(x, buckets)         the upper half of x * buckets, unsigned, of VN x
+ *     upper(x, runs)            the upper half of x * runs, unsigned, of VN x
  *     take(bucket, index)       VN floats
  *     flipped(w, bits)          w xor bits
- * before it includes this. */
+ * before it includes this; and, with HASHED_FOURS, expand_fours and gemv_fours for 16 columns that go by fours. */
 
 VFN vi keys_(const uint32_t *p) { return v_bits(v_load((const float *)(const void *)p)); } /* loaded as bits */
 
 /* VN weights of one row. */
-VFN vf weights_(const mcc_hashed_panel *p, vi keys, size_t q) {
+VFN vf weights_(const mcc_hashed_panel *p, vi keys, vi places, size_t q) {
     const vi x = mixed(keys, p->row[q]), sign = vi_and(vi_shl(x, 31 - MCC_HASH_SIGN), vi_set(INT32_MIN));
-    return flipped(take(p->bucket, upper(x, p->buckets)), sign);
+    return flipped(take(p->bucket, vi_add(vi_shl(upper(x, p->runs), 2), places)), sign);
 }
 
 #define HASHED_NAME_(what, isa) mcc_hashed_f32_##what##_##isa
 #define HASHED_NAME(what, isa) HASHED_NAME_(what, isa)
 
 VKERNEL void HASHED_NAME(expand, MCC_SIMD)(const mcc_hashed_panel *p, float *out) {
-    for (size_t j = 0; j < p->nr; j += VN) {
-        const vi keys = keys_(p->column + j);
-        for (size_t q = 0; q < p->depth; q++) v_store(out + q * p->nr + j, weights_(p, keys, q));
+    size_t j = 0;
+#ifdef HASHED_FOURS
+    for (; p->fours && j + 16 <= p->nr; j += 16) expand_fours(p, j, out + j);
+#endif
+    for (; j < p->nr; j += VN) {
+        const vi keys = keys_(p->column + j), places = keys_(p->place + j);
+        for (size_t q = 0; q < p->depth; q++) v_store(out + q * p->nr + j, weights_(p, keys, places, q));
     }
 }
 
 VKERNEL void HASHED_NAME(gemv, MCC_SIMD)(const mcc_hashed_panel *p, const float *x, const float *bias, float *y) {
-    for (size_t j = 0; j < p->nr; j += VN) {
-        const vi keys = keys_(p->column + j);
+    size_t j = 0;
+#ifdef HASHED_FOURS
+    for (; p->fours && j + 16 <= p->nr; j += 16) gemv_fours(p, j, x, bias + j, y + j);
+#endif
+    for (; j < p->nr; j += VN) {
+        const vi keys = keys_(p->column + j), places = keys_(p->place + j);
         vf sum = v_load(bias + j);
-        for (size_t q = 0; q < p->depth; q++) sum = v_fma(v_set(x[q]), weights_(p, keys, q), sum);
+        for (size_t q = 0; q < p->depth; q++) sum = v_fma(v_set(x[q]), weights_(p, keys, places, q), sum);
         v_store(y + j, sum);
     }
 }

@@ -296,15 +296,15 @@ def _hashed(data: np.ndarray, dtype: str, meta: dict, entropy: bool) -> Blob | N
     if meta.get("quantized") and np.size(meta["quantized"]["scale"]) == 1 and meta["quantized"].get("zero") is None:
         told = {"quantized": {**meta["quantized"], "block": 0}}
     inner = store(buckets, dtype, told, entropy)
-    head = struct.pack("<IIIBBH", how["seed"], how["base"], how["buckets"], inner.storage, 1 if mask else 0, 0)
+    head = struct.pack("<IIIBBBB", how["seed"], how["base"], how["buckets"], inner.storage, 1 if mask else 0, how["run"], 0)
     blob = Blob(HASHED, head + axes + mask + inner.bytes)
     dense = data.size * TYPE_BYTES[dtype]
     return blob if len(blob.bytes) < dense and _plausible(dense, len(blob.bytes)) else None
 
 
 def _load_hashed(data: bytes, dtype: str, shape: tuple[int, ...], count: int) -> tuple[np.ndarray, dict]:
-    seed, base, number, storage, flags, zero = struct.unpack_from("<IIIBBH", data)
-    if storage >= HASHED or flags > 1 or zero or not number or number > hashing.MAX_BUCKETS or not count or \
+    seed, base, number, storage, flags, run, zero = struct.unpack_from("<IIIBBBB", data)
+    if storage >= HASHED or flags > 1 or zero or not number or number % hashing.RUN or number > hashing.MAX_BUCKETS or not count or \
             np.dtype("float32" if dtype == "bfloat16" else dtype).kind not in "fi":
         raise Damaged("hashed header")
     at, axes = 16, []
@@ -315,7 +315,9 @@ def _load_hashed(data: bytes, dtype: str, shape: tuple[int, ...], count: int) ->
             raise Damaged("hashed axes")
         axes.append({"axis": axis, "at": np.frombuffer(data, f"<u{width}", n, at).astype(np.uint32) if width else None})
         at += n * width
-    how = {"seed": seed, "base": base, "buckets": number, "axes": axes}
+    if run != hashing.NONE and sum(a["axis"] == run for a in axes) > 1:
+        raise Damaged("hashed axes")
+    how = {"seed": seed, "base": base, "buckets": number, "run": run, "axes": axes}
     mask = None
     if flags & 1:
         coded, size = struct.unpack_from("<II", data, at)

@@ -71,25 +71,26 @@ class Hashed(Pass):
             if w is None or w in report:
                 continue
             ctx.progress(i, len(nodes), f"hash {layer_name(node)}")
+            outputs = w.data.ndim - 1 if node.op == "matmul" else 0
             ratio = options_for(node, self.overrides).get("ratio", self.ratio)
-            report[w] = {"layer": layer_name(node), "weights": w.data.size, **self._share(w, ratio, ctx.seed)}
+            report[w] = {"layer": layer_name(node), "weights": w.data.size, **self._share(w, ratio, ctx.seed, outputs)}
         if self.epochs:
             from ..train import fit_graph
             graph = fit_graph(graph, ctx, epochs=self.epochs, lr=self.lr, text="train buckets")
         ctx.note(params_before=before, params_after=params(graph), layers=list(report.values()))
         return graph
 
-    def _share(self, w: Value, ratio: float, seed: int) -> dict:
+    def _share(self, w: Value, ratio: float, seed: int, outputs: int) -> dict:
         """The value's data and meta; how many buckets, and its relative distance to what it was."""
-        count = max(1, round(w.data.size / ratio))
-        how = hashing.fresh(w.data.shape, (seed if self.seed is None else self.seed) + crc32(w.name.encode()), count)
+        seed = (seed if self.seed is None else self.seed) + crc32(w.name.encode())
+        how = hashing.fresh(w.data.shape, seed, w.data.size / ratio, outputs)
         told = w.data != 0 if w.meta.get("sparse") else None
         data = hashing.fill(hashing.means(w.data, how, told), how, w.data.shape).astype(w.data.dtype)
         if told is not None:
             data = np.where(told, data, np.zeros((), data.dtype))
         error = float(np.linalg.norm(data - w.data) / max(float(np.linalg.norm(w.data)), 1e-30))
         w.data, w.meta = data, {**w.meta, "hashed": how}
-        return {"buckets": count, "error": round(error, 5)}
+        return {"buckets": how["buckets"], "error": round(error, 5)}
 
     @staticmethod
     def example() -> Graph:
