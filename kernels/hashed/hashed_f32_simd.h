@@ -16,7 +16,8 @@ VFN vf weights_(const mcc_hashed_panel *p, vi keys, vi places, size_t q) {
 #define HASHED_NAME_(what, isa) mcc_hashed_f32_##what##_##isa
 #define HASHED_NAME(what, isa) HASHED_NAME_(what, isa)
 
-VKERNEL void HASHED_NAME(expand, MCC_SIMD)(const mcc_hashed_panel *p, float *out) {
+VKERNEL void HASHED_NAME(expand, MCC_SIMD)(const mcc_hashed_panel *panel, float *out) {
+    const mcc_hashed_panel copy = *panel, *const p = &copy; /* its members stay in registers: `out` is none of them */
     size_t j = 0;
 #ifdef HASHED_FOURS
     for (; p->fours && j + 16 <= p->nr; j += 16) expand_fours(p, j, out + j);
@@ -27,7 +28,8 @@ VKERNEL void HASHED_NAME(expand, MCC_SIMD)(const mcc_hashed_panel *p, float *out
     }
 }
 
-VKERNEL void HASHED_NAME(gemv, MCC_SIMD)(const mcc_hashed_panel *p, const float *x, const float *bias, float *y) {
+VKERNEL void HASHED_NAME(gemv, MCC_SIMD)(const mcc_hashed_panel *panel, const float *x, const float *bias, float *y) {
+    const mcc_hashed_panel copy = *panel, *const p = &copy;
     size_t j = 0;
 #ifdef HASHED_FOURS
     for (; p->fours && j + 16 <= p->nr; j += 16) gemv_fours(p, j, x, bias + j, y + j);
