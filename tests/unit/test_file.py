@@ -301,6 +301,28 @@ def test_every_flipped_bit_is_refused():
     assert opens(bytes(data)) == (None, None)
 
 
+def test_readers_agree_about_damaged_hashed_weights():
+    """Every byte of the blob changed, checksums right."""
+    for how in (HOW, hashing.taken({"hashed": HOW}, 1, np.arange(20)[::-1])["hashed"]):
+        rng = np.random.default_rng(0)
+        weight = hashing.fill(rng.standard_normal(40).astype("f4"), how, (20, 20)) * (rng.random((20, 20)) < 0.7)
+        value = constant("h", weight + np.float32(0), hashed=how, sparse=True)
+        data, blob = to_bytes(net([value]), entropy=False), storage.store(value.data, "float32", value.meta, entropy=False).bytes
+        start, whole = data.index(blob), 0
+        assert to_bytes(read(data), entropy=False) == data
+        for i in range(len(blob)):
+            for new in (0, 1, 5, 255, blob[i] ^ 4):
+                damaged = bytearray(data)
+                damaged[start + i] = new
+                first, second = opens(repaired(damaged))
+                assert (first is None) == (second is None), (i, blob[i], new, first, second)
+                whole += first is None
+                if first is None:
+                    seen, got = read(repaired(damaged)).outputs[1].data, Session(repaired(damaged)).run({"x": np.zeros(3, "f4")})["h"]
+                    assert np.array_equal(seen, got, equal_nan=True), (i, new)
+        assert whole > 200
+
+
 def test_messages():
     data = rich()
     version = data[:4] + struct.pack("<I", 2) + data[8:]

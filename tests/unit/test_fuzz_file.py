@@ -47,7 +47,7 @@ def seed_file(name: str, vary: set[int] | None, storage: str) -> bytes:
 def _meta(a: np.ndarray, storage: str) -> dict:
     if storage == "quantized" and a.dtype == np.float32 and a.ndim >= 2:
         return {"quantized": {"bits": 4, "block": 4, "scale": np.full((*a.shape[:-1], -(-a.shape[-1] // 4)), 0.5, np.float32)}}
-    if storage == "hashed" and a.size:
+    if storage == "hashed" and a.dtype.kind == "f" and a.ndim >= 2 and a.size:
         mask = {"sparse": True} if a.ndim > 2 else {}
         return {"hashed": hashing.taken({"hashed": _hash(a)}, 0, np.arange(a.shape[0])[::-1])["hashed"], **mask}
     return {"codebook": {"bits": 2}} if storage == "codebook" else {}
@@ -64,7 +64,7 @@ def _stored(a: np.ndarray, storage: str) -> np.ndarray:
         return np.sign(a) * (1 + (abs(a) > 0.5)).astype(a.dtype)
     if storage == "sparse":
         return a * (abs(a) > 1)
-    if storage == "hashed" and a.size:
+    if storage == "hashed" and a.dtype.kind == "f" and a.ndim >= 2 and a.size:
         filled = hashing.fill(hashing.means(a, _hash(a)).astype(a.dtype), _hash(a), a.shape)[::-1]
         return filled * (abs(a) > 0.5) if a.ndim > 2 else filled
     if storage == "quantized":
