@@ -1,4 +1,4 @@
-"""Weights that share by hashing (HashedNets, Chen et al., arXiv 1504.04788): w[i, j, ...] = sign(i, j, ...) * bucket[h(i, j, ...)].
+"""Weights that share by hashing (HashedNets, Chen et al., arXiv 1504.04788): w[i, j] = sign(i, j) * bucket[h(i, j)].
 
 Nothing says which bucket a weight uses but the hash of its place, so a file keeps the buckets and a seed. The hash is the one of
 kernels/core/hash.h, bit for bit. Every index of every axis has a key of 32 bits, and the keys of a place are combined by xor
@@ -6,9 +6,9 @@ kernels/core/hash.h, bit for bit. Every index of every axis has a key of 32 bits
 that of the outputs, indices go by fours (RUN) that share a key and read four neighbouring buckets: as four hashed matrices of a
 quarter of the outputs each, and engines take four weights at a time.
 
-meta["hashed"] of a Value: {"seed": s, "base": b, "buckets": n, "run": a, "axes": [...]}. run is the number of the axis that goes by
-fours. An axis is {"axis": a, "at": positions}: the number that it had, and the indices that it had there (uint32 [length]; None:
-0, 1, 2...); NONE is an axis that came later. base is xored to all keys: those of axes that are gone.
+meta["hashed"] of a Value: {"seed": s, "base": b, "buckets": n, "run": a, "axes": [...]}. run is the number of the axis that goes
+by fours. An axis is {"axis": a, "at": positions}: the number that it had, and the indices that it had there (uint32 [length];
+None: 0, 1, 2...); NONE is an axis that came later. base is xored to all keys: those of axes that are gone.
 """
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def key(seed: int, axis: int, at: np.ndarray) -> np.ndarray:
     return mixed(mixed(at + start) + np.uint32(axis))
 
 
-def fresh(shape: tuple[int, ...], seed: int, buckets: int, run: int = 0) -> dict:
+def fresh(shape: tuple[int, ...], seed: int, buckets: float, run: int = 0) -> dict:
     """What meta["hashed"] says of a weight of this shape that is shared now; buckets is rounded to a multiple of RUN, run the
     axis of the outputs."""
     return {"seed": int(seed) & 0xFFFFFFFF, "base": 0, "buckets": max(1, round(buckets / RUN)) * RUN, "run": run,

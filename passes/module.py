@@ -45,8 +45,8 @@ class GraphModule(nn.Module):
     and those whose meta says "trainable". All other constants are buffers, but for those read as numbers (shapes, axes,
     pads), which stay on the CPU and out of `state_dict`. A codebook weight `w` is the parameter `w.centroids` [entries]
     and the buffer `w.indices` [its shape]; a centroid's gradient is the sum over its members (Deep Compression,
-    1510.00149, section 3). A hashed weight `w` is the parameter `w.buckets`, likewise. Batch norm and dropout follow train() and eval(); a batch norm whose mean is frozen keeps
-    its statistics.
+    1510.00149, section 3). A hashed weight `w` is the parameter `w.buckets`, likewise (1504.04788). Batch norm and dropout
+    follow train() and eval(); a batch norm whose mean is frozen keeps its statistics.
     """
 
     def __init__(self, graph: Graph):
@@ -89,7 +89,7 @@ class GraphModule(nn.Module):
         _enter(self, f"{v.name}.indices", torch.from_numpy(np.concatenate(indices).reshape(v.data.shape)), False)
 
     def _enter_hashed(self, v: Value, train: bool) -> bool:
-        """The buckets; with a palette its entries. Indices count them, and then their negatives. False when the weight is none."""
+        """The buckets; with a palette its entries. Indices count them, then their negatives. False when the weight is none."""
         buckets = hashing.buckets_of(v.data, v.meta["hashed"], bool(v.meta.get("sparse")))
         if buckets is None or v.data.dtype.kind != "f":
             return False

@@ -1,10 +1,11 @@
 /* hash.h: which bucket a hashed weight reads, and its sign (HashedNets, Chen et al., arXiv 1504.04788). The same in Python:
  * passes/hashing.py.
  *
- * Every index of every axis of a weight has a key. The xor of an element's keys (tabulation hashing) times an odd number is its
- * hash x: bit 15 is the sign, and the upper half of x * runs the run of four neighbouring buckets. Along one axis, that of the outputs,
- * four neighbours share a key (that of index / 4) and take the four buckets of the run; its first bucket is all that others have.
- * So four weights take some eight instructions, and of a panel of weights one key per row and one per column is kept. */
+ * Every index of every axis of a weight has a key. The xor of an element's keys (tabulation hashing) times an odd number is
+ * its hash x: bit 15 is the sign, and the upper half of x * runs the run of four neighbouring buckets. Along one axis, that of
+ * the outputs, four neighbours share a key (that of index / 4) and take the four buckets of the run; without such an axis all
+ * elements take the first. So four weights take some eight instructions, and of a panel of weights one key per row and one per
+ * column is kept. */
 #ifndef MCC_CORE_HASH_H
 #define MCC_CORE_HASH_H
 

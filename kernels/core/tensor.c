@@ -198,7 +198,8 @@ enum { HASHED_HEADER = 16, MAX_BUCKETS = 1 << 28 };
 static bool is_signed(mcc_type t) { return mcc_is_float(t) || t == MCC_S8 || t == MCC_S16 || t == MCC_S32 || t == MCC_S64; }
 
 /* Xors the keys of every axis into row and column, and sets places; where the axes end, NULL when they do not fit. */
-static const uint8_t *hashed_keys(const mcc_tensor *t, const uint8_t *p, const uint8_t *end, uint32_t seed, unsigned run, mcc_hashed *h) {
+static const uint8_t *hashed_keys(const mcc_tensor *t, const uint8_t *p, const uint8_t *end, uint32_t seed, unsigned run,
+                                  mcc_hashed *h) {
     size_t inner = h->columns; /* elements of one step along the axis */
     bool found = run == MCC_HASH_NO_AXIS;
     for (uint32_t d = 0; d < t->rank; d++) {

@@ -137,7 +137,8 @@ static void run_blocks(const job *j, mcc_exec *exec) {
                       .panel = panel_floats(s), .w = j->space, .post = s->post};
     g.set.last_nr = g.set.nr; /* all panels are of one width here */
     for (size_t first = 0; first < s->panels; first += block_panels(s)) {
-        const size_t left = s->panels - first, panels = left < block_panels(s) ? left : block_panels(s), column = first * s->set.nr;
+        const size_t left = s->panels - first, panels = left < block_panels(s) ? left : block_panels(s);
+        const size_t column = first * s->set.nr;
         block k = {j, first};
         mcc_parallel(exec, panels, 1 + 16384 / panel_floats(s), make_panels, &k);
         g.n = s->n - column < panels * s->set.nr ? s->n - column : panels * s->set.nr;

@@ -1,11 +1,12 @@
-/* hashed.h: float32 products whose weights share values by a hash of their place (HashedNets, Chen et al., arXiv 1504.04788). Only
- * the buckets are kept, and a key for each row and column; weights exist in registers, or as a panel in the cache while rows pass
- * by it.
+/* hashed.h: float32 products whose weights share values by a hash of their place (HashedNets, Chen et al., arXiv 1504.04788).
+ * Only the buckets are kept, and a key for each row and column; weights exist in registers, or as a panel in the cache while rows
+ * pass by it.
  *
- *     x = mcc_hash(row[q] ^ column[j]),   w[q][j] = bucket[4 * mcc_hash_run(x, runs) + place[j]], negative if mcc_hash_negative(x)
+ *     x = mcc_hash(row[q] ^ column[j])
+ *     w[q][j] = bucket[4 * mcc_hash_run(x, runs) + place[j]], negative if mcc_hash_negative(x)
  *
- * core/hash.h has the hash. Columns go by fours as long as no output was taken away: they share a key, and their places are 0 to 3,
- * so that four weights are one load. */
+ * core/hash.h has the hash. Columns go by fours as long as no output was taken away: they share a key, and their places are 0 to
+ * 3, so that four weights are one load. */
 #ifndef MCC_HASHED_H
 #define MCC_HASHED_H
 

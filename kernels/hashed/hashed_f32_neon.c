@@ -1,5 +1,5 @@
-/* hashed_f32_neon.c: 4 lanes. Of columns that go by fours a lane is a run of buckets, loaded at once, and its sign is in what it is
- * multiplied by; else the buckets are loaded one by one. */
+/* hashed_f32_neon.c: 4 lanes. Of columns that go by fours a lane is a run of buckets, loaded at once, and its sign is in what it
+ * is multiplied by; else the buckets are loaded one by one. */
 #if defined(__aarch64__)
 #define MCC_SIMD neon
 #include "../core/simd.h"
@@ -32,7 +32,8 @@ VFN four four_(const mcc_hashed_panel *p, vi keys, size_t q, float value) {
     const uint64_t a = vgetq_lane_u64(pairs, 0), b = vgetq_lane_u64(pairs, 1);
     const float *of = p->bucket;
     return (four){{v_load(of + MCC_HASH_RUN * (a & UINT32_MAX)), v_load(of + MCC_HASH_RUN * (a >> 32)),
-                   v_load(of + MCC_HASH_RUN * (b & UINT32_MAX)), v_load(of + MCC_HASH_RUN * (b >> 32))}, flipped(v_set(value), sign)};
+                   v_load(of + MCC_HASH_RUN * (b & UINT32_MAX)), v_load(of + MCC_HASH_RUN * (b >> 32))},
+                  flipped(v_set(value), sign)};
 }
 VFN vi keys_of_(const mcc_hashed_panel *p, size_t j) { return vreinterpretq_s32_u32(vld4q_u32(p->column + j).val[0]); }
 

@@ -130,13 +130,15 @@ static void pack_scales(const state *s, const coded *c, const float *from, float
 
 static bool fits(const state *s, const coded *c) {
     const size_t columns = s->panels.n / c->groups, nr = s->panels.set.nr; /* columns of one book */
-    return nr % s->kernel->lanes == 0 && (c->groups == 1 || columns % nr == 0) && (s->block == s->panels.depth || s->block % 4 == 0);
+    return nr % s->kernel->lanes == 0 && (c->groups == 1 || columns % nr == 0) &&
+           (s->block == s->panels.depth || s->block % 4 == 0);
 }
 
 static mcc_status pack(mcc_net *net, mcc_node *node, const mcc_layer *layer, const coded *c, const float *books, bool *taken) {
     state *s = mcc_net_alloc(net, sizeof *s);
     if (!s) return MCC_NO_MEMORY;
-    *s = (state){.kernel = mcc_lut_pick(), .bits = c->bits <= 4 ? c->bits : 8, .block = c->block, .blocks = c->blocks, .books = books};
+    *s = (state){.kernel = mcc_lut_pick(), .bits = c->bits <= 4 ? c->bits : 8, .block = c->block, .blocks = c->blocks,
+                 .books = books};
     mcc_panels *p = &s->panels;
     if (!mcc_panels_of(layer, p) || !fits(s, c)) return MCC_OK;
     const size_t nr = p->set.nr;

@@ -304,8 +304,9 @@ def _hashed(data: np.ndarray, dtype: str, meta: dict, entropy: bool) -> Blob | N
 
 def _load_hashed(data: bytes, dtype: str, shape: tuple[int, ...], count: int) -> tuple[np.ndarray, dict]:
     seed, base, number, storage, flags, run, zero = struct.unpack_from("<IIIBBBB", data)
-    if storage >= HASHED or flags > 1 or zero or not number or number % hashing.RUN or number > hashing.MAX_BUCKETS or not count or \
-            np.dtype("float32" if dtype == "bfloat16" else dtype).kind not in "fi":
+    signed = np.dtype("float32" if dtype == "bfloat16" else dtype).kind in "fi"
+    if storage >= HASHED or flags > 1 or zero or not count or not signed or \
+            not 0 < number <= hashing.MAX_BUCKETS or number % hashing.RUN:
         raise Damaged("hashed header")
     at, axes = 16, []
     for n in shape:

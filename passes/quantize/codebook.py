@@ -3,8 +3,8 @@
 One-dimensional k-means per tensor (or per group of output channels), as in Deep Compression (Han et al.,
 arXiv 1510.00149): linear initialisation keeps the rare large weights represented. With `epochs` the palette is
 fine-tuned: the gradient of an entry is the sum of the gradients of its weights. Zeros of a pruned tensor stay
-stay zero, with an entry of their own; of a hashed weight the buckets are shared. With `importance` a weight counts in k-means by what its error costs
-(curvature.py).
+zero, with an entry of their own; of a hashed weight the buckets are clustered. With `importance` a weight counts in
+k-means by what its error costs (curvature.py).
 """
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Weights that share values by a hash of their place: HashedNets (Chen et al., arXiv 1504.04788).
 
-w[i, j] = sign(i, j) * bucket[h(i, j)]: the buckets are the parameters, hash and sign come from a seed, so a file holds the buckets
-alone, and the engine multiplies from them (kernels/hashed). Every bucket starts as the least-squares value, the mean of
-sign * weight over its members. That is far from a trained weight (of independent weights a share 1 / ratio of the energy is
+w[i, j] = sign(i, j) * bucket[h(i, j)]: the buckets are the parameters, hash and sign come from a seed (hashing.py), so a file
+holds the buckets alone, and the engine multiplies from them (kernels/hashed). Every bucket starts as the least-squares value, the
+mean of sign * weight over its members. That is far from a trained weight (of independent weights a share 1 / ratio of the energy is
 left), so train afterwards, here with `epochs` or by a pass that follows; the gradient of a bucket is the sum over its members.
 Pruned weights stay zero and take no part.
 """
@@ -62,8 +62,8 @@ class Hashed(Pass):
         graph = graph.copy()
         nodes = self.matches(graph)
         if not nodes:
-            raise UserError("structure.hashed: no linear or ungrouped convolution layer with float weights matches; check layers, "
-                            "skip and min_size, and run it before quantize.*")
+            raise UserError("structure.hashed: no linear or ungrouped convolution layer with float weights matches; "
+                            "check layers, skip and min_size, and run it before quantize.*")
         before = params(graph)
         report: dict[Value, dict] = {}
         for i, node in enumerate(nodes):

@@ -40,7 +40,8 @@ def mobilenet():
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> dict[str, Path]:
-    """Files of every kind of kernels: int8, float32 with dense, sparse, codebook and hashed weights, half precision, a transformer."""
+    """Files of every kind of kernels: int8, float32 with dense, sparse, codebook and hashed weights, half precision,
+    a transformer."""
     import torch
     from mcc.passes import find, lower
     from mcc.passes.base import Context

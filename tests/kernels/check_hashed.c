@@ -16,8 +16,8 @@ static void check_numbers(void) {
         const uint32_t key = mcc_hash_key(known[i].seed, known[i].axis, known[i].at);
         if (key != known[i].key) check_fail(name, "key %zu: %08x, want %08x", i, key, known[i].key);
     }
-    if (mcc_hash(3) != 0xDAA66D13u || mcc_hash_run(0xFFFFFFFFu, 1u << 26) != (1u << 26) - 1 || mcc_hash_run(0x80000000u, 3) != 1 ||
-        !mcc_hash_negative(0x8000) || mcc_hash_negative(0xFFFF7FFFu))
+    if (mcc_hash(3) != 0xDAA66D13u || mcc_hash_run(0xFFFFFFFFu, 1u << 26) != (1u << 26) - 1 ||
+        mcc_hash_run(0x80000000u, 3) != 1 || !mcc_hash_negative(0x8000) || mcc_hash_negative(0xFFFF7FFFu))
         check_fail(name, "hash, run or sign");
     check_ok(name, sizeof known / sizeof *known);
 }
@@ -46,11 +46,13 @@ static void check_one(const mcc_hashed_kernel *k, size_t depth, size_t nr, uint3
             const uint32_t h = (row[q] ^ column[j]) * 0x9E3779B1u; /* as core/hash.h says */
             const float b = bucket[((uint64_t)h * runs >> 32) * 4 + place[j]], w = h & 0x8000 ? -b : b;
             if (dense[q * nr + j] != w)
-                check_fail(k->name, "expand: depth=%zu nr=%zu runs=%u fours=%d at [%zu,%zu]: %g, want %g", depth, nr, runs, fours, q, j, dense[q * nr + j], w);
+                check_fail(k->name, "expand: depth=%zu nr=%zu runs=%u fours=%d at [%zu,%zu]: %g, want %g",
+                           depth, nr, runs, fours, q, j, dense[q * nr + j], w);
             want += (double)x[q] * w, size += fabs((double)x[q] * w);
         }
         if (!(fabs(y[j] - want) <= 1e-6 * sqrt((double)depth + 4) * size))
-            check_fail(k->name, "gemv: depth=%zu nr=%zu runs=%u fours=%d at %zu: %.9g, want %.9g", depth, nr, runs, fours, j, y[j], want);
+            check_fail(k->name, "gemv: depth=%zu nr=%zu runs=%u fours=%d at %zu: %.9g, want %.9g",
+                       depth, nr, runs, fours, j, y[j], want);
     }
     check_free_all(k->name);
 }
@@ -66,7 +68,8 @@ void check_hashed(void) {
         for (size_t depth = 0; depth <= 40; depth++)
             for (size_t nr = k->lanes; nr <= 4 * k->lanes && !check_failed(); nr += k->lanes)
                 for (size_t b = 0; b < sizeof numbers / sizeof *numbers - (depth % 20 != 0) && !check_failed(); b++)
-                    for (int fours = 0; fours < 2 && !check_failed(); fours++, cases++) check_one(k, depth, nr, numbers[b], fours);
+                    for (int fours = 0; fours < 2 && !check_failed(); fours++, cases++)
+                        check_one(k, depth, nr, numbers[b], fours);
         check_ok(k->name, cases);
     }
 }

@@ -1,5 +1,6 @@
 """Every ordered pair of passes in a row, on a tiny CNN and a tiny transformer: the second keeps what the first established
-(zeros, palettes, hashed buckets, integers, shared weights, ranks, channels, heads, layers), and the lowered file says what torch says.
+(zeros, palettes, hashed buckets, integers, shared weights, ranks, channels, heads, layers), and the lowered file says what torch
+says.
 
 The pairs are made from PASSES; a new pass is in them by its line there.
 """

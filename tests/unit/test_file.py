@@ -318,7 +318,8 @@ def test_readers_agree_about_damaged_hashed_weights():
                 assert (first is None) == (second is None), (i, blob[i], new, first, second)
                 whole += first is None
                 if first is None:
-                    seen, got = read(repaired(damaged)).outputs[1].data, Session(repaired(damaged)).run({"x": np.zeros(3, "f4")})["h"]
+                    seen = read(repaired(damaged)).outputs[1].data
+                    got = Session(repaired(damaged)).run({"x": np.zeros(3, "f4")})["h"]
                     assert np.array_equal(seen, got, equal_nan=True), (i, new)
         assert whole > 200
 
