@@ -98,7 +98,7 @@ mcc_status mcc_hashed_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, 
     mcc_hashed_free(&h);
     if (!plain || status != MCC_OK) return status;
     s->panels.bytes = layer->k * p.set.nr * sizeof(float);
-    s->panels.vectors = 1, s->panels.block_bytes = (size_t)64 << 10;
+    s->panels.vectors = 1, s->panels.block_bytes = (size_t)128 << 10;
     s->panels.make = make, s->panels.dot = dot;
     node->kernel = s->kernel->name;
     *taken = true;

@@ -1,9 +1,10 @@
 """Weights that share values by a hash of their place: HashedNets (Chen et al., arXiv 1504.04788).
 
 w[i, j] = sign(i, j) * bucket[h(i, j)]: the buckets are the parameters, hash and sign come from a seed (hashing.py), so a file
-holds the buckets alone, and the engine multiplies from them (kernels/hashed). Every bucket starts as the least-squares value, the
-mean of sign * weight over its members. That is far from a trained weight (of independent weights a share 1 / ratio of the energy is
-left), so train afterwards, here with `epochs` or by a pass that follows; the gradient of a bucket is the sum over its members.
+holds the buckets alone, and the engine multiplies from them (kernels/hashed). Every bucket starts as the least-squares value,
+the mean of sign * weight over its members. That is far from a trained weight (of independent weights a share 1 / ratio of the
+energy is left), so train afterwards, here with `epochs` or by a pass that follows; the gradient of a bucket is the sum over its
+members.
 Pruned weights stay zero and take no part.
 """
 from __future__ import annotations
