@@ -5,8 +5,8 @@
 #include "../core/simd.h"
 #include "hashed.h"
 
-VFN vi mixed(vi keys, uint32_t row) {
-    const uint32x4_t x = veorq_u32(vreinterpretq_u32_s32(keys), vdupq_n_u32(row));
+VFN vi mixed(vi keys, vi rows) {
+    const uint32x4_t x = vreinterpretq_u32_s32(veorq_s32(keys, rows));
     return vreinterpretq_s32_u32(vmulq_u32(x, vdupq_n_u32(MCC_HASH_MULTIPLIER)));
 }
 VFN vi upper(vi x, uint32_t runs) {
@@ -27,7 +27,7 @@ VFN vf flipped(vf w, vi bits) { return v_of_bits(veorq_s32(v_bits(w), bits)); }
 /* Row q of 16 columns: the buckets of four runs, and `value` with the sign of each. */
 typedef struct four { float32x4_t run[4], by; } four;
 VFN four four_(const mcc_hashed_panel *p, vi keys, size_t q, float value) {
-    const vi x = mixed(keys, p->row[q]), sign = vi_and(vi_shl(x, 31 - MCC_HASH_SIGN), vi_set(INT32_MIN));
+    const vi x = mixed(keys, vi_set((int32_t)p->row[q])), sign = vi_and(vi_shl(x, 31 - MCC_HASH_SIGN), vi_set(INT32_MIN));
     const uint64x2_t pairs = vreinterpretq_u64_s32(upper(x, p->runs));
     const uint64_t a = vgetq_lane_u64(pairs, 0), b = vgetq_lane_u64(pairs, 1);
     const float *of = p->bucket;
@@ -59,6 +59,5 @@ VFN void gemv_fours(const mcc_hashed_panel *p, size_t j, const float *x, const f
     v_store(y, s0), v_store(y + 4, s1), v_store(y + 8, s2), v_store(y + 12, s3);
 }
 
-#define HASHED_FOURS
 #include "hashed_f32_simd.h"
 #endif
