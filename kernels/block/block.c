@@ -61,7 +61,7 @@ static mcc_tensor *image(mcc_net *net, mcc_type type, size_t n, size_t h, size_t
 
 /* One part as a node of its own, its attributes and tensors checked by the convolution's own prepare. */
 static mcc_status part(mcc_net *net, mcc_node *node, block *s, int which, mcc_tensor *x, mcc_tensor *y) {
-    static const char *const prefix[PARTS] = {"a_", "b_", "c_"};
+    static const char prefix[PARTS][4] = {"a_", "b_", "c_"};
     mcc_node *p = &s->part[which];
     mcc_tensor **in = mcc_net_alloc(net, (SLOTS + 1) * sizeof *in);
     *p = (mcc_node){.op = node->op, .name = node->name, .inputs = s->integer ? 6 : 4, .outputs = 1, .in = in, .out = in + SLOTS};

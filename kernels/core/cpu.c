@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "names.h"
+
 #if defined(__aarch64__) && defined(__linux__)
 #include <sched.h>
 #include <sys/auxv.h>
@@ -33,7 +35,7 @@ uint32_t mcc_midr(void) { return 0; }
 #endif
 
 const char *mcc_core_name(uint32_t midr) {
-    static const struct { uint8_t implementer; uint16_t part; const char *name; } cores[] = {
+    static const struct { uint8_t implementer; uint16_t part; mcc_what name; } cores[] = {
 #define CORE(implementer, part, name) {implementer, part, name},
 #include "cores.def"
 #undef CORE

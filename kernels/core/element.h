@@ -68,61 +68,19 @@ static inline uint64_t mcc_u64_of_f64(double v) { /* negative values wrap, as th
     return v >= 0x1p64 ? UINT64_MAX : (uint64_t)v;
 }
 
-/* Elements as int64: integers and bool exactly (u64 keeps its bits), floats truncated. */
-static inline int64_t mcc_load_s64(mcc_type t, const void *p, size_t i) {
-    switch (t) {
-    case MCC_U8: return ((const uint8_t *)p)[i];
-    case MCC_BOOL: return ((const uint8_t *)p)[i] != 0;
-    case MCC_S8: return ((const int8_t *)p)[i];
-    case MCC_U16: return ((const uint16_t *)p)[i];
-    case MCC_S16: return ((const int16_t *)p)[i];
-    case MCC_S32: return ((const int32_t *)p)[i];
-    case MCC_U32: return ((const uint32_t *)p)[i];
-    case MCC_S64: case MCC_U64: return ((const int64_t *)p)[i];
-    case MCC_F32: return mcc_s64_of_f64(((const float *)p)[i]);
-    case MCC_F64: return mcc_s64_of_f64(((const double *)p)[i]);
-    case MCC_F16: return mcc_s64_of_f64(mcc_f32_of_f16(((const uint16_t *)p)[i]));
-    case MCC_BF16: return mcc_s64_of_f64(mcc_f32_of_bf16(((const uint16_t *)p)[i]));
-    }
-    return 0;
-}
+/* n elements from `at` on, every step-th (0: the same one), as double; as int64: integers and bool exactly (u64 keeps its bits),
+ * floats truncated. */
+void mcc_read_f64(mcc_type t, const void *p, size_t at, size_t step, size_t n, double *out);
+void mcc_read_s64(mcc_type t, const void *p, size_t at, size_t step, size_t n, int64_t *out);
 
-static inline double mcc_load_f64(mcc_type t, const void *p, size_t i) {
-    switch (t) {
-    case MCC_F32: return ((const float *)p)[i];
-    case MCC_F64: return ((const double *)p)[i];
-    case MCC_F16: return mcc_f32_of_f16(((const uint16_t *)p)[i]);
-    case MCC_BF16: return mcc_f32_of_bf16(((const uint16_t *)p)[i]);
-    case MCC_U64: return (double)((const uint64_t *)p)[i];
-    default: return (double)mcc_load_s64(t, p, i);
-    }
-}
+/* n values into the elements from `at` on. */
+void mcc_write_f64(mcc_type t, void *p, size_t at, size_t n, const double *values);
+void mcc_write_s64(mcc_type t, void *p, size_t at, size_t n, const int64_t *values);
 
-static inline void mcc_store_s64(mcc_type t, void *p, size_t i, int64_t v) {
-    switch (t) {
-    case MCC_U8: case MCC_S8: ((uint8_t *)p)[i] = (uint8_t)v; break;
-    case MCC_BOOL: ((uint8_t *)p)[i] = v != 0; break;
-    case MCC_U16: case MCC_S16: ((uint16_t *)p)[i] = (uint16_t)v; break;
-    case MCC_U32: case MCC_S32: ((uint32_t *)p)[i] = (uint32_t)v; break;
-    case MCC_U64: case MCC_S64: ((uint64_t *)p)[i] = (uint64_t)v; break;
-    case MCC_F32: ((float *)p)[i] = (float)v; break;
-    case MCC_F64: ((double *)p)[i] = (double)v; break;
-    case MCC_F16: ((uint16_t *)p)[i] = mcc_f16_of_f32(mcc_f32_odd((double)v)); break;
-    case MCC_BF16: ((uint16_t *)p)[i] = mcc_bf16_of_f32(mcc_f32_odd((double)v)); break;
-    }
-}
-
-static inline void mcc_store_f64(mcc_type t, void *p, size_t i, double v) {
-    switch (t) {
-    case MCC_F32: ((float *)p)[i] = (float)v; break;
-    case MCC_F64: ((double *)p)[i] = v; break;
-    case MCC_F16: ((uint16_t *)p)[i] = mcc_f16_of_f32(mcc_f32_odd(v)); break;
-    case MCC_BF16: ((uint16_t *)p)[i] = mcc_bf16_of_f32(mcc_f32_odd(v)); break;
-    case MCC_BOOL: ((uint8_t *)p)[i] = v != 0; break;
-    case MCC_U64: ((uint64_t *)p)[i] = mcc_u64_of_f64(v); break;
-    default: mcc_store_s64(t, p, i, mcc_s64_of_f64(v));
-    }
-}
+static inline double mcc_load_f64(mcc_type t, const void *p, size_t i) { double v; mcc_read_f64(t, p, i, 0, 1, &v); return v; }
+static inline int64_t mcc_load_s64(mcc_type t, const void *p, size_t i) { int64_t v; mcc_read_s64(t, p, i, 0, 1, &v); return v; }
+static inline void mcc_store_f64(mcc_type t, void *p, size_t i, double v) { mcc_write_f64(t, p, i, 1, &v); }
+static inline void mcc_store_s64(mcc_type t, void *p, size_t i, int64_t v) { mcc_write_s64(t, p, i, 1, &v); }
 
 /* --- shapes ------------------------------------------------------------------------------------ */
 
@@ -149,21 +107,10 @@ static inline bool mcc_times(size_t a, size_t b, size_t *product) {
 /* --- prepare ----------------------------------------------------------------------------------- */
 
 /* Makes the dense values of every constant input, so that `run` finds them in tensor->data. */
-static inline mcc_status mcc_dense_inputs(mcc_net *net, const mcc_node *node) {
-    for (uint32_t i = 0; i < node->inputs; i++) {
-        mcc_status status;
-        if (node->in[i] && node->in[i]->constant && node->in[i]->count && !mcc_dense(net, node->in[i], &status)) return status;
-    }
-    return MCC_OK;
-}
+mcc_status mcc_dense_inputs(mcc_net *net, const mcc_node *node);
 
 /* Inputs between `least` and `most`, the first `least` of them present, and `outputs` outputs. */
-static inline bool mcc_arity(const mcc_node *node, uint32_t least, uint32_t most, uint32_t outputs) {
-    if (node->inputs < least || node->inputs > most || node->outputs != outputs) return false;
-    for (uint32_t i = 0; i < least; i++)
-        if (!node->in[i]) return false;
-    return true;
-}
+bool mcc_arity(const mcc_node *node, uint32_t least, uint32_t most, uint32_t outputs);
 
 /* Optional input i, or NULL. */
 static inline mcc_tensor *mcc_in(const mcc_node *node, uint32_t i) { return i < node->inputs ? node->in[i] : NULL; }

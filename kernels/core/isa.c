@@ -6,13 +6,14 @@
 #define _GNU_SOURCE
 #endif
 #include "isa.h"
+#include "names.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 
-static const struct { const char *word; uint32_t bit; } words[] = {
+static const struct { mcc_what word; uint32_t bit; } words[] = {
     {"c", MCC_ISA_c},
     {"avx2", MCC_ISA_avx2},
     {"avx512", MCC_ISA_avx512},

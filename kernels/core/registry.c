@@ -5,10 +5,11 @@
 #include <string.h>
 
 #include "isa.h"
+#include "names.h"
 #include "state.h"
 
 typedef struct family {
-    const char *name;
+    mcc_what name;
     bool (*kernel)(size_t i, mcc_kernel_info *info);
 } family;
 
@@ -16,11 +17,11 @@ static const family families[] = {
 #define FAMILY(name) {#name, mcc_kernels_##name},
 #include "families.def"
 #undef FAMILY
-    {NULL, NULL},
+    {"", NULL},
 };
 
 bool mcc_kernel_at(size_t i, const char **name, mcc_kernel_info *info) {
-    for (const family *f = families; f->name; f++) {
+    for (const family *f = families; *f->name; f++) {
         size_t k = 0;
         for (; f->kernel && f->kernel(k, info); k++)
             if (k == i) return *name = f->name, true;

@@ -26,26 +26,38 @@ typedef struct job {
     const mcc_node *node;
 } job;
 
-/* --- one value ---------------------------------------------------------------------------------------------------- */
+/* --- a block of values: acc[i] = op(acc[i], v[i]) -------------------------------------------------------------------- */
 
-static double of_floats(code op, double a, double b) {
+#define EACH(type, value) \
+    for (size_t i = 0; i < n; i++) { \
+        const type a = acc[i], b = v[i]; \
+        acc[i] = value; \
+    } \
+    return
+
+static double modulo(double a, double b) {
+    const double m = fmod(a, b);
+    return m != 0 && (m < 0) != (b < 0) ? m + b : m;
+}
+
+static void of_floats(code op, size_t n, double *acc, const double *v) {
     switch (op) {
-    case ADD: case MEAN: return a + b;
-    case SUB: return a - b;
-    case MUL: return a * b;
-    case DIV: return a / b;
-    case POW: return pow(a, b);
-    case FMOD: return fmod(a, b);
-    case MOD: { const double m = fmod(a, b); return m != 0 && (m < 0) != (b < 0) ? m + b : m; }
-    case MIN: return a != a || a < b ? a : b;
-    case MAX: return a != a || a > b ? a : b;
-    case PRELU: return a < 0 ? a * b : a;
-    case EQUAL: return a == b;
-    case GREATER: return a > b;
-    case LESS: return a < b;
-    case GREATER_OR_EQUAL: return a >= b;
-    case LESS_OR_EQUAL: return a <= b;
-    default: return 0;
+    case ADD: case MEAN: EACH(double, a + b);
+    case SUB: EACH(double, a - b);
+    case MUL: EACH(double, a * b);
+    case DIV: EACH(double, a / b);
+    case POW: EACH(double, pow(a, b));
+    case FMOD: EACH(double, fmod(a, b));
+    case MOD: EACH(double, modulo(a, b));
+    case MIN: EACH(double, a != a || a < b ? a : b);
+    case MAX: EACH(double, a != a || a > b ? a : b);
+    case PRELU: EACH(double, a < 0 ? a * b : a);
+    case EQUAL: EACH(double, a == b);
+    case GREATER: EACH(double, a > b);
+    case LESS: EACH(double, a < b);
+    case GREATER_OR_EQUAL: EACH(double, a >= b);
+    case LESS_OR_EQUAL: EACH(double, a <= b);
+    default: return;
     }
 }
 
@@ -56,69 +68,87 @@ static uint64_t whole_power(uint64_t a, uint64_t b) { /* modulo 2^64 */
     return y;
 }
 
-/* Integers modulo 2^64; `u` says that they are unsigned. Division by zero gives 0. */
-static int64_t of_wholes(code op, int64_t sa, int64_t sb, bool u) {
-    const uint64_t a = (uint64_t)sa, b = (uint64_t)sb;
-    const bool less = u ? a < b : sa < sb;
-    switch (op) {
-    case ADD: return (int64_t)(a + b);
-    case SUB: return (int64_t)(a - b);
-    case MUL: return (int64_t)(a * b);
-    case DIV: return b == 0 ? 0 : u ? (int64_t)(a / b) : sb == -1 ? (int64_t)(0 - a) : sa / sb;
-    case FMOD: return b == 0 ? 0 : u ? (int64_t)(a % b) : sb == -1 ? 0 : sa % sb;
-    case MOD: {
-        const int64_t m = of_wholes(FMOD, sa, sb, u);
-        return !u && m != 0 && (m < 0) != (sb < 0) ? m + sb : m;
-    }
-    case POW:
-        if (!u && sb < 0) return sa == 1 ? 1 : sa == -1 ? (sb & 1 ? -1 : 1) : 0;
-        return (int64_t)whole_power(a, b);
-    case MIN: return less ? sa : sb;
-    case MAX: return less ? sb : sa;
-    case PRELU: return !u && sa < 0 ? (int64_t)(a * b) : sa;
-    case EQUAL: return a == b;
-    case GREATER: return u ? a > b : sa > sb;
-    case LESS: return less;
-    case GREATER_OR_EQUAL: return !less;
-    case LESS_OR_EQUAL: return u ? a <= b : sa <= sb;
-    case AND: return (int64_t)(a & b);
-    case OR: return (int64_t)(a | b);
-    case XOR: return (int64_t)(a ^ b);
-    case SHIFT_LEFT: return b > 63 ? 0 : (int64_t)(a << b);
-    case SHIFT_RIGHT: return b > 63 ? 0 : (int64_t)(a >> b);
-    default: return 0;
-    }
+static int64_t power(int64_t a, int64_t b, bool u) {
+    if (!u && b < 0) return a == 1 ? 1 : a == -1 ? (b & 1 ? -1 : 1) : 0;
+    return (int64_t)whole_power((uint64_t)a, (uint64_t)b);
 }
+
+static int64_t quotient(int64_t a, int64_t b, bool u) {
+    return b == 0 ? 0 : u ? (int64_t)((uint64_t)a / (uint64_t)b) : b == -1 ? (int64_t)(0 - (uint64_t)a) : a / b;
+}
+
+static int64_t rest(int64_t a, int64_t b, bool u) {
+    return b == 0 ? 0 : u ? (int64_t)((uint64_t)a % (uint64_t)b) : b == -1 ? 0 : a % b;
+}
+
+static int64_t whole_modulo(int64_t a, int64_t b, bool u) {
+    const int64_t m = rest(a, b, u);
+    return !u && m != 0 && (m < 0) != (b < 0) ? m + b : m;
+}
+
+/* Integers modulo 2^64; `u` says that they are unsigned: then the sign bit is turned over where order matters.
+ * Division by zero gives 0. */
+static void of_wholes(code op, size_t n, int64_t *acc, const int64_t *v, bool u) {
+    const uint64_t turn = u ? UINT64_C(1) << 63 : 0;
+#define UNSIGNED(operator) EACH(uint64_t, (int64_t)(a operator b))
+#define ORDER(value) EACH(uint64_t, (int64_t)(value))
+#define LESS_THAN(x, y) ((int64_t)((x) ^ turn) < (int64_t)((y) ^ turn))
+    switch (op) {
+    case ADD: UNSIGNED(+);
+    case SUB: UNSIGNED(-);
+    case MUL: UNSIGNED(*);
+    case AND: UNSIGNED(&);
+    case OR: UNSIGNED(|);
+    case XOR: UNSIGNED(^);
+    case EQUAL: UNSIGNED(==);
+    case DIV: EACH(int64_t, quotient(a, b, u));
+    case FMOD: EACH(int64_t, rest(a, b, u));
+    case MOD: EACH(int64_t, whole_modulo(a, b, u));
+    case POW: EACH(int64_t, power(a, b, u));
+    case MIN: ORDER(LESS_THAN(a, b) ? a : b);
+    case MAX: ORDER(LESS_THAN(a, b) ? b : a);
+    case PRELU: ORDER(!u && (int64_t)a < 0 ? a * b : a);
+    case GREATER: ORDER(LESS_THAN(b, a));
+    case LESS: ORDER(LESS_THAN(a, b));
+    case GREATER_OR_EQUAL: ORDER(!LESS_THAN(a, b));
+    case LESS_OR_EQUAL: ORDER(!LESS_THAN(b, a));
+    case SHIFT_LEFT: ORDER(b > 63 ? 0 : a << b);
+    case SHIFT_RIGHT: ORDER(b > 63 ? 0 : a >> b);
+    default: return;
+    }
+#undef UNSIGNED
+#undef ORDER
+#undef LESS_THAN
+}
+#undef EACH
 
 /* --- rows --------------------------------------------------------------------------------------------------------- */
 
 static void slow_row(const job *j, size_t row, size_t column, size_t n, size_t at) {
     const mcc_node *node = j->node;
     const mcc_walk *w = &j->s->walk;
+    const code op = j->s->op;
     mcc_tensor *y = node->out[0];
     const mcc_type ta = node->in[0]->type, tb = node->in[node->inputs - 1]->type;
     const bool floats = mcc_is_float(ta) || mcc_is_float(tb), u = mcc_is_unsigned(ta);
-    union { double f[BLOCK]; int64_t i[BLOCK]; } acc;
-    for (size_t done = 0, m; done < n; done += m, column += m) {
-        m = n - done < BLOCK ? n - done : BLOCK;
+    union { double f[BLOCK]; int64_t i[BLOCK]; } acc, next;
+    for (size_t m; n; n -= m, column += m, at += m) {
+        m = n < BLOCK ? n : BLOCK;
         for (uint32_t k = 0; k < node->inputs; k++) {
             const mcc_tensor *t = node->in[k];
             const size_t from = mcc_walk_at(w, k, row, column), step = w->step[k];
-            for (size_t i = 0; i < m; i++) {
-                if (floats) {
-                    const double v = mcc_load_f64(t->type, t->data, from + i * step);
-                    acc.f[i] = k ? of_floats(j->s->op, acc.f[i], v) : v;
-                } else {
-                    const int64_t v = mcc_load_s64(t->type, t->data, from + i * step);
-                    acc.i[i] = k ? of_wholes(j->s->op, acc.i[i], v, u) : v;
-                }
+            if (floats) {
+                mcc_read_f64(t->type, t->data, from, step, m, k ? next.f : acc.f);
+                if (k) of_floats(op, m, acc.f, next.f);
+            } else {
+                mcc_read_s64(t->type, t->data, from, step, m, k ? next.i : acc.i);
+                if (k) of_wholes(op, m, acc.i, next.i, u);
             }
         }
-        for (size_t i = 0; i < m; i++) {
-            if (j->s->op == MEAN) acc.f[i] /= node->inputs;
-            if (floats) mcc_store_f64(y->type, y->data, at + done + i, acc.f[i]);
-            else mcc_store_s64(y->type, y->data, at + done + i, acc.i[i]);
-        }
+        if (op == MEAN)
+            for (size_t i = 0; i < m; i++) acc.f[i] /= node->inputs;
+        if (floats) mcc_write_f64(y->type, y->data, at, m, acc.f);
+        else mcc_write_s64(y->type, y->data, at, m, acc.i);
     }
 }
 

@@ -4,6 +4,8 @@
 #include "../core/ops.h"
 #include "eltwise.h"
 
+enum { BLOCK = 128 };
+
 typedef struct job {
     const mcc_tensor *x, *y;
     const mcc_eltwise_kernel *kernel;
@@ -42,12 +44,21 @@ static void work(void *arg, size_t begin, size_t end, unsigned thread) {
     if (j->kernel) {
         const void *x = (const uint8_t *)j->x->data + begin * mcc_type_bytes(tx);
         void *y = (uint8_t *)j->y->data + begin * mcc_type_bytes(ty);
-        if (j->kernel->convert) j->kernel->convert(end - begin, x, y);
+        if (j->kernel->kind == MCC_ELTWISE_convert) j->kernel->convert(end - begin, x, y);
         else j->kernel->quantize(end - begin, x, y, 1, 0);
-    } else if (mcc_is_float(tx) || (tx == MCC_U64 && mcc_is_float(ty))) {
-        for (size_t i = begin; i < end; i++) mcc_store_f64(ty, j->y->data, i, mcc_load_f64(tx, j->x->data, i));
-    } else {
-        for (size_t i = begin; i < end; i++) mcc_store_s64(ty, j->y->data, i, mcc_load_s64(tx, j->x->data, i));
+        return;
+    }
+    const bool floats = mcc_is_float(tx) || (tx == MCC_U64 && mcc_is_float(ty));
+    union { double f[BLOCK]; int64_t i[BLOCK]; } block;
+    for (size_t n; begin < end; begin += n) {
+        n = end - begin < BLOCK ? end - begin : BLOCK;
+        if (floats) {
+            mcc_read_f64(tx, j->x->data, begin, 1, n, block.f);
+            mcc_write_f64(ty, j->y->data, begin, n, block.f);
+        } else {
+            mcc_read_s64(tx, j->x->data, begin, 1, n, block.i);
+            mcc_write_s64(ty, j->y->data, begin, n, block.i);
+        }
     }
 }
 

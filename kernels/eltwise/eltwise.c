@@ -6,8 +6,9 @@
 #include "../core/registry.h"
 
 static const mcc_eltwise_kernel table[] = {
-#define LINE(type, fn, is, kind) \
-    {.name = "eltwise_" #type "_" #fn "_" #is, .what = #fn, .isa = MCC_ISA_##is, .kind = mcc_eltwise_##type##_##fn##_##is},
+#define LINE(type, fn, is, of) \
+    {.name = "eltwise_" #type "_" #fn "_" #is, .what = #fn, .isa = MCC_ISA_##is, \
+     .kind = MCC_ELTWISE_##of, .of = mcc_eltwise_##type##_##fn##_##is},
 #define UNARY(type, what, is) LINE(type, what, is, unary)
 #define BINARY(type, what, is) LINE(type, what, is, binary)
 #define CONVERT(type, what, is) LINE(type, what, is, convert)
@@ -48,6 +49,7 @@ static inline double mish_d(double x) {
 #define M(name) name##f
 #define unit unit_f
 #define mish mish_f
+#define D(name, value)
 #define F(name, value) \
     void mcc_eltwise_f32_##name##_c(size_t n, const float *xs, float *ys, float a, float b) { \
         (void)a, (void)b; \
@@ -55,6 +57,7 @@ static inline double mish_d(double x) {
     }
 #include "functions.def"
 #undef F
+#undef D
 #undef mish
 #undef unit
 #undef M
@@ -65,6 +68,7 @@ static inline double mish_d(double x) {
 #define unit unit_d
 #define mish(v) mish_d(v)
 #define F(name, value) static double scalar_##name(double x, double a, double b) { (void)a, (void)b; return value; }
+#define D F
 #include "functions.def"
 #undef F
 #undef T
@@ -73,10 +77,11 @@ static inline double mish_d(double x) {
 #undef M
 
 mcc_scalar_fn mcc_eltwise_scalar(const char *what) {
-    static const struct { const char *what; mcc_scalar_fn fn; } scalars[] = {
+    static const struct { mcc_what what; mcc_scalar_fn fn; } scalars[] = {
 #define F(name, value) {#name, scalar_##name},
 #include "functions.def"
 #undef F
+#undef D
     };
     for (size_t i = 0; i < sizeof scalars / sizeof *scalars; i++)
         if (strcmp(scalars[i].what, what) == 0) return scalars[i].fn;

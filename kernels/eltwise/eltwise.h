@@ -11,7 +11,7 @@
 /* y[i] = f(x[i]; alpha, beta); f is the line of functions.def. Errors: core/simd_math.h. */
 typedef void (*mcc_unary_fn)(size_t n, const float *x, float *y, float alpha, float beta);
 
-/* y[i] = f(a[i * a_step], b[i * b_step]); a step is 0 or 1. min and max give NaN when an operand is NaN. */
+/* y[i] = f(a[i * a_step], b[i * b_step]); a step is 0 or 1, one of them 1 where n > 1. min and max give NaN when an operand is NaN. */
 typedef void (*mcc_binary_fn)(size_t n, const float *a, size_t a_step, const float *b, size_t b_step, float *y);
 
 /* y[i] = x[i] in another type; f32 to f16 and bf16 rounds half to even. y is not x. */
@@ -21,14 +21,19 @@ typedef void (*mcc_convert_fn)(size_t n, const void *x, void *y);
  * dequantize: y[i] = (float)(x[i] - zero) * scale          lo, hi are the type's ends; y is not x. */
 typedef void (*mcc_quantize_fn)(size_t n, const void *x, void *y, float scale, int32_t zero);
 
+typedef enum mcc_eltwise_kind { MCC_ELTWISE_unary, MCC_ELTWISE_binary, MCC_ELTWISE_convert, MCC_ELTWISE_quantize } mcc_eltwise_kind;
+
 typedef struct mcc_eltwise_kernel {
     mcc_name name; /* "eltwise_f32_relu_avx2" */
     mcc_what what; /* "relu" */
     uint32_t isa;
-    mcc_unary_fn unary;      /* one of the four is set */
-    mcc_binary_fn binary;
-    mcc_convert_fn convert;
-    mcc_quantize_fn quantize;
+    mcc_eltwise_kind kind;
+    union {
+        mcc_unary_fn unary;
+        mcc_binary_fn binary;
+        mcc_convert_fn convert;
+        mcc_quantize_fn quantize;
+    };
 } mcc_eltwise_kernel;
 
 #define UNARY(type, what, isa) void mcc_eltwise_##type##_##what##_##isa(size_t, const float *, float *, float, float);

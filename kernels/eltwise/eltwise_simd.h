@@ -23,6 +23,15 @@ VFN vf below_zero_(vf x) { return v_min(none_(), x); }
 VFN vf signum_(vf x) { return v_sel(v_lt(none_(), x), one_(), v_sel(v_lt(x, none_()), v_set(-1.0f), x)); }
 VFN vf prelu_(vf a, vf b) { return when_negative_(a, v_mul(a, b)); }
 
+/* The first n elements. Where there are no masks (NEON) that is a switch, which is to stand here once. */
+#if MCC_IS_(MCC_SIMD) == 3
+#define ONCE_ __attribute__((noinline)) VKERNEL static
+#else
+#define ONCE_ VFN
+#endif
+ONCE_ vf some_(const float *p, size_t n) { return v_load_n(p, n); }
+ONCE_ void put_some_(float *p, vf x, size_t n) { v_store_n(p, x, n); }
+
 #define FUNCTION_HEAD(what, value, attribute) \
     VFN vf what##_of_(vf x, vf a, vf b) { (void)a, (void)b; return value; } \
     attribute VKERNEL void NAME(what)(size_t n, const float *p, float *y, float alpha, float beta) { \
@@ -31,7 +40,7 @@ VFN vf prelu_(vf a, vf b) { return when_negative_(a, v_mul(a, b)); }
     FUNCTION_HEAD(what, value, ) \
         size_t i = 0; \
         for (; i + VN <= n; i += VN) v_store(y + i, what##_of_(v_load(p + i), a, b)); \
-        if (i < n) v_store_n(y + i, what##_of_(v_load_n(p + i, n - i), a, b), n - i); \
+        if (i < n) put_some_(y + i, what##_of_(some_(p + i, n - i), a, b), n - i); \
     }
 /* Where the function is long it stands once: the last elements go through a vector-sized copy. */
 #define LONG_FUNCTION(what, value) \
@@ -40,9 +49,9 @@ VFN vf prelu_(vf a, vf b) { return when_negative_(a, v_mul(a, b)); }
         for (; i + VN <= n; i += VN) v_store(y + i, what##_of_(v_load(p + i), a, b)); \
         if (i == n) return; \
         float part[VN]; \
-        v_store(part, v_load_n(p + i, n - i)); \
+        v_store(part, some_(p + i, n - i)); \
         NAME(what)(VN, part, part, alpha, beta); \
-        v_store_n(y + i, v_load(part), n - i); \
+        put_some_(y + i, v_load(part), n - i); \
     }
 FUNCTION(relu, v_max(none_(), x))
 FUNCTION(leaky_relu, when_negative_(x, v_mul(x, a)))
@@ -73,7 +82,7 @@ FUNCTION(ceil, v_ceil(x))
 FUNCTION(round, v_rint(x))
 FUNCTION(sign, signum_(x))
 
-VFN vf part_(const float *p, size_t step, size_t i, size_t n) { return step ? v_load_n(p + i, n) : v_set(*p); }
+VFN vf part_(const float *p, size_t step, size_t i, size_t n) { return step ? some_(p + i, n) : v_set(*p); }
 
 #define PAIR(what, fn) \
     VKERNEL void NAME(what)(size_t n, const float *a, size_t a_step, const float *b, size_t b_step, float *y) { \
@@ -82,8 +91,7 @@ VFN vf part_(const float *p, size_t step, size_t i, size_t n) { return step ? v_
         if (a_step && b_step) for (; i + VN <= n; i += VN) v_store(y + i, fn(v_load(a + i), v_load(b + i))); \
         else if (a_step) for (; i + VN <= n; i += VN) v_store(y + i, fn(v_load(a + i), q)); \
         else if (b_step) for (; i + VN <= n; i += VN) v_store(y + i, fn(p, v_load(b + i))); \
-        else for (const vf same = fn(p, q); i + VN <= n; i += VN) v_store(y + i, same); \
-        if (i < n) v_store_n(y + i, fn(part_(a, a_step, i, n - i), part_(b, b_step, i, n - i)), n - i); \
+        if (i < n) put_some_(y + i, fn(part_(a, a_step, i, n - i), part_(b, b_step, i, n - i)), n - i); \
     }
 PAIR(add, v_add)
 PAIR(sub, v_sub)

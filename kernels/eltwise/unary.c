@@ -1,6 +1,6 @@
 /* unary.c: ops of one value per element: the functions of functions.def, and tests and bits.
- * f32 goes to a kernel; f16 and bf16 through it in blocks; f64 through the function in double; integers (of the
- * ops that take them) through int64. y may be x. */
+ * f32 goes to a kernel; f16 and bf16 through it in blocks; f64, and functions without a kernel, through double; integers (of
+ * the ops that take them) through int64. y may be x. */
 #include "../core/element.h"
 #include "../core/ops.h"
 #include "eltwise.h"
@@ -20,7 +20,7 @@ typedef struct unary {
 } unary;
 
 /* Parameters a and b of the functions that have them, and their ONNX defaults. */
-static const struct { const char *op, *a, *b; float a0, b0; } parameters[] = {
+static const struct { mcc_what op, a, b; float a0, b0; } parameters[] = {
     {"leaky_relu", "alpha", "beta", 0.01f, 0},
     {"elu", "alpha", "beta", 1, 0},
     {"celu", "alpha", "beta", 1, 0},
@@ -51,7 +51,7 @@ static int64_t bound(const mcc_node *node, const char *key, int64_t fallback) {
 }
 
 static whole whole_of(const char *op) {
-    static const struct { const char *op; whole kind; } kinds[] = {
+    static const struct { mcc_what op; whole kind; } kinds[] = {
         {"relu", WHOLE_RELU}, {"abs", WHOLE_ABS}, {"neg", WHOLE_NEG}, {"sign", WHOLE_SIGN}, {"clip", WHOLE_CLIP}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (strcmp(kinds[i].op, op) == 0) return kinds[i].kind;
@@ -87,8 +87,9 @@ static mcc_status prepare_unary(mcc_net *net, mcc_node *node, const char *what) 
     strncat(name, what, sizeof name - 5);
     const mcc_eltwise_kernel *k = mcc_eltwise_pick(name);
     u->scalar = mcc_eltwise_scalar(what);
-    MCC_NEED(k && u->scalar, "elementwise op: has no kernel");
-    node->kernel = x->type == MCC_F64 ? NULL : k->name;
+    MCC_NEED(u->scalar, "elementwise op: has no such function");
+    if (!k || x->type == MCC_F64) return MCC_OK;
+    node->kernel = k->name;
     u->fn = k->unary;
     if (x->type == MCC_F16 || x->type == MCC_BF16) {
         u->widen = mcc_eltwise_pick(x->type == MCC_F16 ? "f16_to_f32" : "bf16_to_f32")->convert;
@@ -108,17 +109,21 @@ typedef struct job {
 
 static bool below(mcc_type t, int64_t a, int64_t b) { return t == MCC_U64 ? (uint64_t)a < (uint64_t)b : a < b; }
 
-static int64_t whole_value(const job *j, int64_t x) {
+static void of_wholes(const job *j, size_t n, int64_t *x) {
     const bool sign = !mcc_is_unsigned(j->type);
-    switch (j->u->kind) {
-    case WHOLE_RELU: return sign && x < 0 ? 0 : x;
-    case WHOLE_ABS: return sign && x < 0 ? (int64_t)(0 - (uint64_t)x) : x;
-    case WHOLE_NEG: return (int64_t)(0 - (uint64_t)x);
-    case WHOLE_SIGN: return x == 0 ? 0 : sign && x < 0 ? -1 : 1;
-    case WHOLE_CLIP:
-        if (below(j->type, x, j->lo)) x = j->lo;
-        return below(j->type, j->hi, x) ? j->hi : x;
-    default: return x;
+    for (size_t i = 0; i < n; i++) {
+        const int64_t v = x[i];
+        switch (j->u->kind) {
+        case WHOLE_RELU: x[i] = sign && v < 0 ? 0 : v; break;
+        case WHOLE_ABS: x[i] = sign && v < 0 ? (int64_t)(0 - (uint64_t)v) : v; break;
+        case WHOLE_NEG: x[i] = (int64_t)(0 - (uint64_t)v); break;
+        case WHOLE_SIGN: x[i] = v == 0 ? 0 : sign && v < 0 ? -1 : 1; break;
+        case WHOLE_CLIP:
+            if (below(j->type, v, j->lo)) x[i] = j->lo;
+            if (below(j->type, j->hi, x[i])) x[i] = j->hi;
+            break;
+        case WHOLE_NONE: break;
+        }
     }
 }
 
@@ -126,24 +131,30 @@ static void work(void *arg, size_t begin, size_t end, unsigned thread) {
     (void)thread;
     const job *j = arg;
     const unary *u = j->u;
-    if (j->type == MCC_F32) {
+    union { double d[BLOCK]; int64_t i[BLOCK]; float f[BLOCK]; } block;
+    if (u->fn && !u->widen) {
         u->fn(end - begin, (const float *)j->x + begin, (float *)j->y + begin, j->a, j->b);
-    } else if (u->widen) {
-        float block[BLOCK];
-        for (size_t i = begin, n; i < end; i += n) {
-            n = end - i < BLOCK ? end - i : BLOCK;
-            u->widen(n, (const uint16_t *)j->x + i, block);
-            u->fn(n, block, block, j->a, j->b);
-            u->narrow(n, block, (uint16_t *)j->y + i);
+        return;
+    }
+    for (size_t n; begin < end; begin += n) {
+        n = end - begin < BLOCK ? end - begin : BLOCK;
+        if (u->fn) {
+            u->widen(n, (const uint16_t *)j->x + begin, block.f);
+            u->fn(n, block.f, block.f, j->a, j->b);
+            u->narrow(n, block.f, (uint16_t *)j->y + begin);
+        } else if (u->scalar) {
+            mcc_read_f64(j->type, j->x, begin, 1, n, block.d);
+            for (size_t i = 0; i < n; i++) block.d[i] = u->scalar(block.d[i], j->a, j->b);
+            mcc_write_f64(j->type, j->y, begin, n, block.d);
+        } else {
+            mcc_read_s64(j->type, j->x, begin, 1, n, block.i);
+            of_wholes(j, n, block.i);
+            mcc_write_s64(j->type, j->y, begin, n, block.i);
         }
-    } else if (u->kind == WHOLE_NONE) {
-        for (size_t i = begin; i < end; i++) ((double *)j->y)[i] = u->scalar(((const double *)j->x)[i], j->a, j->b);
-    } else {
-        for (size_t i = begin; i < end; i++) mcc_store_s64(j->type, j->y, i, whole_value(j, mcc_load_s64(j->type, j->x, i)));
     }
 }
 
-static void run_unary(const mcc_node *node, mcc_exec *exec) {
+__attribute__((noinline)) static void run_unary(const mcc_node *node, mcc_exec *exec) {
     const unary *u = node->state;
     const mcc_tensor *x = node->in[0], *lo = mcc_in(node, 1), *hi = mcc_in(node, 2);
     job j = {u, x->type, x->data, node->out[0]->data, u->a, u->b, u->lo, u->hi};
@@ -185,14 +196,20 @@ typedef struct test_job {
 static void test_work(void *arg, size_t begin, size_t end, unsigned thread) {
     (void)thread;
     const test_job *j = arg;
-    for (size_t i = begin; i < end; i++) {
-        if (j->kind == TEST_BITS) {
-            mcc_store_s64(j->type, j->y, i, ~mcc_load_s64(j->type, j->x, i));
+    union { double f[BLOCK]; int64_t i[BLOCK]; } block;
+    for (size_t n; begin < end; begin += n) {
+        n = end - begin < BLOCK ? end - begin : BLOCK;
+        if (j->kind == TEST_NOT || j->kind == TEST_BITS) {
+            mcc_read_s64(j->type, j->x, begin, 1, n, block.i);
+            for (size_t i = 0; i < n; i++) block.i[i] = j->kind == TEST_NOT ? !block.i[i] : ~block.i[i];
+            mcc_write_s64(j->type, j->y, begin, n, block.i);
             continue;
         }
-        const double x = mcc_load_f64(j->type, j->x, i);
-        ((uint8_t *)j->y)[i] = j->kind == TEST_NOT ? x == 0 : j->kind == TEST_NAN ? x != x :
-                               (x == INFINITY && j->positive) || (x == -INFINITY && j->negative);
+        mcc_read_f64(j->type, j->x, begin, 1, n, block.f);
+        for (size_t i = 0; i < n; i++) {
+            const double x = block.f[i];
+            ((uint8_t *)j->y)[begin + i] = j->kind == TEST_NAN ? x != x : (x == INFINITY && j->positive) || (x == -INFINITY && j->negative);
+        }
     }
 }
 

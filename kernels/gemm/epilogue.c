@@ -25,7 +25,7 @@ mcc_status mcc_epilogue_read(mcc_net *net, const mcc_node *node, mcc_epilogue *p
     for (size_t i = 0; *acts[i].act; i++) {
         if (strcmp(act, acts[i].act) != 0) continue;
         const mcc_eltwise_kernel *kernel = mcc_eltwise_pick(acts[i].kernel);
-        MCC_NEED(kernel && kernel->unary, "this build has no kernel for the activation");
+        MCC_NEED(kernel && kernel->kind == MCC_ELTWISE_unary, "this build has no kernel for the activation");
         post->after = kernel->unary;
         if (node->out[0]->type != MCC_F16) return MCC_OK;
         const mcc_eltwise_kernel *widen = mcc_eltwise_pick("f16_to_f32"), *narrow = mcc_eltwise_pick("f32_to_f16");

@@ -23,8 +23,9 @@ typedef struct axis { double n, m, scale, begin, end; } axis;
 /* --- where outputs lie in x --------------------------------------------------------------------------------------- */
 
 typedef enum transform { HALF_PIXEL, PYTORCH, CORNERS, ASYMMETRIC, TF_NEAREST, SYMMETRIC, CROP, TRANSFORMS } transform;
-static const char *const transforms[] = {"half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric",
-                                         "tf_half_pixel_for_nn", "half_pixel_symmetric", "tf_crop_and_resize"};
+typedef char setting[24]; /* in place: core/names.h */
+static const setting transforms[] = {"half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric",
+                                     "tf_half_pixel_for_nn", "half_pixel_symmetric", "tf_crop_and_resize"};
 
 static double coordinate(transform how, double o, const axis *a) {
     switch (how) {
@@ -45,7 +46,7 @@ static double cubic(double d, double a) {
     return d < 2 ? ((a * d - 5 * a) * d + 8 * a) * d - 4 * a : 0;
 }
 
-static int64_t word(const char *text, const char *const *words, int64_t count) {
+static int64_t word(const char *text, const setting *words, int64_t count) {
     for (int64_t i = 0; i < count; i++)
         if (strcmp(text, words[i]) == 0) return i;
     return -1;
@@ -114,9 +115,9 @@ mcc_status mcc_prepare_resize(mcc_net *net, mcc_node *node) {
     node->state = s;
     settings o = {.a = mcc_float(node, "cubic_coeff_a", -0.75f), .exclude = mcc_int(node, "exclude_outside", 0) != 0};
     const int64_t how = word(mcc_string(node, "coordinate_transformation_mode", "half_pixel"), transforms, TRANSFORMS);
-    o.mode = word(mcc_string(node, "mode", "nearest"), (const char *const[]){"nearest", "linear", "cubic"}, 3);
+    o.mode = word(mcc_string(node, "mode", "nearest"), (const setting[]){"nearest", "linear", "cubic"}, 3);
     o.nearest_mode = word(mcc_string(node, "nearest_mode", "round_prefer_floor"),
-                          (const char *const[]){"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"}, 4);
+                          (const setting[]){"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"}, 4);
     MCC_NEED(how >= 0 && o.mode >= 0 && o.nearest_mode >= 0, "resize: unknown mode, nearest_mode or coordinate_transformation_mode");
     MCC_NEED(mcc_int(node, "antialias", 0) == 0, "resize: antialias has no runner");
     o.how = (transform)how;

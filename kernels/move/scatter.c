@@ -13,7 +13,7 @@ typedef struct scatter {
 } scatter;
 
 static mcc_status start(mcc_net *net, mcc_node *node, scatter **s) {
-    static const char *const words[] = {"none", "add", "mul", "max", "min"};
+    static const char words[][8] = {"none", "add", "mul", "max", "min"};
     MCC_NEED(mcc_arity(node, 3, 3, 1), "scatter: takes x, indices, updates, and gives one output");
     MCC_TRY(mcc_dense_inputs(net, node));
     const mcc_tensor *x = node->in[0];

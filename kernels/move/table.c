@@ -143,7 +143,7 @@ static int64_t source(mode how, int64_t i, int64_t m) {
 }
 
 mcc_status mcc_prepare_pad(mcc_net *net, mcc_node *node) {
-    static const char *const modes[] = {"constant", "reflect", "edge", "wrap"};
+    static const char modes[][12] = {"constant", "reflect", "edge", "wrap"};
     mcc_table *t = NULL;
     MCC_TRY(start(net, node, 2, &t));
     const mcc_tensor *x = node->in[0], *y = node->out[0], *value = mcc_in(node, 1);

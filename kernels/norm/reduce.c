@@ -152,9 +152,9 @@ static void merge_work(void *arg, size_t begin, size_t end, unsigned thread) {
     }
 }
 
-static const char *const fold_of[] = {"sum", "sum", "max", "min", NULL, "sum_abs", "sum_square", "sum_square", "sum", NULL};
-static const char *const merge_of[] = {"merge_sum", "merge_sum", "merge_max", "merge_min", NULL,
-                                       "merge_sum_abs", "merge_sum_square", "merge_sum_square", "merge_sum", NULL};
+static const mcc_what fold_of[] = {"sum", "sum", "max", "min", "", "sum_abs", "sum_square", "sum_square", "sum", ""};
+static const mcc_what merge_of[] = {"merge_sum", "merge_sum", "merge_max", "merge_min", "",
+                                    "merge_sum_abs", "merge_sum_square", "merge_sum_square", "merge_sum", ""};
 
 static mcc_status groups(mcc_net *net, const mcc_node *node, reduce *r) {
     const mcc_tensor *x = node->in[0], *y = node->out[0];
@@ -203,7 +203,7 @@ static mcc_status prepare(mcc_net *net, mcc_node *node, code op) {
     r->op = op;
     MCC_TRY(groups(net, node, r));
     node->state = r;
-    if (node->in[0]->type != MCC_F32 || !fold_of[op]) return MCC_OK;
+    if (node->in[0]->type != MCC_F32 || !*fold_of[op]) return MCC_OK;
     const mcc_norm_kernel *k = mcc_norm_pick(r->last_kept ? merge_of[op] : fold_of[op]);
     r->fold = k->fold;
     r->merge = k->merge;

@@ -39,7 +39,7 @@ typedef struct rnn {
 
 /* --- activations -------------------------------------------------------------------------------------------------- */
 
-static const struct { const char *name; bool has_a, has_b; float a, b; } acts[ACTS] = {
+static const struct { mcc_what name; bool has_a, has_b; float a, b; } acts[ACTS] = {
     {"sigmoid", 0, 0, 0, 0}, {"tanh", 0, 0, 0, 0}, {"relu", 0, 0, 0, 0}, {"affine", 1, 1, 1, 0}, {"leakyrelu", 1, 0, 0.01f, 0},
     {"thresholdedrelu", 1, 0, 1, 0}, {"scaledtanh", 1, 1, 1, 1}, {"hardsigmoid", 1, 1, 0.2f, 0.5f}, {"elu", 1, 0, 1, 0},
     {"softsign", 0, 0, 0, 0}, {"softplus", 0, 0, 0, 0}};

@@ -144,9 +144,9 @@ def test_other_kernels(packed, models, name):
 
 
 def test_all_models(packed, models):
-    """400,000 bytes were wanted; with float16 arithmetic and sparse int8 it is more: this is what must not grow."""
+    """An engine for everything: at most 400,000 bytes."""
     package, facts = packed("all")
-    assert facts["library_bytes"] <= 430_000 and facts["ops"] == "all", library.symbols(package / "lib" / "libmcc.a")
+    assert facts["library_bytes"] <= 400_000 and facts["ops"] == "all", library.symbols(package / "lib" / "libmcc.a")
     build(package, "-static")
     for name in ("encoder", "sparse", "fp32"):
         shutil.copy(models[name], package)
@@ -222,7 +222,8 @@ def test_lists():
     tree = subset._lines(subset.sources(), "arm64")
     assert "avx" not in "".join(t.partition("*/")[2] for p, t in tree.items() if p.endswith(".def"))
     eltwise = tree["eltwise/eltwise.def"]
-    assert "UNARY(f32, sin, c)" in eltwise and "UNARY(f32, exp, neon)" in eltwise and "UNARY(f32, exp, c)" not in eltwise
+    assert "UNARY(f32, exp, neon)" in eltwise and "UNARY(f32, exp, c)" not in eltwise
+    assert "TRANSPOSE(x64, transpose, c)" in tree["move/move.def"]
     assert subset._types("mcc_gemm_pick(MCC_F32, n); mcc_gemm_s8_pick(") == {"f32", "s8"}
 
 

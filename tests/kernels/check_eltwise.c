@@ -33,8 +33,7 @@ static bool near(const char *what, float x, float got, double want) {
     static const struct { const char *what; double ulp, absolute; } limits[] = {
         {"exp", 2, 0}, {"log", 2, 0}, {"tanh", 4, 0}, {"erf", 4, 0}, {"sigmoid", 4, 1.2e-38}, {"silu", 5, 1e-35}, {"elu", 4, 0}, {"celu", 5, 0},
         {"selu", 5, 0}, {"softplus", 4, 0}, {"mish", 6, 1e-35}, {"gelu", 8, 2e-7}, {"gelu_tanh", 8, 2e-7}, {"softsign", 2, 0},
-        {"hard_sigmoid", 3, 6e-8}, {"sin", 3, 0}, {"cos", 3, 0}, {"tan", 4, 0}, {"asin", 3, 0}, {"acos", 3, 0}, {"atan", 3, 0},
-        {"sinh", 4, 0}, {"cosh", 4, 0}, {"asinh", 4, 0}, {"acosh", 4, 0}, {"atanh", 4, 0}}; /* from "sin" on: the C library's */
+        {"hard_sigmoid", 3, 6e-8}};
     double ulp = 1, absolute = 0;
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
         if (strcmp(limits[i].what, what) == 0) ulp = limits[i].ulp, absolute = limits[i].absolute;
@@ -98,7 +97,7 @@ static double two(const char *what, double a, double b) {
 static size_t check_binary(const mcc_eltwise_kernel *k) {
     size_t cases = 0;
     for (size_t n = 0; n < LENGTHS && !check_failed(); n++)
-        for (unsigned steps = 0; steps < 4 && !check_failed(); steps++, cases++) {
+        for (unsigned steps = n > 1; steps < 4 && !check_failed(); steps++, cases++) {
             const size_t as = steps & 1, bs = steps >> 1, an = as ? n : 1, bn = bs ? n : 1;
             float *a = check_alloc(an * sizeof *a), *b = check_alloc(bn * sizeof *b), *y = check_alloc(n * sizeof *y);
             float wa[LENGTHS], wb[LENGTHS];
@@ -205,6 +204,7 @@ void check_eltwise(void) {
     const mcc_eltwise_kernel *k = mcc_eltwise_kernels(&count);
     for (; count--; k++) {
         if (!check_can(k->name, k->isa)) continue;
-        check_ok(k->name, k->unary ? check_unary(k) : k->binary ? check_binary(k) : k->convert ? check_convert(k) : check_quantize(k));
+        static size_t (*const checks[])(const mcc_eltwise_kernel *) = {check_unary, check_binary, check_convert, check_quantize};
+        check_ok(k->name, checks[k->kind](k));
     }
 }
