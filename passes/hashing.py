@@ -81,6 +81,13 @@ def means(data: np.ndarray, how: dict, by: np.ndarray | None = None) -> np.ndarr
     return (sums / np.where(total > 0, total, 1)).astype(np.float32)
 
 
+def nearest(data: np.ndarray, how: dict, sparse: bool = False) -> np.ndarray:
+    """The hashed weight of the least squared distance to `data`, of its dtype; sparse: zeros stay zero and take no part."""
+    told = data != 0 if sparse else None
+    out = fill(means(data, how, told), how, data.shape).astype(data.dtype)
+    return out if told is None else np.where(told, out, np.zeros((), data.dtype))
+
+
 def buckets_of(data: np.ndarray, how: dict, sparse: bool = False) -> np.ndarray | None:
     """The buckets [n] of dtype data's that `data` is made of (zeros of sparse data may be of any); None when it is not."""
     if len(how["axes"]) != data.ndim or any(a["at"] is not None and len(a["at"]) != n for a, n in zip(how["axes"], data.shape)):

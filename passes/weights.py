@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from . import hashing
 from .graph import Node, Value
 
 
@@ -43,7 +44,11 @@ def distinct(data: np.ndarray, groups: int = 1) -> int:
 
 
 def refresh_meta(value: Value) -> None:
-    """Make `meta` true again after the data changed: the codebook's bits follow its distinct values."""
+    """Make `meta` true again after the data changed: the codebook's bits follow its distinct values, what is hashed no more is
+    not called so."""
+    how = value.meta.get("hashed")
+    if how and hashing.buckets_of(value.data, how, bool(value.meta.get("sparse"))) is None:
+        value.meta = {k: v for k, v in value.meta.items() if k != "hashed"}
     book = value.meta.get("codebook")
     if book is None:
         return

@@ -85,10 +85,7 @@ class Hashed(Pass):
         """The value's data and meta; how many buckets, and its relative distance to what it was."""
         seed = (seed if self.seed is None else self.seed) + crc32(w.name.encode())
         how = hashing.fresh(w.data.shape, seed, w.data.size / ratio, outputs)
-        told = w.data != 0 if w.meta.get("sparse") else None
-        data = hashing.fill(hashing.means(w.data, how, told), how, w.data.shape).astype(w.data.dtype)
-        if told is not None:
-            data = np.where(told, data, np.zeros((), data.dtype))
+        data = hashing.nearest(w.data, how, bool(w.meta.get("sparse")))
         error = float(np.linalg.norm(data - w.data) / max(float(np.linalg.norm(w.data)), 1e-30))
         w.data, w.meta = data, {**w.meta, "hashed": how}
         return {"buckets": how["buckets"], "error": round(error, 5)}

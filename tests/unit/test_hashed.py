@@ -174,6 +174,15 @@ def test_zeros_stay_and_take_no_part():
     assert np.array_equal(weight(trained).data != 0, told) and holds(weight(trained))
 
 
+def test_weights_that_make_up_for_others_stay_shared():
+    graph = hashed(linear(64, 64))
+    out = find("prune.weights")(importance="obs", sparsity=0.5).run(graph, context(graph))
+    w = weight(out)
+    assert holds(w) and w.meta["sparse"] and (w.data == 0).mean() == pytest.approx(0.5, abs=0.01)
+    kept = np.where(w.data != 0, weight(graph).data, 0)
+    assert not np.array_equal(w.data, kept), "they were changed"
+
+
 def file(graph: Graph, path) -> Value:
     lower(graph, path, bind={"N": 1})
     return next(v for v in load(path).constants() if v.data.ndim >= 2)
