@@ -201,27 +201,22 @@ static bool is_signed(mcc_type t) { return mcc_is_float(t) || t == MCC_S8 || t =
 static const uint8_t *hashed_keys(const mcc_tensor *t, const uint8_t *p, const uint8_t *end, uint32_t seed, unsigned run,
                                   mcc_hashed *h) {
     size_t inner = h->columns; /* elements of one step along the axis */
-    bool found = run == MCC_HASH_NO_AXIS;
+    bool found = false;
     for (uint32_t d = 0; d < t->rank; d++) {
         if (end - p < 2) return NULL;
-        const size_t n = t->dim[d];
-        const unsigned axis = p[0], width = p[1], fours = axis == run && run != MCC_HASH_NO_AXIS ? MCC_HASH_RUN : 1;
+        const size_t n = t->dim[d], count = d ? h->columns : h->rows;
+        const unsigned axis = p[0], width = p[1], shift = axis == run && run != MCC_HASH_NO_AXIS ? 2 : 0; /* by fours */
         p += 2;
-        if ((width != 0 && width != 2 && width != 4) || (width && (size_t)(end - p) / width < n)) return NULL;
-        if (fours > 1 && found) return NULL;
-        found = found || fours > 1;
-        if (d && fours > 1 && !(h->column_place = calloc(h->columns, sizeof *h->column_place))) return NULL;
-        uint32_t *keys = d ? h->column : h->row, *places = d ? h->column_place : h->place;
-        const size_t count = d ? h->columns : h->rows;
+        if ((width != 0 && width != 2 && width != 4) || (width && (size_t)(end - p) / width < n) || (shift && found)) return NULL;
+        found = found || shift;
+        h->turned = h->turned || (shift && d);
         if (d) inner /= n;
-        for (size_t i = 0; i < n; i++) {
+        uint32_t *keys = d ? h->column : h->row, *places = d ? h->column_place : h->place;
+        for (size_t at = 0; at < count; at++) {
+            const size_t i = d ? at / inner % n : at;
             const uint32_t index = width == 4 ? u32(p + 4 * i) : width ? u16(p + 2 * i) : (uint32_t)i;
-            const uint32_t key = mcc_hash_key(seed, axis, index / fours);
-            for (size_t at = d ? i * inner : i; at < count; at += d ? n * inner : count)
-                for (size_t k = 0; k < (d ? inner : 1); k++) {
-                    keys[at + k] ^= key;
-                    if (fours > 1) places[at + k] = index % fours;
-                }
+            keys[at] ^= mcc_hash_key(seed, axis, index >> shift);
+            places[at] += index & (shift ? MCC_HASH_RUN - 1 : 0);
         }
         p += n * width;
     }
@@ -237,24 +232,24 @@ static mcc_status read_hashed(mcc_tensor *t, mcc_hashed *h) {
     mcc_tensor inner = *t;
     inner.storage = p[12], inner.rank = 1, inner.dim[0] = inner.count = h->runs * MCC_HASH_RUN;
     inner.bytes = inner.count * mcc_type_bytes(t->type);
-    h->row = calloc(h->rows, sizeof *h->row), h->place = calloc(h->rows, sizeof *h->place);
-    h->column = calloc(h->columns, sizeof *h->column), h->bucket = malloc(inner.bytes);
-    if (!h->row || !h->place || !h->column || !h->bucket) return mcc_fail(MCC_NO_MEMORY, "constant '%s'", t->name);
+    h->row = calloc(2 * (h->rows + h->columns), sizeof *h->row), h->bucket = malloc(inner.bytes);
+    if (!h->row || !h->bucket) return mcc_fail(MCC_NO_MEMORY, "constant '%s'", t->name);
+    h->place = h->row + h->rows, h->column = h->place + h->rows, h->column_place = h->column + h->columns;
     for (size_t i = 0; i < h->rows; i++) h->row[i] = u32(p + 4); /* the base */
     const uint32_t seed = u32(p);
     const bool masked = p[13];
-    if (!(p = hashed_keys(t, p + HASHED_HEADER, end, seed, p[14], h))) return bad(t, "hashed axes");
+    if (!(p = hashed_keys(t, p + HASHED_HEADER, end, seed, p[14], h))) return bad(t, "hashed header");
     if (masked) {
-        if (end - p < 8 || u32(p) > 1 || u32(p + 4) > (size_t)(end - p) - 8) return bad(t, "hashed mask");
+        if (end - p < 8 || u32(p) > 1 || u32(p + 4) > (size_t)(end - p) - 8) return bad(t, "mask is damaged");
         const size_t size = u32(p + 4);
         if (!(h->mask = malloc(t->count))) return mcc_fail(MCC_NO_MEMORY, "constant '%s'", t->name);
         bool good = read_symbols(u32(p), 1, p + 8, size, h->mask, t->count);
         for (size_t i = 0; good && i < t->count; i++) good = h->mask[i] <= 1;
-        if (!good) return bad(t, "hashed mask");
+        if (!good) return bad(t, "mask is damaged");
         p += 8 + size;
     }
     inner.blob = p, inner.blob_bytes = (size_t)(end - p);
-    if (inner.storage != MCC_RAW && inner.bytes / 4096 > inner.blob_bytes + (16 << 10)) return bad(t, "hashed buckets");
+    if (inner.storage != MCC_RAW && inner.bytes / 4096 > inner.blob_bytes + (16 << 10)) return bad(t, "hashed header");
     return decode(&inner, h->bucket);
 }
 
@@ -267,8 +262,7 @@ mcc_status mcc_hashed_of(mcc_tensor *t, mcc_hashed *out) {
 }
 
 void mcc_hashed_free(mcc_hashed *h) {
-    free(h->row), free(h->column), free(h->place), free(h->column_place), free(h->bucket), free(h->mask);
-    *h = (mcc_hashed){0};
+    free(h->row), free(h->bucket), free(h->mask);
 }
 
 /* The sign bit of a float, two's complement of an integer. */
@@ -293,7 +287,7 @@ static mcc_status dense_hashed(mcc_tensor *t, uint8_t *dense) {
                 continue;
             }
             const uint32_t x = mcc_hash(h.row[r] ^ h.column[c]);
-            const size_t at = mcc_hash_run(x, h.runs) * MCC_HASH_RUN + h.place[r] + (h.column_place ? h.column_place[c] : 0);
+            const size_t at = mcc_hash_run(x, h.runs) * MCC_HASH_RUN + h.place[r] + h.column_place[c];
             memcpy(dense + i * size, h.bucket + at * size, size);
             if (mcc_hash_negative(x)) negate(dense + i * size, size, real);
         }
@@ -304,7 +298,7 @@ static mcc_status dense_hashed(mcc_tensor *t, uint8_t *dense) {
 static mcc_status decode(mcc_tensor *t, uint8_t *dense) {
     switch (t->storage) {
     case MCC_RAW: /* only buckets: a RAW constant is used where it is */
-        if (t->blob_bytes != t->bytes) return bad(t, "raw bytes are too few or too many");
+        if (t->blob_bytes != t->bytes) return bad(t, "hashed header");
         memcpy(dense, t->blob, t->bytes);
         return MCC_OK;
     case MCC_PALETTE: return dense_palette(t, dense);

@@ -93,12 +93,12 @@ mcc_status mcc_hashed_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, 
     if (p.set.nr % s->kernel->lanes) return MCC_OK;
     mcc_hashed h;
     MCC_TRY(mcc_hashed_of(layer->w, &h));
-    const bool plain = !h.mask && !h.column_place; /* with a mask, it is dense or sparse */
+    const bool plain = !h.mask && !h.turned; /* with a mask, it is dense or sparse */
     const mcc_status status = plain ? keep(net, &h, type, s) : MCC_OK;
     mcc_hashed_free(&h);
     if (!plain || status != MCC_OK) return status;
     s->panels.bytes = layer->k * p.set.nr * sizeof(float);
-    s->panels.vectors = 1, s->panels.block_bytes = (size_t)128 << 10;
+    s->panels.vectors = s->fours && p.set.nr % 16 == 0, s->panels.block_bytes = (size_t)128 << 10;
     s->panels.make = make, s->panels.dot = dot;
     node->kernel = s->kernel->name;
     *taken = true;

@@ -23,7 +23,7 @@ typedef struct mcc_hashed_panel {
 
 /* out[q * nr + j] = w[q][j] */
 typedef void mcc_hashed_expand_fn(const mcc_hashed_panel *panel, float *out);
-/* y[j] = bias[j] + sum over q < depth of x[q] * w[q][j], j < nr */
+/* y[j] = bias[j] + sum over q < depth of x[q] * w[q][j], j < nr; nr is a multiple of 16, and columns go by fours. */
 typedef void mcc_hashed_gemv_fn(const mcc_hashed_panel *panel, const float *x, const float *bias, float *y);
 
 typedef struct mcc_hashed_kernel {

@@ -35,12 +35,5 @@ VKERNEL void HASHED_NAME(expand, MCC_SIMD)(const mcc_hashed_panel *panel, float 
 
 VKERNEL void HASHED_NAME(gemv, MCC_SIMD)(const mcc_hashed_panel *panel, const float *x, const float *bias, float *y) {
     const mcc_hashed_panel copy = *panel, *const p = &copy;
-    size_t j = 0;
-    for (; p->fours && j + 16 <= p->nr; j += 16) gemv_fours(p, j, x, bias + j, y + j);
-    for (; j < p->nr; j += VN) {
-        const vi keys = keys_(p->column + j), places = keys_(p->place + j);
-        vf sum = v_load(bias + j);
-        for (size_t q = 0; q < p->depth; q++) sum = v_fma(v_set(x[q]), weights_(p, keys, places, q), sum);
-        v_store(y + j, sum);
-    }
+    for (size_t j = 0; j < p->nr; j += 16) gemv_fours(p, j, x, bias + j, y + j);
 }

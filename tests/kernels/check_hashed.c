@@ -39,7 +39,8 @@ static void check_one(const mcc_hashed_kernel *k, size_t depth, size_t nr, uint3
     check_fill_f32(bias, nr);
     const mcc_hashed_panel p = {depth, nr, runs, row, column, place, bucket, fours};
     k->expand(&p, dense);
-    k->gemv(&p, x, bias, y);
+    const bool gemv = fours && nr % 16 == 0;
+    if (gemv) k->gemv(&p, x, bias, y);
     for (size_t j = 0; j < nr && !check_failed(); j++) {
         double want = bias[j], size = fabs(bias[j]);
         for (size_t q = 0; q < depth; q++) {
@@ -50,7 +51,7 @@ static void check_one(const mcc_hashed_kernel *k, size_t depth, size_t nr, uint3
                            depth, nr, runs, fours, q, j, dense[q * nr + j], w);
             want += (double)x[q] * w, size += fabs((double)x[q] * w);
         }
-        if (!(fabs(y[j] - want) <= 1e-6 * sqrt((double)depth + 4) * size))
+        if (gemv && !(fabs(y[j] - want) <= 1e-6 * sqrt((double)depth + 4) * size))
             check_fail(k->name, "gemv: depth=%zu nr=%zu runs=%u fours=%d at %zu: %.9g, want %.9g",
                        depth, nr, runs, fours, j, y[j], want);
     }
@@ -66,7 +67,7 @@ void check_hashed(void) {
         if (!check_can(k->name, k->isa)) continue;
         size_t cases = 0;
         for (size_t depth = 0; depth <= 40; depth++)
-            for (size_t nr = k->lanes; nr <= 4 * k->lanes && !check_failed(); nr += k->lanes)
+            for (size_t nr = k->lanes; nr <= 48 && !check_failed(); nr += k->lanes)
                 for (size_t b = 0; b < sizeof numbers / sizeof *numbers - (depth % 20 != 0) && !check_failed(); b++)
                     for (int fours = 0; fours < 2 && !check_failed(); fours++, cases++)
                         check_one(k, depth, nr, numbers[b], fours);
