@@ -40,7 +40,9 @@ typedef enum mcc_type {
 } mcc_type;
 
 /* How the file keeps a constant; core/file.h has the bytes. */
-typedef enum mcc_storage { MCC_RAW = 0, MCC_PALETTE = 1, MCC_BITMASK = 2, MCC_CODED = 3, MCC_QUANTIZED = 4 } mcc_storage;
+typedef enum mcc_storage {
+    MCC_RAW = 0, MCC_PALETTE = 1, MCC_BITMASK = 2, MCC_CODED = 3, MCC_QUANTIZED = 4, MCC_HASHED = 5
+} mcc_storage;
 
 typedef struct mcc_net mcc_net;
 

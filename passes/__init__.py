@@ -15,6 +15,7 @@ PASSES = {
     "structure.group_conv": "structure.group_conv:GroupConv",
     "structure.pool_head": "structure.pool_head:PoolHead",
     "structure.share": "structure.share:Share",
+    "structure.hashed": "structure.hashed:Hashed",
     "structure.fold": "structure.fold:Fold",
     "prune.weights": "prune.weights:Weights",
     "prune.blocks": "prune.blocks:Blocks",

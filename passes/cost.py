@@ -32,13 +32,18 @@ def parameters(graph: Graph) -> list[Value]:
 
 
 def params(graph: Graph) -> int:
-    """How many parameters the graph has (a shared weight counts once; running statistics do not count)."""
-    return sum(v.data.size for v in parameters(graph))
+    """How many parameters the graph has (a shared weight counts once, a hashed one its buckets; running statistics do not
+    count)."""
+    return sum(_count(v) for v in parameters(graph))
+
+
+def _count(v: Value) -> int:
+    return v.meta["hashed"]["buckets"] if "hashed" in v.meta else v.data.size
 
 
 def nonzeros(graph: Graph) -> int:
-    """How many parameters are not zero."""
-    return sum(int(np.count_nonzero(v.data)) for v in parameters(graph))
+    """How many parameters are not zero (of a hashed weight: at most its buckets)."""
+    return sum(min(int(np.count_nonzero(v.data)), _count(v)) for v in parameters(graph))
 
 
 def guess_bind(graph: Graph, bind: dict[str, int] | None = None, batch: int = 1, length: int = 32) -> dict[str, int]:

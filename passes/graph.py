@@ -27,6 +27,7 @@ class Value:
     meta   what later passes and the file must respect:
            "sparse": True      zeros stay zero in training
            "codebook": {"bits": b, "groups": g}   at most 2**b distinct values (per group of axis 0)
+           "hashed": {"seed": s, "buckets": n, ...}   a bucket or its negative, by a hash of the place (hashing.py)
            "quantized": {"bits": b, "block": n, "scale": s, "zero": z}   integers of b bits times scales, see lower/storage.py
            "bits": b           of an int8 value: its codes are of b bits
            "frozen": True      training leaves it alone

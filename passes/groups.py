@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from . import hashing
 from .base import layer_name
 from .cost import guess_bind
 from .graph import Graph, Node, Value, constant
@@ -133,7 +134,7 @@ def analyse(graph: Graph, bind: dict[str, int] | None = None, heads: bool = Fals
 
 def _take(value: Value, keep: np.ndarray, axis: int) -> None:
     value.data = np.ascontiguousarray(np.take(value.data, keep, axis))
-    value.shape = value.data.shape
+    value.shape, value.meta = value.data.shape, hashing.taken(value.meta, axis, keep)
     book = value.meta.get("codebook")
     if book and book.get("groups", 1) > 1 and axis == 0:  # groups are equal runs of rows: they no longer are
         from .weights import distinct

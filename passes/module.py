@@ -2,7 +2,7 @@
 
 Parameters and buffers bear the names of the Values ("features.0.weight" is so in `state_dict` too). What
 `Value.meta` asks for holds at every step of any optimiser: zeros of a sparse weight stay zero, a codebook weight
-moves only with its palette, a frozen value does not move.
+moves only with its palette and a hashed one with its bucket, a frozen value does not move.
 """
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import ranks
+from . import hashing, ranks
 from .errors import UserError
 from .graph import Graph, Node, Value
 from .ops import OPS
@@ -45,8 +45,8 @@ class GraphModule(nn.Module):
     and those whose meta says "trainable". All other constants are buffers, but for those read as numbers (shapes, axes,
     pads), which stay on the CPU and out of `state_dict`. A codebook weight `w` is the parameter `w.centroids` [entries]
     and the buffer `w.indices` [its shape]; a centroid's gradient is the sum over its members (Deep Compression,
-    1510.00149, section 3). Batch norm and dropout follow train() and eval(); a batch norm whose mean is frozen keeps
-    its statistics.
+    1510.00149, section 3). A hashed weight `w` is the parameter `w.buckets`, likewise (1504.04788). Batch norm and dropout
+    follow train() and eval(); a batch norm whose mean is frozen keeps its statistics.
     """
 
     def __init__(self, graph: Graph):
@@ -55,7 +55,7 @@ class GraphModule(nn.Module):
         self._plans: dict[tuple[str, ...], Plan] = {(): Plan(graph)}
         self._by_name = {v.name: v for v in graph.values()}
         self._places: dict[Value, tuple[nn.Module, str]] = {}   # where a constant's tensor lives
-        self._books: dict[Value, tuple[nn.Module, str]] = {}    # where a codebook's centroids and indices live
+        self._books: dict[Value, tuple[nn.Module, str]] = {}    # where a codebook's or hashed weight's values and indices live
         self._masks: dict[Value, str] = {}
         self._watched: dict[Value, Callable] = {}
         self._numbers: dict[Value, torch.Tensor] = {}
@@ -65,7 +65,9 @@ class GraphModule(nn.Module):
                 self._numbers[v] = tensor(np.array(v.data), v.dtype)
                 continue
             train = v in trained
-            if v.meta.get("codebook") and v.data.dtype.kind == "f":
+            if v.meta.get("hashed") and self._enter_hashed(v, train):
+                pass
+            elif v.meta.get("codebook") and v.data.dtype.kind == "f":
                 self._enter_codebook(v, train)
             else:
                 self._places[v] = _enter(self, v.name, tensor(np.array(v.data), v.dtype), train)
@@ -85,6 +87,20 @@ class GraphModule(nn.Module):
         centroids = tensor(np.concatenate(palettes).astype(v.data.dtype), v.dtype)
         self._books[v] = _enter(self, f"{v.name}.centroids", centroids, train)
         _enter(self, f"{v.name}.indices", torch.from_numpy(np.concatenate(indices).reshape(v.data.shape)), False)
+
+    def _enter_hashed(self, v: Value, train: bool) -> bool:
+        """The buckets; with a palette its entries. Indices count them, then their negatives. False when the weight is none."""
+        buckets = hashing.buckets_of(v.data, v.meta["hashed"], bool(v.meta.get("sparse")))
+        if buckets is None or v.data.dtype.kind != "f":
+            return False
+        index, negative = hashing.places(v.meta["hashed"], v.data.shape)
+        if v.meta.get("codebook"):
+            negative = negative ^ (buckets < 0)[index]
+            buckets, entry = np.unique(abs(buckets), return_inverse=True)
+            index = entry.reshape(-1)[index]
+        self._books[v] = _enter(self, f"{v.name}.buckets", tensor(buckets, v.dtype), train)
+        _enter(self, f"{v.name}.indices", torch.from_numpy(index + len(buckets) * negative), False)
+        return True
 
     # --- evaluating ---------------------------------------------------------------------------------------------
 
@@ -129,11 +145,13 @@ class GraphModule(nn.Module):
         return f"; did you mean '{near[0]}'?" if near else ""
 
     def _tensor(self, v: Value) -> torch.Tensor:
-        """A constant as the graph sees it: looked up in its palette, masked."""
+        """A constant as the graph sees it: looked up in its palette or buckets, masked."""
         if v in self._books:
             owner, key = self._books[v]
-            indices = owner._buffers["indices"]
-            t = _get(owner, key).index_select(0, indices.reshape(-1)).reshape(indices.shape)
+            indices, values = owner._buffers["indices"], _get(owner, key)
+            if key == "buckets":
+                values = torch.cat([values, -values])
+            t = values.index_select(0, indices.reshape(-1)).reshape(indices.shape)
         else:
             t = _get(*self._places[v])
         if v in self._masks:

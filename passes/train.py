@@ -1,7 +1,8 @@
 """The one training loop, shared by every pass that trains.
 
 A pass trains a Graph through its module (`graph.module()`), so what is differentiated is what is lowered, and what
-earlier passes made stays made: zeros of sparse weights stay zero, codebook weights move with their palette, frozen
+earlier passes made stays made: zeros of sparse weights stay zero, codebook weights move with their palette and hashed ones with
+their buckets, frozen
 values do not move. Runs are deterministic for a seed.
 
 Several processes (see `ranks`) share every batch: each computes its rows, and gradients are added up so that all take

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from . import hashing
 from .graph import Node, Value
 
 
@@ -32,13 +33,22 @@ def weights_of(node: Node) -> list[Value]:
     return [] if w is None else [w]
 
 
+def shares_values(value: Value) -> bool:
+    """Whether elements are equal because they share a value, so that rows must not get different factors."""
+    return any(value.meta.get(k) for k in ("codebook", "hashed"))
+
+
 def distinct(data: np.ndarray, groups: int = 1) -> int:
     """The most distinct values in any of the equal groups of axis 0."""
     return max(len(np.unique(g)) for g in data.reshape(groups, -1))
 
 
 def refresh_meta(value: Value) -> None:
-    """Make `meta` true again after the data changed: the codebook's bits follow its distinct values."""
+    """Make `meta` true again after the data changed: the codebook's bits follow its distinct values, what is hashed no more is
+    not called so."""
+    how = value.meta.get("hashed")
+    if how and hashing.buckets_of(value.data, how, bool(value.meta.get("sparse"))) is None:
+        value.meta = {k: v for k, v in value.meta.items() if k != "hashed"}
     book = value.meta.get("codebook")
     if book is None:
         return

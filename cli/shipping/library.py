@@ -18,7 +18,7 @@ COMMON = ("-std=c11", "-fPIC", "-ffp-contract=off", "-fvisibility=hidden", "-pth
           "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-fomit-frame-pointer", "-fno-ipa-cp-clone",
           "-fno-align-functions", "-fno-align-loops", "-fno-align-jumps")
 # Products are worth their size, then other kernels and what walks around them; what else there is, is called once per layer.
-LEVELS = ((re.compile(r"(gemm_f32_neon|lut_f32_neon|sparse_f32_neon|pool_neon|dwconv_f32)\.c$"), "-Os"),  # as fast so
+LEVELS = ((re.compile(r"((gemm|lut|hashed|sparse)_f32_neon|pool_neon|dwconv_f32)\.c$"), "-Os"),  # as fast so
           (re.compile(r"((gemm|winograd)\w*_(neon|avx|amx)|dwconv\w*_avx)\w*\.c$"), "-O3"),
           (re.compile(r"(_(neon|avx|amx)\w*|walk|dwconv\w*|rows|image|qmake)\.c$"), "-O2"),
           (re.compile(""), "-Os"))

@@ -74,6 +74,8 @@ def _formats(graph) -> set[str]:
     if at all."""
     weights = [v for n in graph.nodes for v in n.inputs if v is not None and v.data is not None]
     found = {"lut"} if any(v.meta.get("storage") in ("palette", "quantized") for v in weights) else set()
+    if any(v.meta.get("storage") == "hashed" and v.dtype != "int8" for v in weights):
+        found.add("hashed")
     for dtype, name in (("float32", "sparse"), ("int8", "qsparse")):
         if any(v.dtype == dtype and v.data.ndim >= 2 and v.data.size and (v.data == 0).mean() >= 0.3 for v in weights):
             found.add(name)

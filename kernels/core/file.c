@@ -257,7 +257,7 @@ static mcc_status read_tensor(parser *p, uint32_t i) {
     t->storage = read_u8(c);
     const uint64_t offset = read_uv(c), bytes = read_uv(c);
     DAMAGED(p, "damaged in tensor %u", i);
-    if (t->storage > MCC_QUANTIZED) return mcc_fail(MCC_BAD_FILE, "graph: tensor %u: unknown storage %d", i, t->storage);
+    if (t->storage > MCC_HASHED) return mcc_fail(MCC_BAD_FILE, "graph: tensor %u: unknown storage %d", i, t->storage);
     if (offset > p->data.size || bytes > p->data.size - offset)
         return mcc_fail(MCC_BAD_FILE, "graph: tensor %u lies outside the data section", i);
     t->blob = p->data.bytes + offset;

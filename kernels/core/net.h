@@ -127,6 +127,20 @@ typedef struct mcc_quantized {
 mcc_status mcc_quantized_of(mcc_tensor *constant, mcc_quantized *out);
 void mcc_quantized_free(mcc_quantized *quantized);
 
+/* MCC_HASHED: element (r, c) of rows * columns (axis 0 and the others) is bucket 4 * mcc_hash_run(x, runs) + place[r] +
+ * column_place[c] or, where mcc_hash_negative(x), its negative, x = mcc_hash(row[r] ^ column[c]) (core/hash.h); 0 where a mask says
+ * so. The buckets are of the tensor's type. All are one block of memory, but for buckets and mask. */
+typedef struct mcc_hashed {
+    size_t rows, columns;
+    uint32_t runs; /* buckets / 4 */
+    bool turned;   /* another axis than the first goes by fours; else column_place is 0 */
+    uint32_t *row, *place, *column, *column_place;
+    uint8_t *bucket;
+    uint8_t *mask; /* one byte per element, or NULL */
+} mcc_hashed;
+mcc_status mcc_hashed_of(mcc_tensor *constant, mcc_hashed *out);
+void mcc_hashed_free(mcc_hashed *hashed);
+
 /* Elements of `type`: size in bytes (0 for a type that does not exist). */
 size_t mcc_type_bytes(mcc_type type);
 bool mcc_same_shape(const mcc_tensor *a, const mcc_tensor *b);

@@ -55,7 +55,7 @@ def _inner(node: Node, makers, users, graph: Graph) -> Node | None:
 def _plain(node: Node) -> bool:
     """An int8 or float layer as the block's parts are: constant dense weights, no dilation, images as they are."""
     a, w = node.attrs, node.inputs[1]
-    dense = w.data is not None and not any(w.meta.get(k) for k in ("codebook", "sparse", "quantized"))
+    dense = w.data is not None and not any(w.meta.get(k) for k in ("codebook", "hashed", "sparse", "quantized"))
     return (dense and a.get("layout", "nhwc") == "nhwc"
             and list(a.get("dilations", (1, 1))) == [1, 1] and a.get("out", "int8") == "int8" and not a.get("dynamic", 0)
             and node.inputs[0].dtype in ("float32", "int8") and node.inputs[0].dtype == node.outputs[0].dtype

@@ -199,7 +199,7 @@ def _absorb(graph: Graph, layer: Node, op: str, k: np.ndarray, out: Value) -> bo
     full = k.reshape((1,) * (len(y) - k.ndim) + k.shape)
     if any(d != 1 for i, d in enumerate(full.shape) if i != axis):
         return False
-    if op in ("mul", "div") and (w.meta.get("codebook") or w.meta.get("frozen_values")):
+    if op in ("mul", "div") and any(w.meta.get(k) for k in ("codebook", "hashed", "frozen_values")):
         return False  # scaling each row would break the shared values
     per = np.broadcast_to(full.reshape(-1), (channels,)).astype(np.float64)
     dtype = w.data.dtype

@@ -52,6 +52,8 @@ def _weight_only(graph: Graph) -> None:
         y.data = call("dequantize_linear", [None if v is None else tensor(v) for v in node.inputs], node.attrs)[0].numpy()
         y.meta = {"quantized": {"bits": bits, "block": node.attrs.get("block_size", 0), "scale": scale,
                                 "zero": zero.astype(np.int64) + (1 << bits - 1) if zero.any() else None}}
+        if "hashed" in node.inputs[0].meta:
+            y.meta["hashed"] = node.inputs[0].meta["hashed"]
         graph.nodes.remove(node)
 
 

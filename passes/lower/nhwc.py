@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import hashing
 from ..errors import UserError
 from ..graph import Graph, Node, Value, constant
 from .fold import infer_node
@@ -46,7 +47,7 @@ class Builder:
             return x
         if x.data is not None:
             return Value(self.name(x.name), x.dtype, tuple(x.shape[p] for p in perm),
-                         np.ascontiguousarray(x.data.transpose(perm)), dict(x.meta))
+                         np.ascontiguousarray(x.data.transpose(perm)), hashing.transposed(x.meta, perm))
         return self.op("transpose", x, perm=list(perm))
 
     def reshape(self, x: Value, shape) -> Value:
@@ -54,7 +55,7 @@ class Builder:
         if shape == tuple(x.shape):
             return x
         if x.data is not None:
-            return Value(self.name(x.name), x.dtype, shape, x.data.reshape(shape), dict(x.meta))
+            return Value(self.name(x.name), x.dtype, shape, x.data.reshape(shape), hashing.reshaped(x.meta, x.shape, shape))
         return self.op("reshape", x, self.const(np.array(shape, np.int64), "shape"))
 
     def image(self, x: Value) -> Value:

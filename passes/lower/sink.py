@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .. import hashing
 from ..graph import Graph, Node, Value
 from .nhwc import Builder
 
@@ -290,7 +291,8 @@ def _into_columns(build: Builder, node: Node, x: Value, perm, graph: Graph):
     for layer in layers:
         q = _columns(graph, layer)
         data = q.data.reshape(-1, *dims).transpose(0, *(b + 1 for b in back)).reshape(q.data.shape)
-        new = Value(build.name(q.name), q.dtype, q.shape, np.ascontiguousarray(data), dict(q.meta))
+        order = np.arange(q.data.shape[1]).reshape(dims).transpose(back).ravel()
+        new = Value(build.name(q.name), q.dtype, q.shape, np.ascontiguousarray(data), hashing.taken(q.meta, 1, order))
         if layer.inputs[1] is q:
             layer.inputs[1] = new
         else:

@@ -1,4 +1,4 @@
-"""How the .mcc file keeps a constant: the five storages of kernels/core/file.h, written and read.
+"""How the .mcc file keeps a constant: the six storages of kernels/core/file.h, written and read.
 
 `store` tries those that can pay and keeps the smallest; `load` is its inverse and checks everything.
 """
@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import hashing
 from . import coder
 from .types import TYPE_BYTES
 
-RAW, PALETTE, BITMASK, CODED, QUANTIZED = range(5)
-NAMES = ("raw", "palette", "bitmask", "coded", "quantized")
+RAW, PALETTE, BITMASK, CODED, QUANTIZED, HASHED = range(6)
+NAMES = ("raw", "palette", "bitmask", "coded", "quantized", "hashed")
 PER_TENSOR, PER_ROW, PER_BLOCK = range(3)  # of a quantized constant's scales
 SMALL = 256          # bytes below which a constant stays raw
 GAIN = 0.97          # a storage that must be decoded has to save 3 %, or raw values are used in place
@@ -42,11 +43,15 @@ def raw_bytes(data: np.ndarray, dtype: str) -> np.ndarray:
 def store(data: np.ndarray, dtype: str, meta: dict | None = None, entropy: bool = True) -> Blob:
     """The smallest storage of `data` [any shape].
 
-    A codebook weight (meta "codebook") is always a palette, and a quantized one (meta "quantized") codes and scales, since
-    their kernels multiply from those. entropy=False
+    A hashed weight (meta "hashed") is its buckets, a codebook weight (meta "codebook") always a palette, and a quantized one
+    (meta "quantized") codes and scales, since their kernels multiply from those. entropy=False
     uses packed indices and masks only: nothing has to be decoded when the file is opened.
     """
     meta = meta or {}
+    if meta.get("hashed") and data.size:
+        blob = _hashed(data, dtype, meta, entropy)
+        if blob:
+            return blob
     if (meta.get("codebook") or meta.get("sparse")) and np.dtype(data.dtype).kind == "f":
         data = data + np.zeros((), data.dtype)  # -0.0 becomes 0.0: one zero, not two
     if meta.get("quantized") and dtype == "float32" and data.size:
@@ -74,7 +79,7 @@ def store(data: np.ndarray, dtype: str, meta: dict | None = None, entropy: bool 
 
 
 def load(blob: Blob, dtype: str, shape: tuple[int, ...]) -> tuple[np.ndarray, dict]:
-    """The values in `shape` (bfloat16 as float32), and their meta ("codebook", "quantized"). Raises Damaged."""
+    """The values in `shape` (bfloat16 as float32), and their meta ("codebook", "quantized", "hashed"). Raises Damaged."""
     count = int(np.prod(shape, dtype=object)) if shape else 1
     width = TYPE_BYTES[dtype]
     meta: dict = {}
@@ -93,6 +98,8 @@ def load(blob: Blob, dtype: str, shape: tuple[int, ...]) -> tuple[np.ndarray, di
             values, meta = _load_quantized(blob.bytes, shape, count)
         elif blob.storage == CODED and width == 1:
             values = coder.decode(blob.bytes, count)
+        elif blob.storage == HASHED:
+            return _load_hashed(blob.bytes, dtype, shape, count)
         else:
             raise Damaged("unknown storage, or not one of this type")
     except (coder.Damaged, struct.error) as error:
@@ -266,3 +273,64 @@ def _load_bitmask(data: bytes, width: int, count: int) -> np.ndarray:
     values = np.zeros(count, f"<u{width}")
     values[mask != 0] = np.frombuffer(data, f"<u{width}", nonzeros, 12 + mask_bytes)
     return values
+
+
+def _hashed(data: np.ndarray, dtype: str, meta: dict, entropy: bool) -> Blob | None:
+    """None when `data` is not what its hash says any more, or no fewer bytes come of it."""
+    how, sparse = meta["hashed"], bool(meta.get("sparse"))
+    buckets = hashing.buckets_of(np.asarray(data), how, sparse)
+    if buckets is None:
+        return None
+    mask = b""
+    if sparse and (zeros := np.asarray(data) == 0).any():
+        coded, bits = _symbols((~zeros).astype(np.uint8).ravel(), 1, entropy, data.size)
+        mask = struct.pack("<II", coded, len(bits)) + bits
+    axes = b""
+    for axis in how["axes"]:
+        at = axis["at"]
+        if at is not None and np.array_equal(at, np.arange(len(at))):
+            at = None
+        width = 0 if at is None else 2 if at.max(initial=0) <= 0xFFFF else 4
+        axes += bytes([axis["axis"], width]) + (b"" if at is None else at.astype(f"<u{width}").tobytes())
+    told = {"codebook": {"bits": 8, "groups": 1}} if meta.get("codebook") else {}
+    if meta.get("quantized") and np.size(meta["quantized"]["scale"]) == 1 and meta["quantized"].get("zero") is None:
+        told = {"quantized": {**meta["quantized"], "block": 0}}
+    inner = store(buckets, dtype, told, entropy)
+    head = struct.pack("<IIIBBBB", how["seed"], how["base"], how["buckets"], inner.storage, 1 if mask else 0, how["run"], 0)
+    blob = Blob(HASHED, head + axes + mask + inner.bytes)
+    dense = data.size * TYPE_BYTES[dtype]
+    return blob if len(blob.bytes) < dense and _plausible(dense, len(blob.bytes)) else None
+
+
+def _load_hashed(data: bytes, dtype: str, shape: tuple[int, ...], count: int) -> tuple[np.ndarray, dict]:
+    seed, base, number, storage, flags, run, zero = struct.unpack_from("<IIIBBBB", data)
+    signed = np.dtype("float32" if dtype == "bfloat16" else dtype).kind in "fi"
+    if storage >= HASHED or flags > 1 or zero or not count or not signed or \
+            not 0 < number <= hashing.MAX_BUCKETS or number % hashing.RUN:
+        raise Damaged("hashed header")
+    at, axes = 16, []
+    for n in shape:
+        axis, width = struct.unpack_from("<BB", data, at)
+        at += 2
+        if width not in (0, 2, 4) or len(data) - at < n * width:
+            raise Damaged("hashed axes")
+        axes.append({"axis": axis, "at": np.frombuffer(data, f"<u{width}", n, at).astype(np.uint32) if width else None})
+        at += n * width
+    if run != hashing.NONE and sum(a["axis"] == run for a in axes) > 1:
+        raise Damaged("hashed axes")
+    how = {"seed": seed, "base": base, "buckets": number, "run": run, "axes": axes}
+    mask = None
+    if flags & 1:
+        coded, size = struct.unpack_from("<II", data, at)
+        stream, at = data[at + 8:at + 8 + size], at + 8 + size
+        if coded > 1 or at > len(data):
+            raise Damaged("hashed mask")
+        mask = coder.decode(stream, count) if coded else unpack(stream, 1, count)
+        if mask.max() > 1:
+            raise Damaged("hashed mask")
+    buckets, meta = load(Blob(storage, data[at:]), dtype, (number,))
+    values = hashing.fill(buckets, how, shape)
+    if mask is not None:
+        values[mask.reshape(shape) == 0] = 0
+        meta["sparse"] = True
+    return values, {**meta, "hashed": how}

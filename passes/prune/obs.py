@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .. import hashing
 from ..base import Context, layer_name
 from ..graph import Graph, Node
 from ..moments import matrix, moments, unmatrix
@@ -44,7 +45,9 @@ def update(graph: Graph, targets: list, masks: dict[str, np.ndarray], ctx: Conte
                 new[g] = fit(weight, stays, moment)
         back = np.empty_like(new)
         back[:, :, order] = new
-        node.inputs[1].data = unmatrix(node, back).astype(node.inputs[1].data.dtype)
+        data = unmatrix(node, back).astype(node.inputs[1].data.dtype)
+        how = node.inputs[1].meta.get("hashed")
+        node.inputs[1].data = hashing.nearest(data, how, sparse=True) if how else data
     return graph
 
 

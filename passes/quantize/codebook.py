@@ -3,8 +3,8 @@
 One-dimensional k-means per tensor (or per group of output channels), as in Deep Compression (Han et al.,
 arXiv 1510.00149): linear initialisation keeps the rare large weights represented. With `epochs` the palette is
 fine-tuned: the gradient of an entry is the sum of the gradients of its weights. Zeros of a pruned tensor stay
-stay zero, with an entry of their own. With `importance` a weight counts in k-means by what its error costs
-(curvature.py).
+zero, with an entry of their own; of a hashed weight the buckets are clustered. With `importance` a weight counts in
+k-means by what its error costs (curvature.py).
 """
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .. import hashing
 from ..base import Context, Pass, layer_name, options_for, select
 from ..graph import Graph, Node, Value, constant
 from ..weights import distinct, weight_of
@@ -102,12 +103,28 @@ class Codebook(Pass):
         sparse = bool(weight.meta.get("sparse"))
         count = base["clusters"] or 2 ** (base["bits"] or 4) - sparse
         count = min(count, 256 - sparse)
+        if "hashed" in weight.meta:
+            return self._share_buckets(weight, count, base["init"], seed, counts), 1
         rows = weight.shape[0]
         groups = max(g for g in range(1, min(base["groups"], rows) + 1) if rows % g == 0)
         blocks = weight.data.reshape(groups, -1)
         by = [None] * groups if counts is None else np.broadcast_to(counts, weight.data.shape).reshape(groups, -1)
         shared = np.stack([share(b, count, base["init"], self.iterations, sparse, seed, c) for b, c in zip(blocks, by)])
         return shared.reshape(weight.data.shape), groups
+
+    def _share_buckets(self, weight: Value, count: int, init: str, seed: int, counts: np.ndarray | None) -> np.ndarray:
+        """A hashed weight's palette is that of its buckets: half as many values, and their negatives."""
+        how, sparse = weight.meta["hashed"], bool(weight.meta.get("sparse"))
+        buckets = hashing.buckets_of(weight.data, how, sparse)
+        if buckets is None:
+            raise AssertionError(f"{weight.name} is not made of its buckets")
+        told = (weight.data != 0 if sparse else np.ones(weight.shape)) * (1 if counts is None else counts)
+        by = np.bincount(hashing.places(how, weight.shape)[0].ravel(), told.ravel(), len(buckets))
+        used = (by > 0) & (buckets != 0)
+        sizes = np.where(used, abs(buckets), 0)
+        shared = np.copysign(share(sizes, max(1, count // 2), init, self.iterations, True, seed, by), buckets)
+        data = hashing.fill(shared.astype(weight.data.dtype), how, weight.shape)
+        return np.where(weight.data != 0, data, 0).astype(weight.data.dtype) if sparse else data
 
     @staticmethod
     def example() -> Graph:

@@ -5,6 +5,7 @@ import numpy as np
 
 from ..graph import Graph, Node, Value, constant
 from ..lower.fuse import pad_conv
+from ..weights import shares_values
 
 LAYERS = ("conv", "linear")
 # f(s * x) = s * f(x) for s > 0: a scale per channel passes through.
@@ -69,7 +70,7 @@ def foldable(graph: Graph, layer: Node, norm: Node) -> bool:
     alone = sum(v is y for n in graph.nodes for v in n.inputs) == 1 and y not in graph.outputs
     plain = layer.attrs.get("act", "none") == "none" and not any(v is not None for v in layer.inputs[3:])
     return constant_all and alone and plain and len(norm.outputs) == 1 and not norm.attrs.get("training_mode") \
-        and not layer.inputs[1].meta.get("codebook")
+        and not shares_values(layer.inputs[1])
 
 
 def set_weight(graph: Graph, layer: Node, data: np.ndarray) -> None:
@@ -92,7 +93,7 @@ def pairs(graph: Graph, through_clips: bool = False) -> list[tuple[Node, list[No
     upper bound of clips from 0, when those are passed through)."""
     users, found = graph.users(), []
     for node in graph.nodes:
-        if node.op != "conv" or node.inputs[1].data is None or node.inputs[1].meta.get("codebook"):
+        if node.op != "conv" or node.inputs[1].data is None or shares_values(node.inputs[1]):
             continue
         readers, todo, good = [], [node.outputs[0]], True
         while todo and good:
@@ -105,7 +106,7 @@ def pairs(graph: Graph, through_clips: bool = False) -> list[tuple[Node, list[No
                     todo.append(user.outputs[0])
                 else:
                     good = False
-        if good and readers and not any(r.inputs[1].meta.get("codebook") for r in readers):
+        if good and readers and not any(shares_values(r.inputs[1]) for r in readers):
             found.append((node, readers))
     return found
 

@@ -282,7 +282,8 @@ def _quantize_weights(graph: Graph, modes: dict[Node, str], options: PTQ, means:
 
 
 def _one_palette(w: Value) -> bool:
-    return bool(w.meta.get("codebook")) and w.meta["codebook"].get("groups", 1) == 1
+    """Whether weights are equal because they share a value, of a palette or of hashed buckets."""
+    return bool(w.meta.get("hashed")) or bool(w.meta.get("codebook")) and w.meta["codebook"].get("groups", 1) == 1
 
 
 def _by_row(node: Node, options: PTQ) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..graph import Graph, Node, Value
+from ..weights import shares_values
 from .observe import watch
 
 NORMS = ("layer_norm", "rms_norm")
@@ -53,7 +54,7 @@ def _places(graph: Graph) -> list[tuple[Node, list[Node]]]:
         weights = {n.inputs[1] for n in readers if n.op == "linear" and n.inputs[0] is v}
         if readers and all(n.op == "linear" and n.inputs[0] is v and n.inputs[1].data is not None for n in readers) \
                 and constants and all(u.data is not None and u.data.ndim == 1 for u in constants) \
-                and not any(w.meta.get("codebook") or any(n not in readers for n in users[w]) for w in weights):
+                and not any(shares_values(w) or any(n not in readers for n in users[w]) for w in weights):
             found.append((norm, readers))
     return found
 

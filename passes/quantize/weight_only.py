@@ -25,6 +25,7 @@ _LAYER_OPTIONS = {"bits", "per", "group", "symmetric", "weight_scales"}
 class WeightOnly(Pass):
     """bits        of a code, 2..8
     per            group (a scale for every `group` inputs of an output), channel (one per output) or tensor
+                   hashed weights get `tensor`, for one scale keeps what is equal equal
     group          inputs that share a scale: a multiple of 8; a convolution whose channels it does not divide
                    gets `channel`
     symmetric      zero point in the middle; else every scale has one of its own
@@ -93,9 +94,14 @@ class WeightOnly(Pass):
         o = self._options(options_for(node, self.overrides))
         per = "channel" if o["per"] == "group" and node.op == "conv" and w.shape[1] % o["group"] else o["per"]
         block = {"group": o["group"], "channel": 0, "tensor": -1}[per]
+        hashed = w.meta.get("hashed")
+        if hashed:  # one scale keeps what is equal equal, and so do as many codes below zero as above
+            per, block, o["symmetric"] = "tensor", -1, True
         codes, scale, zero = round_weight(w.data, o["bits"], block, o["symmetric"], o["weight_scales"], self.scales == "float16")
         attrs = {"group": {"axis": 1, "block_size": block}, "channel": {"axis": 0}, "tensor": {}}[per]
-        q = constant(graph.fresh(w.name + f".int{o['bits']}"), codes, bits=o["bits"])
+        top = (1 << (o["bits"] - 1)) - 1
+        codes = np.maximum(codes, -top) if hashed else codes
+        q = constant(graph.fresh(w.name + f".int{o['bits']}"), codes, bits=o["bits"], **({"hashed": hashed} if hashed else {}))
         inputs: list[Value | None] = [q, constant(graph.fresh(w.name + ".scale"), scale)]
         if zero is not None:
             inputs.append(constant(graph.fresh(w.name + ".zero"), zero))

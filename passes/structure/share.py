@@ -2,8 +2,8 @@
 
 Layers are alike when their names differ in numbers only ("layer.0.fc" and "layer.1.fc") and their weights in shape not at
 all. The shared weight starts as the mean, which is nearest to all of them; training sums the gradients of all uses; the file
-keeps it once. What earlier passes made stays: the zeros of the first block are those of all, and weights with a palette take
-the first block's whole.
+keeps it once. What earlier passes made stays: the zeros of the first block are those of all, and weights with a palette or
+buckets take the first block's whole.
 """
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ..base import Context, Pass, layer_name, select
 from ..cost import params
 from ..errors import UserError
 from ..graph import Graph, Node, Value
+from ..weights import shares_values
 
 TIED = ("conv", "conv_transpose", "linear", "matmul", "layer_norm", "rms_norm")
 
@@ -69,7 +70,7 @@ class Share(Pass):
         for i in _weights(family[0]):
             values = [n.inputs[i] for n in family]
             first, datas = values[0], [v.data.astype(np.float64) for v in values]
-            data = np.mean(datas, 0) if self.start == "mean" and not first.meta.get("codebook") else datas[0]
+            data = np.mean(datas, 0) if self.start == "mean" and not shares_values(first) else datas[0]
             if first.meta.get("sparse"):
                 data = np.where(datas[0] != 0, data, 0)
             lost += sum(float(((d - data) ** 2).sum()) for d in datas)

@@ -40,9 +40,11 @@ def mobilenet():
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> dict[str, Path]:
-    """Files of every kind of kernels: int8, float32 with dense, sparse and codebook weights, half precision, a transformer."""
+    """Files of every kind of kernels: int8, float32 with dense, sparse, codebook and hashed weights, half precision,
+    a transformer."""
     import torch
-    from mcc.passes import lower
+    from mcc.passes import find, lower
+    from mcc.passes.base import Context
     from mcc.passes.onnx_io import from_torch
     from mcc.passes.quantize.ptq import PTQ, quantize_graph
     from torch import nn
@@ -57,6 +59,8 @@ def models(tmp_path_factory) -> dict[str, Path]:
         sparse[0].weight *= torch.rand(128, 256) < 0.03
         sparse[2].weight.copy_(torch.tensor([-1.0, 0.5, 0.25, 2])[torch.randint(4, (64, 128))])
     lower(from_torch(sparse, (torch.randn(20, 256),)), folder / "sparse.mcc")
+    small = from_torch(nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 20)).eval(), (x[:, :, :8, :8],))
+    lower(find("structure.hashed")().run(small, Context(small)), folder / "hashed.mcc")
     encoder = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True, activation="gelu").eval()
     lower(from_torch(encoder, (torch.randn(1, 16, 32),)), folder / "encoder.mcc")
     graph = from_torch(nn.Sequential(encoder, nn.Linear(32, 5)), (torch.randn(1, 16, 32),))
@@ -147,7 +151,7 @@ def test_sources_alone_are_enough(packed, models, tmp_path):
     assert outputs(package, models["int8"], "qemu-aarch64", "-cpu", "cortex-a76") == engine(models["int8"])
 
 
-@pytest.mark.parametrize("name", ["fp32", "fp16", "sparse", "encoder"])
+@pytest.mark.parametrize("name", ["fp32", "fp16", "sparse", "hashed", "encoder"])
 def test_other_kernels(packed, models, name):
     """What a float model may ask for is there: same results but for rounding, and the limits of a test do no harm."""
     package, facts = packed(name)
@@ -230,7 +234,7 @@ def test_a_package_is_replaced_whole(models, mcc, tmp_path):
     for name in ("int8", "sparse"):
         assert mcc("package", models[name], "--target", "linux-arm64", "-o", output)[0] == 0
     assert {p.name for p in output.glob("*.mcc")} == {"sparse.mcc"}
-    assert {"lut", "sparse"} <= {p.name for p in (output / "src").iterdir()}
+    assert {"lut", "sparse"} <= (parts := {p.name for p in (output / "src").iterdir()}) and "hashed" not in parts
 
 
 def test_lists():

@@ -1,4 +1,4 @@
-"""Sparse and codebook weights: the file keeps them small, the engine multiplies them as they are, torch agrees."""
+"""Sparse, codebook and hashed weights: the file keeps them small, the engine multiplies them as they are, torch agrees."""
 from __future__ import annotations
 
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mcc.kernels import Session
-from mcc.passes import find
+from mcc.passes import find, hashing, load
 from mcc.passes.base import Context
 from mcc.passes.graph import Graph, Node, Value, constant
 from mcc.passes.lower import lower
@@ -63,6 +63,66 @@ def test_codebook(kind, shape, rows, bits, groups, tmp_path):
     size = check(graph, tmp_path / "m.mcc", "lut")
     indices = weight.size * bits / 8
     assert size < indices + 4 * groups * 2**bits + 4 * shape[0] + 700
+
+
+HASHED = [("linear", (64, 37), 1), ("linear", (50, 100), 1), ("linear", (3, 90), 2), ("linear", (64, 33), 5),
+          ("linear", (70, 601), 20), ("linear", (40, 64), 100),
+          ("conv", (64, 5, 3, 3), 1), ("conv", (64, 12, 1, 1), 2), ("conv", (20, 130, 3, 3), 1)]
+
+
+@pytest.mark.parametrize("ratio", [2, 8])
+@pytest.mark.parametrize("kind, shape, rows", HASHED)
+def test_hashed(kind, shape, rows, ratio, tmp_path):
+    """The file and the engine hold buckets."""
+    graph = layer(kind, np.random.default_rng(ratio).standard_normal(shape), rows, 3)
+    graph = find("structure.hashed")(ratio=ratio).run(graph, Context(graph))
+    buckets = 4 * (np.prod(shape) / ratio + 4)
+    assert check(graph, tmp_path / "m.mcc", "hashed") < buckets + 4 * shape[0] + 700
+    held = Session(tmp_path / "m.mcc").facts["weight_bytes"]
+    assert held < buckets + 4 * np.prod(shape[1:]) + 12 * (sum(shape[:2]) + 32) + 1200, "no expanded copy"
+
+
+@pytest.mark.parametrize("kind, shape, rows", [HASHED[1], HASHED[4], HASHED[6]])
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_hashed_buckets_of_half_precision(kind, shape, rows, precision, tmp_path):
+    graph = layer(kind, np.random.default_rng(5).standard_normal(shape), rows, 3)
+    graph = find("structure.hashed")().run(graph, Context(graph))
+    lowered = lower(graph, tmp_path / "m.mcc", precision=precision)
+    assert (tmp_path / "m.mcc").stat().st_size < np.prod(shape) / 4 + 4 * shape[0] + 700
+    x = np.random.default_rng(1).standard_normal(graph.inputs[0].shape).astype(np.float32)
+    want = run(lowered, {"x": torch.from_numpy(x)})["y"].numpy()
+    session = Session(tmp_path / "m.mcc")
+    assert any("hashed" in (row["kernel"] or "") for row in session.profile())
+    room = 2e-2 if precision == "bf16" else 2e-5
+    np.testing.assert_allclose(session.run({"x": x})["y"], want, atol=room * np.abs(want).max())
+
+
+@pytest.mark.parametrize("kind, shape, rows", [HASHED[1], HASHED[4], HASHED[8]])
+def test_hashed_outputs_may_be_taken_away(kind, shape, rows, tmp_path):
+    """They no longer go by fours."""
+    graph = layer(kind, np.random.default_rng(5).standard_normal(shape), rows, 3)
+    graph = find("structure.hashed")().run(graph, Context(graph))
+    w, b = graph.nodes[0].inputs[1:]
+    keep = np.random.default_rng(0).permutation(shape[0])[: shape[0] * 2 // 3]
+    graph.nodes[0].inputs[1:] = [constant("w", w.data[keep], **hashing.taken(w.meta, 0, keep)), constant("b", b.data[keep])]
+    check(graph, tmp_path / "m.mcc", "hashed")
+
+
+@pytest.mark.parametrize("group, masked", [(1, True), (8, False)])
+def test_hashed_weights_without_a_kernel(group, masked, tmp_path):
+    """Depthwise ones and those with zeros are expanded when the file is opened."""
+    rng = np.random.default_rng(5)
+    shape = (8, 8 // group, 3, 3)
+    how = hashing.fresh(shape, 3, np.prod(shape) / 4)
+    weight = hashing.fill(rng.standard_normal(how["buckets"]), how, shape) * (rng.random(shape) < 0.7 if masked else 1)
+    graph = layer("conv", weight, 1, 3, {"hashed": how, **({"sparse": True} if masked else {})})
+    graph.inputs[0].shape = (1, 8, 7, 9)
+    graph.nodes[0].attrs["group"] = group
+    lower(graph, tmp_path / "m.mcc")
+    assert "hashed" in [v.meta["storage"] for v in load(tmp_path / "m.mcc").constants()]
+    x = rng.standard_normal((1, 8, 7, 9)).astype(np.float32)
+    want = run(graph, {"x": torch.from_numpy(x)})["y"].numpy()
+    np.testing.assert_allclose(Session(tmp_path / "m.mcc").run({"x": x})["y"], want, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind, shape, rows", [("linear", (64, 300), 1), ("linear", (40, 64), 33), ("conv", (48, 32, 1, 1), 1)])

@@ -8,6 +8,7 @@
 
 #include "../../kernels/core/coder.h"
 #include "../../kernels/core/crc.h"
+#include "../../kernels/core/hash.h"
 #include "../../kernels/core/isa.h"
 #include "../../kernels/core/registry.h"
 #include "../../kernels/core/state.h"
@@ -312,6 +313,65 @@ static void check_quantized(void) {
     check_ok(name, cases);
 }
 
+/* Rows or columns by fours, indices listed or not, a mask or none; then every byte before the buckets changed. */
+static void check_hashed_blob(void) {
+    const char *name = "hashed blob";
+    enum { ROWS = 6, COLUMNS = 7, COUNT = ROWS * COLUMNS, BUCKETS = 20 };
+    size_t cases = 0;
+    for (unsigned kind = 0; kind < 12 && !check_failed(); kind++, cases++) {
+        const unsigned run = kind % 3 ? kind % 3 - 1 : MCC_HASH_NO_AXIS, listed = kind / 3 & 1, masked = kind / 6;
+        const uint32_t seed = check_u32(), base = check_u32();
+        uint8_t blob[16 + 4 + 4 * COLUMNS + 8 + COUNT + 4 * BUCKETS] = {0}, *at = blob + 16;
+        for (unsigned k = 0; k < 4; k++) blob[k] = (uint8_t)(seed >> 8 * k), blob[4 + k] = (uint8_t)(base >> 8 * k);
+        blob[8] = BUCKETS, blob[13] = (uint8_t)masked, blob[14] = (uint8_t)run;
+        uint32_t index[2][COLUMNS];
+        *at++ = 0, *at++ = 0;
+        for (uint32_t i = 0; i < COLUMNS; i++) index[0][i] = i, index[1][i] = listed ? (uint32_t)check_int(0, 70000) : i;
+        *at++ = 1, *at++ = listed ? 4 : 0;
+        for (size_t i = 0; i < listed * COLUMNS; i++)
+            for (unsigned k = 0; k < 4; k++) *at++ = (uint8_t)(index[1][i] >> 8 * k);
+        uint8_t *mask = at + 8;
+        if (masked) at[4] = (COUNT + 7) / 8, at = mask + (COUNT + 7) / 8;
+        const size_t head = (size_t)(at - blob), bytes = head + 4 * BUCKETS;
+        float bucket[BUCKETS], want[COUNT];
+        check_fill_f32(bucket, BUCKETS);
+        memcpy(at, bucket, sizeof bucket);
+        for (size_t i = 0; i < COUNT; i++) {
+            const uint32_t r = index[0][i / COLUMNS], c = index[1][i % COLUMNS];
+            const uint32_t x = mcc_hash(base ^ mcc_hash_key(seed, 0, run == 0 ? r / 4 : r) ^ mcc_hash_key(seed, 1, run == 1 ? c / 4 : c));
+            const float b = bucket[4 * mcc_hash_run(x, BUCKETS / 4) + (run == 0 ? r % 4 : run == 1 ? c % 4 : 0)];
+            const bool zero = masked && check_int(0, 1);
+            want[i] = zero ? 0 : mcc_hash_negative(x) ? -b : b;
+            if (masked && !zero) mask[i / 8] |= (uint8_t)(1 << i % 8);
+        }
+        builder *b;
+        mcc_net *net;
+        const mcc_status s = open_blob(MCC_F32, ROWS, COLUMNS, MCC_HASHED, blob, bytes, &b, &net);
+        EXPECT(name, s == MCC_OK, "kind=%u: %s", kind, mcc_why());
+        if (s == MCC_OK) {
+            EXPECT(name, memcmp(mcc_output(net, 0)->data, want, sizeof want) == 0, "kind=%u: values", kind);
+            mcc_close(net);
+        }
+        build_free(b);
+        for (size_t i = 8; i < head && !check_failed(); i++) /* any answer but a crash; a wrong header is refused */
+            for (int value = 0; value < 256; value += value < 8 ? 1 : 31) {
+                const uint8_t was = blob[i];
+                blob[i] = (uint8_t)value;
+                if (open_blob(MCC_F32, ROWS, COLUMNS, MCC_HASHED, blob, bytes, &b, &net) == MCC_OK) {
+                    EXPECT(name, value == was || i == 14 || i >= 16, "kind=%u: accepted %d at %zu", kind, value, i);
+                    mcc_close(net);
+                }
+                build_free(b);
+                blob[i] = was;
+            }
+        EXPECT(name, open_blob(MCC_F32, ROWS, COLUMNS, MCC_HASHED, blob, bytes - 1, &b, &net) == MCC_BAD_FILE, "accepted too few buckets");
+        build_free(b);
+        EXPECT(name, open_blob(MCC_U32, ROWS, COLUMNS, MCC_HASHED, blob, bytes, &b, &net) == MCC_BAD_FILE, "accepted uint32");
+        build_free(b);
+    }
+    check_ok(name, cases);
+}
+
 static void check_bitmask(void) {
     const char *name = "bitmask";
     size_t cases = 0;
@@ -501,6 +561,7 @@ void check_core(void) {
     check_crc();
     check_coder();
     check_palette();
+    check_hashed_blob();
     check_quantized();
     check_bitmask();
     check_attributes();

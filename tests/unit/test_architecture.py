@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ALLOWED = {"cli": {"cli", "passes", "kernels"}, "passes": {"passes"}, "kernels": {"kernels"}}
 # The layers that are products share gemm's contract (its epilogue and requantization), whose activations are eltwise's.
-FAMILY_ARROWS = {("conv", "gemm"), ("dwconv", "gemm"), ("sparse", "gemm"), ("sparse", "move"), ("lut", "gemm"),
-                 ("gemm", "eltwise"), ("dwconv", "conv"), ("attention", "gemm"), ("rnn", "gemm"), ("block", "gemm"),
+FAMILY_ARROWS = {("conv", "gemm"), ("dwconv", "gemm"), ("sparse", "gemm"), ("sparse", "move"), ("lut", "gemm"), ("rnn", "gemm"),
+                 ("gemm", "eltwise"), ("dwconv", "conv"), ("attention", "gemm"), ("hashed", "gemm"), ("block", "gemm"),
                  ("block", "conv"), ("block", "dwconv"), ("pool", "eltwise"), ("norm", "eltwise"), ("attention", "eltwise")}
 HEAVY = {"torch", "onnx", "onnxsim", "onnxscript", "onnxruntime", "numpy", "pydantic", "yaml", "PIL", "safetensors"}
 

@@ -1,5 +1,6 @@
 """Every ordered pair of passes in a row, on a tiny CNN and a tiny transformer: the second keeps what the first established
-(zeros, palettes, integers, shared weights, ranks, channels, heads, layers), and the lowered file says what torch says.
+(zeros, palettes, hashed buckets, integers, shared weights, ranks, channels, heads, layers), and the lowered file says what torch
+says.
 
 The pairs are made from PASSES; a new pass is in them by its line there.
 """
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from mcc.kernels import Session
-from mcc.passes import PASSES, find, lower
+from mcc.passes import PASSES, find, hashing, load, lower
 from mcc.passes.cost import params
 from mcc.passes.distill.encoder import encoder_example
 from mcc.passes.errors import UserError
@@ -94,9 +95,13 @@ def keeps_values(middle: Graph, out: Graph, second: str) -> None:
             assert second.startswith("prune.") or np.array_equal(now.data == 0, v.data == 0)
         if v.meta.get("codebook") and not second.startswith("quantize."):
             assert now.meta.get("codebook"), f"{v.name} has lost its palette"
+        if "hashed" in v.meta:
+            assert "hashed" in now.meta, f"{v.name} is not known as hashed any more"
         if v.data.dtype == np.int8 and second != "quantize.codebook":
             assert now.data.dtype == np.int8 and now.meta.get("bits") == v.meta.get("bits")
     for v in out.constants():
+        if "hashed" in v.meta:
+            assert hashing.buckets_of(v.data, v.meta["hashed"], bool(v.meta.get("sparse"))) is not None, f"{v.name} is torn"
         if v.meta.get("sparse"):
             assert (v.data == 0).any(), f"{v.name} is called sparse and has no zero"
         if book := v.meta.get("codebook"):
@@ -177,4 +182,6 @@ def agrees(graph: Graph, path) -> None:
     mixed = integers and any(n.op in ("attention", "layer_norm") for n in graph.nodes)
     assert np.abs(said - means.numpy()).max() <= (0.02 if mixed else 1e-4) * span, "the engine and what was lowered"
     off = np.abs(said - want.numpy())
+    kept = sum("hashed" in v.meta for v in graph.constants())
+    assert sum(v.meta["storage"] == "hashed" for v in load(path).constants()) >= kept, "the file keeps buckets"
     assert off.max() <= 1e-4 * span or integers and np.median(off) <= 0.05 * span, "the file and the graph"

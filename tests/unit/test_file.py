@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcc.kernels import EngineError, Session
+from mcc.passes import hashing
 from mcc.passes.errors import UserError
 from mcc.passes.graph import Graph, Node, Value, constant
 from mcc.passes.lower import storage
@@ -106,6 +107,26 @@ def test_quantized(bits, block, dtype):
             size = len(storage.store(data, "float32", {"quantized": how}, False).bytes)
             assert size <= 8 + scale.size * each + -(-data.size * bits // 8)
     assert storage.store(data * np.float32(1.0001), "float32", {"quantized": how}).storage != storage.QUANTIZED
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "int16", "int32", "int64"])
+@pytest.mark.parametrize("shape", [(17, 29), (6, 5, 3, 3), (40,), (3, 2, 1, 7)])
+def test_hashed(shape, dtype):
+    """Whole, with channels taken away, transposed, with zeros, with few values of buckets."""
+    rng = np.random.default_rng(0)
+    for few in (False, True):
+        meta = {"hashed": hashing.fresh(shape, 7, int(np.prod(shape)) / 3, len(shape) - 1 if shape[0] == 3 else 0)}
+        buckets = rng.choice([-3, 1, 2], meta["hashed"]["buckets"]) if few else rng.normal(0, 40, meta["hashed"]["buckets"])
+        data = hashing.fill(buckets.astype(dtype), meta["hashed"], shape)
+        rows = rng.permutation(shape[0])[:-1]
+        turned, taken = (*range(1, len(shape)), 0), hashing.taken(meta, 0, rows)
+        values = [constant("a", data, **meta), constant("b", data[rows], **taken),
+                  constant("c", data[rows].transpose(turned), **hashing.transposed(taken, turned))]
+        masked = np.where(rng.random(shape) < 0.5, 0, data).astype(dtype)
+        values.append(constant("d", masked + np.zeros((), dtype), **meta, sparse=True))
+        for entropy in (True, False):
+            how = check_both_readers(values, entropy=entropy)
+            assert how == ["hashed"] * 4 or data.nbytes < 1000, how
 
 
 @pytest.mark.parametrize("density", [0.0, 0.03, 0.3, 0.8])
@@ -221,12 +242,16 @@ def test_emit_refuses(change, text):
 
 # --- damage ------------------------------------------------------------------------------------------------------
 
+HOW = hashing.fresh((20, 20), 5, 40)
+
+
 def rich():
     rng = np.random.default_rng(0)
     dense = rng.standard_normal((20, 20)).astype("f4")
     values = [constant("w", dense), constant("s", dense * (dense > 1), sparse=True), constant("v", np.float64(3)),
               constant("c", np.round(dense), codebook={"bits": 3, "groups": 1}),
-              constant("q", np.clip(dense * 20, -99, 99).astype("i1"))]
+              constant("q", np.clip(dense * 20, -99, 99).astype("i1")),
+              constant("h", hashing.fill(dense.ravel()[:40], HOW, (20, 20)) * (dense < 1), hashed=HOW, sparse=True)]
     return to_bytes(net(values, {"i": 3, "f": 0.5, "s": "text", "l": [1, 2]}), {"a": 1})
 
 
@@ -274,6 +299,29 @@ def test_every_flipped_bit_is_refused():
         assert first and second, f"bit {bit}"
         data[bit // 8] ^= 1 << bit % 8
     assert opens(bytes(data)) == (None, None)
+
+
+def test_readers_agree_about_damaged_hashed_weights():
+    """Every byte of the blob changed, checksums right."""
+    for how in (HOW, hashing.taken({"hashed": HOW}, 1, np.arange(20)[::-1])["hashed"]):
+        rng = np.random.default_rng(0)
+        weight = hashing.fill(rng.standard_normal(40).astype("f4"), how, (20, 20)) * (rng.random((20, 20)) < 0.7)
+        value = constant("h", weight + np.float32(0), hashed=how, sparse=True)
+        data, blob = to_bytes(net([value]), entropy=False), storage.store(value.data, "float32", value.meta, entropy=False).bytes
+        start, whole = data.index(blob), 0
+        assert to_bytes(read(data), entropy=False) == data
+        for i in range(len(blob)):
+            for new in (0, 1, 5, 255, blob[i] ^ 4):
+                damaged = bytearray(data)
+                damaged[start + i] = new
+                first, second = opens(repaired(damaged))
+                assert (first is None) == (second is None), (i, blob[i], new, first, second)
+                whole += first is None
+                if first is None:
+                    seen = read(repaired(damaged)).outputs[1].data
+                    got = Session(repaired(damaged)).run({"x": np.zeros(3, "f4")})["h"]
+                    assert np.array_equal(seen, got, equal_nan=True), (i, new)
+        assert whole > 200
 
 
 def test_messages():

@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...graph import Value
+from ...hashing import transposed
 from ..match import Const, P, Sketch, rewrite
 
 PATTERNS = [P("matmul", "x", P("transpose", Const("w"), perm=[1, 0])), P("matmul", "x", Const("wt"))]
@@ -18,7 +19,8 @@ def replace(m):
         wt = m["wt"]
         if wt.data.ndim != 2:
             return None
-        w = Value(m.graph.fresh(wt.name + ".T"), wt.dtype, wt.data.shape[::-1], np.ascontiguousarray(wt.data.T), dict(wt.meta))
+        w = Value(m.graph.fresh(wt.name + ".T"), wt.dtype, wt.data.shape[::-1], np.ascontiguousarray(wt.data.T),
+                  transposed(wt.meta, (1, 0)))
         if all(n is m.root or wt not in n.inputs for n in m.graph.nodes):
             w.name = wt.name  # nobody else reads it: the layer keeps its name
     x = m["x"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...graph import Value, constant
+from ...hashing import transposed
 from ..match import Const, P, Sketch, rewrite
 
 WEIGHT = P("dequantize_linear", Const("w"), Const("scale"), (Const("zero"), None), name="real", block_size=0)
@@ -24,7 +25,8 @@ def replace(m):
     if scale.data.size > 1 and m.node("real").attrs.get("axis", 1) % 2 != rows:
         return None
     if rows:
-        w = Value(m.graph.fresh(w.name + ".T"), w.dtype, w.data.shape[::-1], np.ascontiguousarray(w.data.T), dict(w.meta))
+        w = Value(m.graph.fresh(w.name + ".T"), w.dtype, w.data.shape[::-1], np.ascontiguousarray(w.data.T),
+                  transposed(w.meta, (1, 0)))
     inputs = [w, scale] + ([m["zero"]] if m.get("zero") is not None else [])
     return "linear", [x, m.emit("dequantize_linear", inputs, {"axis": 0}, w.shape, scale.dtype)], {}
 
