@@ -195,8 +195,6 @@ static mcc_status decode(mcc_tensor *t, uint8_t *dense);
 
 enum { HASHED_HEADER = 16, MAX_BUCKETS = 1 << 28 };
 
-static bool is_signed(mcc_type t) { return mcc_is_float(t) || t == MCC_S8 || t == MCC_S16 || t == MCC_S32 || t == MCC_S64; }
-
 /* Xors the keys of every axis into row and column, and sets places; where the axes end, NULL when they do not fit. */
 static const uint8_t *hashed_keys(const mcc_tensor *t, const uint8_t *p, const uint8_t *end, uint32_t seed, unsigned run,
                                   mcc_hashed *h) {
@@ -226,7 +224,7 @@ static const uint8_t *hashed_keys(const mcc_tensor *t, const uint8_t *p, const u
 static mcc_status read_hashed(mcc_tensor *t, mcc_hashed *h) {
     const uint8_t *p = t->blob, *const end = p + t->blob_bytes;
     if (t->blob_bytes < HASHED_HEADER || p[12] >= MCC_HASHED || p[13] > 1 || p[15] || !u32(p + 8) ||
-        u32(p + 8) > MAX_BUCKETS || u32(p + 8) % MCC_HASH_RUN || !t->count || !is_signed(t->type))
+        u32(p + 8) > MAX_BUCKETS || u32(p + 8) % MCC_HASH_RUN || !t->count || (!mcc_is_float(t->type) && t->type != MCC_S8))
         return bad(t, "hashed header");
     h->rows = t->rank ? t->dim[0] : 1, h->columns = t->count / h->rows, h->runs = u32(p + 8) / MCC_HASH_RUN;
     mcc_tensor inner = *t;
@@ -265,21 +263,10 @@ void mcc_hashed_free(mcc_hashed *h) {
     free(h->row), free(h->bucket), free(h->mask);
 }
 
-/* The sign bit of a float, two's complement of an integer. */
-static void negate(uint8_t *value, size_t size, bool real) {
-    if (real) {
-        value[size - 1] ^= 0x80;
-        return;
-    }
-    unsigned carry = 1;
-    for (size_t i = 0; i < size; i++, carry >>= 8) value[i] = (uint8_t)(carry += (uint8_t)~value[i]);
-}
-
 static mcc_status dense_hashed(mcc_tensor *t, uint8_t *dense) {
     mcc_hashed h;
     MCC_TRY(mcc_hashed_of(t, &h));
     const size_t size = mcc_type_bytes(t->type);
-    const bool real = mcc_is_float(t->type);
     for (size_t r = 0, i = 0; r < h.rows; r++)
         for (size_t c = 0; c < h.columns; c++, i++) {
             if (h.mask && !h.mask[i]) {
@@ -289,7 +276,8 @@ static mcc_status dense_hashed(mcc_tensor *t, uint8_t *dense) {
             const uint32_t x = mcc_hash(h.row[r] ^ h.column[c]);
             const size_t at = mcc_hash_run(x, h.runs) * MCC_HASH_RUN + h.place[r] + h.column_place[c];
             memcpy(dense + i * size, h.bucket + at * size, size);
-            if (mcc_hash_negative(x)) negate(dense + i * size, size, real);
+            uint8_t *top = dense + (i + 1) * size - 1;
+            if (mcc_hash_negative(x)) *top = (uint8_t)(size > 1 ? *top ^ 0x80 : -*top); /* a float's sign bit, or int8 */
         }
     mcc_hashed_free(&h);
     return MCC_OK;

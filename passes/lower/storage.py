@@ -279,7 +279,7 @@ def _hashed(data: np.ndarray, dtype: str, meta: dict, entropy: bool) -> Blob | N
     """None when `data` is not what its hash says any more, or no fewer bytes come of it."""
     how, sparse = meta["hashed"], bool(meta.get("sparse"))
     buckets = hashing.buckets_of(np.asarray(data), how, sparse)
-    if buckets is None:
+    if buckets is None or "float" not in dtype and dtype != "int8":
         return None
     mask = b""
     if sparse and (zeros := np.asarray(data) == 0).any():
@@ -304,7 +304,7 @@ def _hashed(data: np.ndarray, dtype: str, meta: dict, entropy: bool) -> Blob | N
 
 def _load_hashed(data: bytes, dtype: str, shape: tuple[int, ...], count: int) -> tuple[np.ndarray, dict]:
     seed, base, number, storage, flags, run, zero = struct.unpack_from("<IIIBBBB", data)
-    signed = np.dtype("float32" if dtype == "bfloat16" else dtype).kind in "fi"
+    signed = "float" in dtype or dtype == "int8"
     if storage >= HASHED or flags > 1 or zero or not count or not signed or \
             not 0 < number <= hashing.MAX_BUCKETS or number % hashing.RUN:
         raise Damaged("hashed header")
