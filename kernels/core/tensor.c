@@ -205,14 +205,14 @@ static const uint8_t *hashed_keys(const mcc_tensor *t, const uint8_t *p, const u
         const size_t n = t->dim[d], count = d ? h->columns : h->rows;
         const unsigned axis = p[0], width = p[1], shift = axis == run && run != MCC_HASH_NO_AXIS ? 2 : 0; /* by fours */
         p += 2;
-        if ((width != 0 && width != 2 && width != 4) || (width && (size_t)(end - p) / width < n) || (shift && found)) return NULL;
+        if ((width != 0 && width != 4) || (width && (size_t)(end - p) / width < n) || (shift && found)) return NULL;
         found = found || shift;
         h->turned = h->turned || (shift && d);
         if (d) inner /= n;
         uint32_t *keys = d ? h->column : h->row, *places = d ? h->column_place : h->place;
         for (size_t at = 0; at < count; at++) {
             const size_t i = d ? at / inner % n : at;
-            const uint32_t index = width == 4 ? u32(p + 4 * i) : width ? u16(p + 2 * i) : (uint32_t)i;
+            const uint32_t index = width ? u32(p + 4 * i) : (uint32_t)i;
             keys[at] ^= mcc_hash_key(seed, axis, index >> shift);
             places[at] += index & (shift ? MCC_HASH_RUN - 1 : 0);
         }
@@ -231,29 +231,23 @@ static mcc_status read_hashed(mcc_tensor *t, mcc_hashed *h) {
     inner.storage = p[12], inner.rank = 1, inner.dim[0] = inner.count = h->runs * MCC_HASH_RUN;
     inner.bytes = inner.count * mcc_type_bytes(t->type);
     h->row = calloc(2 * (h->rows + h->columns), sizeof *h->row), h->bucket = malloc(inner.bytes);
-    if (!h->row || !h->bucket) return mcc_fail(MCC_NO_MEMORY, "constant '%s'", t->name);
+    if (p[13]) h->mask = malloc(t->count);
+    if (!h->row || !h->bucket || (p[13] && !h->mask)) return mcc_fail(MCC_NO_MEMORY, "constant '%s'", t->name);
     h->place = h->row + h->rows, h->column = h->place + h->rows, h->column_place = h->column + h->columns;
     for (size_t i = 0; i < h->rows; i++) h->row[i] = u32(p + 4); /* the base */
-    const uint32_t seed = u32(p);
-    const bool masked = p[13];
-    if (!(p = hashed_keys(t, p + HASHED_HEADER, end, seed, p[14], h))) return bad(t, "hashed header");
-    if (masked) {
-        if (end - p < 8 || u32(p) > 1 || u32(p + 4) > (size_t)(end - p) - 8) return bad(t, "mask is damaged");
-        const size_t size = u32(p + 4);
-        if (!(h->mask = malloc(t->count))) return mcc_fail(MCC_NO_MEMORY, "constant '%s'", t->name);
-        bool good = read_symbols(u32(p), 1, p + 8, size, h->mask, t->count);
-        for (size_t i = 0; good && i < t->count; i++) good = h->mask[i] <= 1;
-        if (!good) return bad(t, "mask is damaged");
-        p += 8 + size;
+    bool good = (p = hashed_keys(t, p + HASHED_HEADER, end, u32(p), p[14], h)) != NULL;
+    if (good && h->mask) {
+        good = end - p >= 8 && u32(p + 4) <= (size_t)(end - p) - 8 && read_symbols(u32(p), 1, p + 8, u32(p + 4), h->mask, t->count);
+        if (good) p += 8 + u32(p + 4);
     }
-    inner.blob = p, inner.blob_bytes = (size_t)(end - p);
-    if (inner.storage != MCC_RAW && inner.bytes / 4096 > inner.blob_bytes + (16 << 10)) return bad(t, "hashed header");
+    inner.blob = p, inner.blob_bytes = good ? (size_t)(end - p) : 0;
+    if (!good || (inner.storage != MCC_RAW && inner.bytes / 4096 > inner.blob_bytes + (16 << 10))) return bad(t, "hashed header");
     return decode(&inner, h->bucket);
 }
 
 mcc_status mcc_hashed_of(mcc_tensor *t, mcc_hashed *out) {
     *out = (mcc_hashed){0};
-    if (!t->constant || t->storage != MCC_HASHED) return mcc_fail(MCC_BAD_ARGUMENT, "constant '%s' is not hashed", t->name);
+    if (t->storage != MCC_HASHED) return bad(t, "hashed header");
     const mcc_status status = read_hashed(t, out);
     if (status != MCC_OK) mcc_hashed_free(out);
     return status;
