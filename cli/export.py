@@ -22,8 +22,8 @@ SOURCES = (".graph", ".onnx", ".pt2")
 def command(source, output, form, opset, as_json):
     """Write SOURCE as ONNX: the output folder of `mcc compress`, the checkpoint of a pass in its cache (.graph), or a model file.
 
-    Pruned channels and factorised layers are small in it; sparse, codebook and hashed weights are written dense, since ONNX has no
-    storage for them. Input and output names, and open dimensions, stay those of the original model."""
+    Pruned channels and factorised layers are small in it; sparse, codebook and hashed weights are written dense, since ONNX
+    has no storage for them. Input and output names, and open dimensions, stay those of the original model."""
     from ..passes import load
     from ..passes.errors import UserError
     from ..passes.onnx_io import export

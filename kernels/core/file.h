@@ -47,9 +47,9 @@
  *                float16, in the order of the elements (the last block of a row may be short), with flag 1 as many u8 zero
  *                points (else all are 1 << (bits - 1)), then the codes, one per element, below 1 << bits, like the
  *                indices of a palette. A value is (code - zero) * scale, in float32.
- *     5 HASHED   (floats and signed integers) u32 seed, u32 base, u32 buckets (4, 8... 2^28), u8 storage of the buckets (0..4),
+ *     5 HASHED   (floats and int8) u32 seed, u32 base, u32 buckets (4, 8... 2^28), u8 storage of the buckets (0..4),
  *                u8 flags (1: a mask), u8 number of the axis that goes by fours, at most one (255: none), u8 zero, per axis u8
- *                number, u8 width (0, 2, 4) and, with a width, the indices that it has of that axis, unsigned of so many bytes
+ *                number, u8 width (0, 4) and, with a width, the indices that it has of that axis, unsigned of so many bytes
  *                (else 0, 1, 2...); with flag 1 u32 coder, u32 bytes, one bit per element like the mask of BITMASK, 0 where the
  *                element is 0; then the blob of a tensor [buckets] of this type. An element is a bucket or its negative:
  *                core/hash.h says which, by seed, the axes' numbers and indices, and base, which is xored to the keys.

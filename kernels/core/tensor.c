@@ -195,8 +195,6 @@ static mcc_status decode(mcc_tensor *t, uint8_t *dense);
 
 enum { HASHED_HEADER = 16, MAX_BUCKETS = 1 << 28 };
 
-static bool is_signed(mcc_type t) { return mcc_is_float(t) || t == MCC_S8 || t == MCC_S16 || t == MCC_S32 || t == MCC_S64; }
-
 /* Xors the keys of every axis into row and column, and sets places; where the axes end, NULL when they do not fit. */
 static const uint8_t *hashed_keys(const mcc_tensor *t, const uint8_t *p, const uint8_t *end, uint32_t seed, unsigned run,
                                   mcc_hashed *h) {
@@ -207,14 +205,14 @@ static const uint8_t *hashed_keys(const mcc_tensor *t, const uint8_t *p, const u
         const size_t n = t->dim[d], count = d ? h->columns : h->rows;
         const unsigned axis = p[0], width = p[1], shift = axis == run && run != MCC_HASH_NO_AXIS ? 2 : 0; /* by fours */
         p += 2;
-        if ((width != 0 && width != 2 && width != 4) || (width && (size_t)(end - p) / width < n) || (shift && found)) return NULL;
+        if ((width != 0 && width != 4) || (width && (size_t)(end - p) / width < n) || (shift && found)) return NULL;
         found = found || shift;
         h->turned = h->turned || (shift && d);
         if (d) inner /= n;
         uint32_t *keys = d ? h->column : h->row, *places = d ? h->column_place : h->place;
         for (size_t at = 0; at < count; at++) {
             const size_t i = d ? at / inner % n : at;
-            const uint32_t index = width == 4 ? u32(p + 4 * i) : width ? u16(p + 2 * i) : (uint32_t)i;
+            const uint32_t index = width ? u32(p + 4 * i) : (uint32_t)i;
             keys[at] ^= mcc_hash_key(seed, axis, index >> shift);
             places[at] += index & (shift ? MCC_HASH_RUN - 1 : 0);
         }
@@ -226,36 +224,30 @@ static const uint8_t *hashed_keys(const mcc_tensor *t, const uint8_t *p, const u
 static mcc_status read_hashed(mcc_tensor *t, mcc_hashed *h) {
     const uint8_t *p = t->blob, *const end = p + t->blob_bytes;
     if (t->blob_bytes < HASHED_HEADER || p[12] >= MCC_HASHED || p[13] > 1 || p[15] || !u32(p + 8) ||
-        u32(p + 8) > MAX_BUCKETS || u32(p + 8) % MCC_HASH_RUN || !t->count || !is_signed(t->type))
+        u32(p + 8) > MAX_BUCKETS || u32(p + 8) % MCC_HASH_RUN || !t->count || (!mcc_is_float(t->type) && t->type != MCC_S8))
         return bad(t, "hashed header");
     h->rows = t->rank ? t->dim[0] : 1, h->columns = t->count / h->rows, h->runs = u32(p + 8) / MCC_HASH_RUN;
     mcc_tensor inner = *t;
     inner.storage = p[12], inner.rank = 1, inner.dim[0] = inner.count = h->runs * MCC_HASH_RUN;
     inner.bytes = inner.count * mcc_type_bytes(t->type);
     h->row = calloc(2 * (h->rows + h->columns), sizeof *h->row), h->bucket = malloc(inner.bytes);
-    if (!h->row || !h->bucket) return mcc_fail(MCC_NO_MEMORY, "constant '%s'", t->name);
+    if (p[13]) h->mask = malloc(t->count);
+    if (!h->row || !h->bucket || (p[13] && !h->mask)) return mcc_fail(MCC_NO_MEMORY, "constant '%s'", t->name);
     h->place = h->row + h->rows, h->column = h->place + h->rows, h->column_place = h->column + h->columns;
     for (size_t i = 0; i < h->rows; i++) h->row[i] = u32(p + 4); /* the base */
-    const uint32_t seed = u32(p);
-    const bool masked = p[13];
-    if (!(p = hashed_keys(t, p + HASHED_HEADER, end, seed, p[14], h))) return bad(t, "hashed header");
-    if (masked) {
-        if (end - p < 8 || u32(p) > 1 || u32(p + 4) > (size_t)(end - p) - 8) return bad(t, "mask is damaged");
-        const size_t size = u32(p + 4);
-        if (!(h->mask = malloc(t->count))) return mcc_fail(MCC_NO_MEMORY, "constant '%s'", t->name);
-        bool good = read_symbols(u32(p), 1, p + 8, size, h->mask, t->count);
-        for (size_t i = 0; good && i < t->count; i++) good = h->mask[i] <= 1;
-        if (!good) return bad(t, "mask is damaged");
-        p += 8 + size;
+    bool good = (p = hashed_keys(t, p + HASHED_HEADER, end, u32(p), p[14], h)) != NULL;
+    if (good && h->mask) {
+        good = end - p >= 8 && u32(p + 4) <= (size_t)(end - p) - 8 && read_symbols(u32(p), 1, p + 8, u32(p + 4), h->mask, t->count);
+        if (good) p += 8 + u32(p + 4);
     }
-    inner.blob = p, inner.blob_bytes = (size_t)(end - p);
-    if (inner.storage != MCC_RAW && inner.bytes / 4096 > inner.blob_bytes + (16 << 10)) return bad(t, "hashed header");
+    inner.blob = p, inner.blob_bytes = good ? (size_t)(end - p) : 0;
+    if (!good || (inner.storage != MCC_RAW && inner.bytes / 4096 > inner.blob_bytes + (16 << 10))) return bad(t, "hashed header");
     return decode(&inner, h->bucket);
 }
 
 mcc_status mcc_hashed_of(mcc_tensor *t, mcc_hashed *out) {
     *out = (mcc_hashed){0};
-    if (!t->constant || t->storage != MCC_HASHED) return mcc_fail(MCC_BAD_ARGUMENT, "constant '%s' is not hashed", t->name);
+    if (t->storage != MCC_HASHED) return bad(t, "hashed header");
     const mcc_status status = read_hashed(t, out);
     if (status != MCC_OK) mcc_hashed_free(out);
     return status;
@@ -265,21 +257,10 @@ void mcc_hashed_free(mcc_hashed *h) {
     free(h->row), free(h->bucket), free(h->mask);
 }
 
-/* The sign bit of a float, two's complement of an integer. */
-static void negate(uint8_t *value, size_t size, bool real) {
-    if (real) {
-        value[size - 1] ^= 0x80;
-        return;
-    }
-    unsigned carry = 1;
-    for (size_t i = 0; i < size; i++, carry >>= 8) value[i] = (uint8_t)(carry += (uint8_t)~value[i]);
-}
-
 static mcc_status dense_hashed(mcc_tensor *t, uint8_t *dense) {
     mcc_hashed h;
     MCC_TRY(mcc_hashed_of(t, &h));
     const size_t size = mcc_type_bytes(t->type);
-    const bool real = mcc_is_float(t->type);
     for (size_t r = 0, i = 0; r < h.rows; r++)
         for (size_t c = 0; c < h.columns; c++, i++) {
             if (h.mask && !h.mask[i]) {
@@ -289,7 +270,8 @@ static mcc_status dense_hashed(mcc_tensor *t, uint8_t *dense) {
             const uint32_t x = mcc_hash(h.row[r] ^ h.column[c]);
             const size_t at = mcc_hash_run(x, h.runs) * MCC_HASH_RUN + h.place[r] + h.column_place[c];
             memcpy(dense + i * size, h.bucket + at * size, size);
-            if (mcc_hash_negative(x)) negate(dense + i * size, size, real);
+            uint8_t *top = dense + (i + 1) * size - 1;
+            if (mcc_hash_negative(x)) *top = (uint8_t)(size > 1 ? *top ^ 0x80 : -*top); /* a float's sign bit, or int8 */
         }
     mcc_hashed_free(&h);
     return MCC_OK;

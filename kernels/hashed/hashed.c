@@ -84,23 +84,22 @@ static mcc_status keep(mcc_net *net, const mcc_hashed *h, mcc_type type, state *
 
 mcc_status mcc_hashed_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, bool *taken) {
     const mcc_type type = layer->w->type;
-    mcc_panels p;
-    if (layer->w->storage != MCC_HASHED || (type != MCC_F32 && type != MCC_F16 && type != MCC_BF16) || !mcc_panels_of(layer, &p))
-        return MCC_OK;
+    if (layer->w->storage != MCC_HASHED || (type != MCC_F32 && type != MCC_F16 && type != MCC_BF16)) return MCC_OK;
     state *s = mcc_net_alloc(net, sizeof *s);
     if (!s) return MCC_NO_MEMORY;
-    *s = (state){.panels = p, .kernel = mcc_hashed_pick()};
-    if (p.set.nr % s->kernel->lanes) return MCC_OK;
+    s->kernel = mcc_hashed_pick();
+    mcc_panels *p = &s->panels;
+    if (!mcc_panels_of(layer, p) || p->set.nr % s->kernel->lanes) return MCC_OK;
     mcc_hashed h;
     MCC_TRY(mcc_hashed_of(layer->w, &h));
     const bool plain = !h.mask && !h.turned; /* with a mask, it is dense or sparse */
     const mcc_status status = plain ? keep(net, &h, type, s) : MCC_OK;
     mcc_hashed_free(&h);
     if (!plain || status != MCC_OK) return status;
-    s->panels.bytes = layer->k * p.set.nr * sizeof(float);
-    s->panels.vectors = s->fours && p.set.nr % 16 == 0, s->panels.block_bytes = (size_t)128 << 10;
-    s->panels.make = make, s->panels.dot = dot;
+    p->bytes = layer->k * p->set.nr * sizeof(float);
+    p->vectors = s->fours && p->set.nr % 16 == 0, p->block_bytes = (size_t)128 << 10;
+    p->make = make, p->dot = dot;
     node->kernel = s->kernel->name;
     *taken = true;
-    return mcc_panels_plan(net, node, layer, &s->panels);
+    return mcc_panels_plan(net, node, layer, p);
 }

@@ -200,7 +200,8 @@ static mcc_status try_quantized(mcc_net *net, mcc_node *node, const mcc_layer *l
 
 mcc_status mcc_lut_try(mcc_net *net, mcc_node *node, const mcc_layer *layer, bool *taken) {
     const mcc_storage how = layer->w->storage;
-    mcc_panels p;
-    if ((how != MCC_PALETTE && how != MCC_QUANTIZED) || layer->w->type != MCC_F32 || !mcc_panels_of(layer, &p)) return MCC_OK;
+    if ((how != MCC_PALETTE && how != MCC_QUANTIZED) || layer->w->type != MCC_F32 || !layer->w->count ||
+        (layer->window && layer->window->group > 1))
+        return MCC_OK;
     return how == MCC_PALETTE ? try_palette(net, node, layer, taken) : try_quantized(net, node, layer, taken);
 }

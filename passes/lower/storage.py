@@ -279,7 +279,7 @@ def _hashed(data: np.ndarray, dtype: str, meta: dict, entropy: bool) -> Blob | N
     """None when `data` is not what its hash says any more, or no fewer bytes come of it."""
     how, sparse = meta["hashed"], bool(meta.get("sparse"))
     buckets = hashing.buckets_of(np.asarray(data), how, sparse)
-    if buckets is None:
+    if buckets is None or "float" not in dtype and dtype != "int8":
         return None
     mask = b""
     if sparse and (zeros := np.asarray(data) == 0).any():
@@ -290,7 +290,7 @@ def _hashed(data: np.ndarray, dtype: str, meta: dict, entropy: bool) -> Blob | N
         at = axis["at"]
         if at is not None and np.array_equal(at, np.arange(len(at))):
             at = None
-        width = 0 if at is None else 2 if at.max(initial=0) <= 0xFFFF else 4
+        width = 0 if at is None else 4
         axes += bytes([axis["axis"], width]) + (b"" if at is None else at.astype(f"<u{width}").tobytes())
     told = {"codebook": {"bits": 8, "groups": 1}} if meta.get("codebook") else {}
     if meta.get("quantized") and np.size(meta["quantized"]["scale"]) == 1 and meta["quantized"].get("zero") is None:
@@ -304,7 +304,7 @@ def _hashed(data: np.ndarray, dtype: str, meta: dict, entropy: bool) -> Blob | N
 
 def _load_hashed(data: bytes, dtype: str, shape: tuple[int, ...], count: int) -> tuple[np.ndarray, dict]:
     seed, base, number, storage, flags, run, zero = struct.unpack_from("<IIIBBBB", data)
-    signed = np.dtype("float32" if dtype == "bfloat16" else dtype).kind in "fi"
+    signed = "float" in dtype or dtype == "int8"
     if storage >= HASHED or flags > 1 or zero or not count or not signed or \
             not 0 < number <= hashing.MAX_BUCKETS or number % hashing.RUN:
         raise Damaged("hashed header")
@@ -312,7 +312,7 @@ def _load_hashed(data: bytes, dtype: str, shape: tuple[int, ...], count: int) ->
     for n in shape:
         axis, width = struct.unpack_from("<BB", data, at)
         at += 2
-        if width not in (0, 2, 4) or len(data) - at < n * width:
+        if width not in (0, 4) or len(data) - at < n * width:
             raise Damaged("hashed axes")
         axes.append({"axis": axis, "at": np.frombuffer(data, f"<u{width}", n, at).astype(np.uint32) if width else None})
         at += n * width
@@ -326,8 +326,6 @@ def _load_hashed(data: bytes, dtype: str, shape: tuple[int, ...], count: int) ->
         if coded > 1 or at > len(data):
             raise Damaged("hashed mask")
         mask = coder.decode(stream, count) if coded else unpack(stream, 1, count)
-        if mask.max() > 1:
-            raise Damaged("hashed mask")
     buckets, meta = load(Blob(storage, data[at:]), dtype, (number,))
     values = hashing.fill(buckets, how, shape)
     if mask is not None:
