@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from mcc.kernels import Session, isa
+from mcc.kernels import Session
+from mcc.kernels import isa as machine_isa
 from mcc.passes import find, hashing, load
 from mcc.passes.base import Context
 from mcc.passes.graph import Graph, Node, Value, constant
@@ -144,7 +145,7 @@ def test_int8_blocks_of_zeros(kind, shape, rows, static, tmp_path):
     x = np.random.default_rng(1).standard_normal(graph.inputs[0].shape).astype(np.float32)
     lowered = lower(graph, tmp_path / "m.mcc", precision="int8", calibration=[{"x": x}] if static else None)
     want = run(lowered, {"x": torch.from_numpy(x)})["y"].numpy()
-    best = "avx512vnni" if "avx512amx" in isa().split() else None  # tiles are faster than skipping four of five blocks
+    best = "avx512vnni" if "avx512amx" in machine_isa().split() else None  # tiles are faster than skipping four of five blocks
     for limit in (best, *ISAS[1:]):
         for threads in (1, 2, 5):
             session = Session(str(tmp_path / "m.mcc"), threads=threads, isa=limit)
