@@ -67,9 +67,9 @@ static void dot(const mcc_panels *of, size_t p, const float *x, const float *spa
 static mcc_status keep(mcc_net *net, const mcc_hashed *h, mcc_type type, state *s) {
     const size_t padded = s->panels.panels * s->panels.set.nr, buckets = (size_t)h->runs * MCC_HASH_RUN;
     uint32_t *row = mcc_net_alloc(net, h->columns * sizeof *row), *column = mcc_net_alloc(net, 2 * padded * sizeof *column);
-    uint32_t *place = column + padded;
     float *bucket = mcc_net_alloc(net, buckets * sizeof *bucket);
     if (!row || !column || !bucket) return MCC_NO_MEMORY;
+    uint32_t *place = column + padded;
     memcpy(row, h->column, h->columns * sizeof *row); /* a row of panels is a column of the weight [outputs, inputs] */
     memcpy(column, h->row, h->rows * sizeof *column);
     memcpy(place, h->place, h->rows * sizeof *place);
