@@ -45,8 +45,10 @@ static void interleave(const mcc_gemm_set *set, size_t width, size_t k, const in
             const int8_t *a = w, *b = w + step, *c = b + step, *e = c + step;
             size_t p = 0;
 #if defined(__aarch64__)
-            for (; p + 16 <= width; p += 16)
-                vst4q_s8(out + 4 * p, (int8x16x4_t){{vld1q_s8(a + p), vld1q_s8(b + p), vld1q_s8(c + p), vld1q_s8(e + p)}});
+            for (; p + 16 <= width; p += 16) {
+                const int8x16x4_t four = {{vld1q_s8(a + p), vld1q_s8(b + p), vld1q_s8(c + p), vld1q_s8(e + p)}};
+                vst4q_s8(out + 4 * p, four);
+            }
 #endif
             for (; p < width; p++) out[4 * p] = a[p], out[4 * p + 1] = b[p], out[4 * p + 2] = c[p], out[4 * p + 3] = e[p];
             continue;
