@@ -85,6 +85,9 @@ ALWAYS uint32x4x4_t look_up(const mcc_qnorm_exp *e, uint8x16_t at) {
                            vreinterpretq_u32_u16(vzip1q_u16(l1, h1)), vreinterpretq_u32_u16(vzip2q_u16(l1, h1))}};
 }
 
+/* How far below: 0 to 255, so modulo 256. */
+ALWAYS uint8x16_t below(int8x16_t top, int8x16_t x) { return vsubq_u8(vreinterpretq_u8_s8(top), vreinterpretq_u8_s8(x)); }
+
 void mcc_qnorm_softmax_neon(size_t n, const int8_t *x, const mcc_qnorm_exp *e, float scale, int8_t *y, const mcc_qnorm_out *p) {
     int8x16_t best = vdupq_n_s8(-128);
     for (size_t i = 0; i < n; i += 16) best = vmaxq_s8(best, n - i >= 16 ? vld1q_s8(x + i) : some(x + i, n - i, -128));
@@ -92,7 +95,7 @@ void mcc_qnorm_softmax_neon(size_t n, const int8_t *x, const mcc_qnorm_exp *e, f
     uint32x4_t sum = vdupq_n_u32(0);
     size_t i = 0;
     for (; i + 16 <= n; i += 16) {
-        const uint32x4x4_t v = look_up(e, vreinterpretq_u8_s8(vsubq_s8(top, vld1q_s8(x + i))));
+        const uint32x4x4_t v = look_up(e, below(top, vld1q_s8(x + i)));
         sum = vaddq_u32(sum, vaddq_u32(vaddq_u32(v.val[0], v.val[1]), vaddq_u32(v.val[2], v.val[3])));
     }
     int32_t total = (int32_t)vaddvq_u32(sum);
@@ -101,7 +104,7 @@ void mcc_qnorm_softmax_neon(size_t n, const int8_t *x, const mcc_qnorm_exp *e, f
     const int16x8_t zero = vdupq_n_s16((int16_t)p->zero);
     for (i = 0; i < n; i += 16) {
         const int8x16_t now = n - i >= 16 ? vld1q_s8(x + i) : some(x + i, n - i, -128);
-        const uint32x4x4_t v = look_up(e, vreinterpretq_u8_s8(vsubq_s8(top, now)));
+        const uint32x4x4_t v = look_up(e, below(top, now));
 #define RATED(k) vmulq_f32(vcvtq_f32_u32(v.val[k]), rate)
         const int8x16_t out = code(RATED(0), RATED(1), RATED(2), RATED(3), zero);
         if (n - i >= 16) vst1q_s8(y + i, out);
