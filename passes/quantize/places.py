@@ -4,7 +4,7 @@
     arithmetic   add, mul, average pools: int8 in and out where something int8 reads the result
     functions    of one value (hard_swish, sigmoid...): a table, between two int8 values
     rows         softmax, norms, attention, products of two values: int8 in and out as well (the default of quantize.ptq's
-                 float_ops leaves them out)
+                 float_ops leaves out all but attention)
     moves        max_pool, reshape, concat...: int8 in and out of one scale
 
 A layer, an addition or a pool keeps its result unrounded when the only reader is a clamp (relu, clip) or, for layers, a

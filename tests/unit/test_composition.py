@@ -109,13 +109,18 @@ def keeps_values(middle: Graph, out: Graph, second: str) -> None:
             assert all(len(np.unique(g)) <= 2 ** book["bits"] for g in v.data.reshape(book["groups"], -1)), v.name
 
 
+def _of_activations(node) -> bool:
+    """Whether a node makes integers of computed values, or floats of those: its second input is a scale."""
+    return node.op in ("quantize_linear", "dequantize_linear") and node.inputs[0].data is None
+
+
 def keeps_sharing(middle: Graph, out: Graph) -> None:
-    """Layers that shared a weight and still are there share one, or parts of one."""
+    """Layers that shared a weight and still are there share one, or parts of one; each output has a range of its own."""
     for users in tied(middle):
         left: dict[str, list] = defaultdict(list)
         for stem in users:
             for n in out.nodes:
-                if n.name == stem or n.name.startswith(stem + "."):
+                if (n.name == stem or n.name.startswith(stem + ".")) and not _of_activations(n):
                     left[n.name[len(stem):]].append(n)
         for part, nodes in left.items():
             weights = [n.inputs[1] for n in nodes if len(n.inputs) > 1 and n.inputs[1] is not None]
