@@ -276,9 +276,9 @@ static PyObject *core_kernels(PyObject *module, PyObject *none) {
 static PyObject *core_ops(PyObject *module, PyObject *none) {
     (void)module, (void)none;
     PyObject *list = PyList_New(0);
-    const mcc_op *op;
+    const char *op;
     for (size_t i = 0; list && (op = mcc_op_at(i)); i++) {
-        PyObject *name = PyUnicode_FromString(op->name);
+        PyObject *name = PyUnicode_FromString(op);
         if (!name || PyList_Append(list, name)) Py_CLEAR(list);
         Py_XDECREF(name);
     }

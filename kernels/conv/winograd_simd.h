@@ -58,6 +58,9 @@ VFN void out_line4(const vf *s, size_t step, vf *o) {
     o[3] = v_fma(v_set(WINOGRAD_A / 2), less_a, v_fma(v_set(2 * WINOGRAD_B), less_b, s[5 * step]));
 }
 
+/* The last, partial vector by itself: cold, so compiled for size, not unrolled; that halves these files. */
+#define TAIL VKERNEL __attribute__((cold, noinline)) static void
+
 #define IN_TILE(M)                                                                                  \
     VFN void in_tile##M(const void *const *x, size_t c, number *v, size_t step, size_t n) {         \
         enum { T = M + 2 };                                                                         \
@@ -71,10 +74,13 @@ VFN void out_line4(const vf *s, size_t step, vf *o) {
             for (size_t j = 0; j < T; j++) store(v + (i * T + j) * step + c, o[j], n);              \
         }                                                                                           \
     }                                                                                               \
+    TAIL in_tail##M(const void *const *x, size_t c, number *v, size_t step, size_t n) {             \
+        in_tile##M(x, c, v, step, n);                                                               \
+    }                                                                                               \
     VKERNEL void WINOGRAD_NAME(in##M)(size_t n, const void *const *x, void *v, size_t step) {       \
         size_t c = 0;                                                                               \
         for (; c + VN <= n; c += VN) in_tile##M(x, c, v, step, VN);                                 \
-        if (c < n) in_tile##M(x, c, v, step, n - c);                                                \
+        if (c < n) in_tail##M(x, c, v, step, n - c);                                                \
     }
 
 #define OUT_TILE(M)                                                                                 \
@@ -98,12 +104,16 @@ VFN void out_line4(const vf *s, size_t step, vf *o) {
             }                                                                                       \
         }                                                                                           \
     }                                                                                               \
+    TAIL out_tail##M(size_t c, const number *v, size_t step, const number *bias, const number *residual, number *y, size_t line, \
+                     size_t pixel, size_t rows, size_t columns, vf lo, vf hi, size_t n) {           \
+        out_tile##M(c, v, step, bias, residual, y, line, pixel, rows, columns, lo, hi, n);          \
+    }                                                                                               \
     VKERNEL void WINOGRAD_NAME(out##M)(size_t n, const void *v, size_t step, const void *bias, const void *residual, void *y, \
                                        size_t line, size_t pixel, size_t rows, size_t columns, float lo, float hi) { \
         const vf low = v_set(lo), high = v_set(hi);                                                 \
         size_t c = 0;                                                                               \
         for (; c + VN <= n; c += VN) out_tile##M(c, v, step, bias, residual, y, line, pixel, rows, columns, low, high, VN); \
-        if (c < n) out_tile##M(c, v, step, bias, residual, y, line, pixel, rows, columns, low, high, n - c); \
+        if (c < n) out_tail##M(c, v, step, bias, residual, y, line, pixel, rows, columns, low, high, n - c); \
     }
 
 IN_TILE(2)

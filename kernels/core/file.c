@@ -389,7 +389,7 @@ static mcc_status read_node(parser *p, uint32_t number) {
     DAMAGED(p, "damaged in node %u", number);
     MCC_TRY(check_places(p, n));
     MCC_TRY(check_slices(p, n, strcmp(op, "concat") == 0));
-    if (!(n->op = mcc_op_find(op))) return mcc_fail(MCC_NO_OP, "node '%s': this engine has no op '%s'", n->name, op);
+    if (!mcc_op_find(op, &n->op)) return mcc_fail(MCC_NO_OP, "node '%s': this engine has no op '%s'", n->name, op);
     return MCC_OK;
 }
 

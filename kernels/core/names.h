@@ -4,7 +4,6 @@
 #define MCC_CORE_NAMES_H
 
 typedef char mcc_name[36];    /* "eltwise_f32_thresholded_relu_avx512": of a kernel */
-typedef char mcc_op_name[24]; /* "nhwc_inverted_residual" */
 typedef char mcc_what[20];    /* "thresholded_relu": what a kernel of its family computes */
 
 #endif

@@ -34,7 +34,7 @@ static mcc_status new_workspace(const mcc_net *net, unsigned threads, void **out
     for (uint32_t i = 0; i < net->shared->nodes; i++) {
         const mcc_node *n = &net->node[i];
         if (n->workspace > MCC_MAX_BYTES || n->workspace_each > MCC_MAX_BYTES / MCC_MAX_THREADS)
-            return mcc_fail(MCC_NO_MEMORY, "the workspace of node '%s' (%s)", n->name, n->op->name);
+            return mcc_fail(MCC_NO_MEMORY, "the workspace of node '%s' (%s)", n->name, n->op.name);
         const size_t bytes = (n->workspace + 63) / 64 * 64 + n->workspace_each * threads;
         if (bytes > most) most = bytes;
     }
@@ -51,7 +51,7 @@ static mcc_status make_ports(mcc_net *net) {
     for (uint32_t i = 0; i < shared->outputs; i++) fill_port(&net->output[i], &net->tensor[shared->output[i]]);
     for (uint32_t i = 0; i < shared->nodes; i++) {
         const mcc_node *n = &net->node[i];
-        net->profile[i] = (mcc_node_profile){n->name, n->op->name, n->kernel ? n->kernel : "", 0, n->macs};
+        net->profile[i] = (mcc_node_profile){n->name, n->op.name, n->kernel ? n->kernel : "", 0, n->macs};
     }
     net->exec.threads = 1;
     return new_workspace(net, 1, &net->exec.workspace);
@@ -74,9 +74,9 @@ static mcc_status prepare(mcc_net *net) {
         mcc_node *n = &net->node[i];
         mcc_why_clear();
         mcc_kernel_prefer(shared->choice ? shared->choice[i] : NULL);
-        const mcc_status status = n->op->prepare(net, n);
+        const mcc_status status = n->op.prepare(net, n);
         mcc_kernel_prefer(NULL);
-        if (status != MCC_OK) return *mcc_why() ? status : mcc_fail(status, "node '%s' (%s)", n->name, n->op->name);
+        if (status != MCC_OK) return *mcc_why() ? status : mcc_fail(status, "node '%s' (%s)", n->name, n->op.name);
         for (uint32_t k = 0; k < n->inputs; k++)
             if (n->in[k]) mcc_dense_drop(net, n->in[k]);
         shared->macs += n->macs;
@@ -253,13 +253,13 @@ static void learn(mcc_trial *t, bool together, bool asleep, double before, doubl
 static void run_nodes(mcc_net *net, mcc_exec *exec) {
     const uint32_t nodes = net->shared->nodes;
     if (!net->profiling) {
-        for (uint32_t i = 0; i < nodes; i++) net->node[i].op->run(&net->node[i], exec);
+        for (uint32_t i = 0; i < nodes; i++) net->node[i].op.run(&net->node[i], exec);
         return;
     }
     double before = now_ms();
     for (uint32_t i = 0; i < nodes; i++) {
         mcc_mark((long)i);
-        net->node[i].op->run(&net->node[i], exec);
+        net->node[i].op.run(&net->node[i], exec);
         mcc_mark(MCC_MARK_NONE);
         const double after = now_ms();
         net->profile[i].ms = after - before;

@@ -43,10 +43,17 @@ typedef struct mcc_tensor {
 } mcc_tensor;
 
 typedef struct mcc_attr mcc_attr;
-typedef struct mcc_op mcc_op;
+typedef struct mcc_node mcc_node;
+typedef struct mcc_exec mcc_exec; /* one run: thread pool and workspace */
 
-typedef struct mcc_node {
-    const mcc_op *op;
+typedef struct mcc_op {
+    const char *name;
+    mcc_status (*prepare)(mcc_net *net, mcc_node *node);
+    void (*run)(const mcc_node *node, mcc_exec *exec);
+} mcc_op;
+
+struct mcc_node {
+    mcc_op op;
     const char *name;
     uint32_t inputs, outputs, attrs;
     mcc_tensor **in;             /* an absent optional input is NULL; all outputs are there */
@@ -58,14 +65,6 @@ typedef struct mcc_node {
     bool writes_slice;           /* `run` keeps to out[0]->pitch */
     size_t workspace;            /* bytes that `run` may use through mcc_workspace, and */
     size_t workspace_each;       /* through mcc_workspace_each, this many times the number of threads */
-} mcc_node;
-
-typedef struct mcc_exec mcc_exec; /* one run: thread pool and workspace */
-
-struct mcc_op {
-    mcc_op_name name;
-    mcc_status (*prepare)(mcc_net *net, mcc_node *node);
-    void (*run)(const mcc_node *node, mcc_exec *exec);
 };
 
 /* --- for prepare ------------------------------------------------------------------------------- */

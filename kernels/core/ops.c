@@ -1,22 +1,49 @@
-/* ops.c: the table of ops, and the ops that need no family. */
+/* ops.c: the list of ops, and the ops that need no family. */
 #include "ops.h"
 
 #include <string.h>
 
-static const mcc_op ops[] = {
-#define OP(name) {#name, mcc_prepare_##name, mcc_run_##name},
+static const char names[] =
+#define OP(name) #name "\0"
 #include "ops.def"
 #undef OP
+    ;
+enum {
+#define OP(name) OP_##name,
+#include "ops.def"
+#undef OP
+    OPS
 };
-enum { OPS = sizeof ops / sizeof *ops };
 
-const mcc_op *mcc_op_find(const char *name) {
-    for (size_t i = 0; i < OPS; i++)
-        if (strcmp(ops[i].name, name) == 0) return ops[i].prepare ? &ops[i] : NULL;
-    return NULL;
+__attribute__((noinline)) static bool is(mcc_op *op, const char *name, mcc_status (*prepare)(mcc_net *, mcc_node *),
+                                         void (*run)(const mcc_node *, mcc_exec *)) {
+    *op = (mcc_op){name, prepare, run};
+    return prepare != NULL;
 }
 
-const mcc_op *mcc_op_at(size_t i) { return i < OPS ? &ops[i] : NULL; }
+/* Code in place of a table: in a shared library each pointer of a table is a relocation of 24 bytes, done at every start.
+ * Calls, since a compiler would make a table of assignments. */
+__attribute__((noinline)) static bool op_of(size_t i, const char *name, mcc_op *op) {
+    switch (i) {
+#define OP(which) case OP_##which: return is(op, name, mcc_prepare_##which, mcc_run_##which);
+#include "ops.def"
+#undef OP
+    default: return false;
+    }
+}
+
+bool mcc_op_find(const char *name, mcc_op *op) {
+    const char *at = names;
+    for (size_t i = 0; i < OPS; i++, at += strlen(at) + 1)
+        if (strcmp(at, name) == 0) return op_of(i, at, op);
+    return false;
+}
+
+const char *mcc_op_at(size_t i) {
+    const char *at = names;
+    for (size_t k = 0; k < i && *at; k++) at += strlen(at) + 1;
+    return *at ? at : NULL;
+}
 
 /* --- identity: y = x, any type and shape --------------------------------------------------------- */
 

@@ -1,4 +1,4 @@
-/* ops.h: the table of ops, made from ops.def, and the declarations of their functions. */
+/* ops.h: the list of ops, made from ops.def, and the declarations of their functions. */
 #ifndef MCC_CORE_OPS_H
 #define MCC_CORE_OPS_H
 
@@ -11,16 +11,17 @@
 #define MCC_MAYBE_ABSENT
 #endif
 
+/* Hidden here too, not by the compiler's option alone: else their addresses would be loaded from relocated memory. */
 #define OP(name) \
-    mcc_status mcc_prepare_##name(mcc_net *net, mcc_node *node) MCC_MAYBE_ABSENT; \
-    void mcc_run_##name(const mcc_node *node, mcc_exec *exec) MCC_MAYBE_ABSENT;
+    __attribute__((visibility("hidden"))) mcc_status mcc_prepare_##name(mcc_net *net, mcc_node *node) MCC_MAYBE_ABSENT; \
+    __attribute__((visibility("hidden"))) void mcc_run_##name(const mcc_node *node, mcc_exec *exec) MCC_MAYBE_ABSENT;
 #include "ops.def"
 #undef OP
 
-/* The op of that name, or NULL. */
-const mcc_op *mcc_op_find(const char *name);
+/* The op of that name; false when this engine has none. */
+bool mcc_op_find(const char *name, mcc_op *op);
 
-/* The i-th op of the table, or NULL past its end. */
-const mcc_op *mcc_op_at(size_t i);
+/* The i-th op's name, or NULL past the last. */
+const char *mcc_op_at(size_t i);
 
 #endif

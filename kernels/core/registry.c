@@ -8,23 +8,41 @@
 #include "names.h"
 #include "state.h"
 
-typedef struct family {
-    mcc_what name;
-    bool (*kernel)(size_t i, mcc_kernel_info *info);
-} family;
-
-static const family families[] = {
-#define FAMILY(name) {#name, mcc_kernels_##name},
+static const char names[] = "" /* of a library that lists no kernels */
+#define FAMILY(name) #name "\0"
 #include "families.def"
 #undef FAMILY
-    {"", NULL},
+    ;
+enum {
+#define FAMILY(name) FAMILY_##name,
+#include "families.def"
+#undef FAMILY
+    FAMILIES
 };
 
+#ifdef MCC_SUBSET
+#define PRESENT(function) (function)
+#else
+#define PRESENT(function) true
+#endif
+
+/* The k-th kernel of a family, which a subset build may have left out. A switch: ops.c says why. */
+static bool kernel_of(int family, size_t k, mcc_kernel_info *info) {
+    (void)k, (void)info;
+    switch (family) {
+#define FAMILY(name) case FAMILY_##name: return PRESENT(mcc_kernels_##name) && mcc_kernels_##name(k, info);
+#include "families.def"
+#undef FAMILY
+    default: return false;
+    }
+}
+
 bool mcc_kernel_at(size_t i, const char **name, mcc_kernel_info *info) {
-    for (const family *f = families; *f->name; f++) {
+    *name = names;
+    for (int family = 0; family < FAMILIES; family++, *name += strlen(*name) + 1) {
         size_t k = 0;
-        for (; f->kernel && f->kernel(k, info); k++)
-            if (k == i) return *name = f->name, true;
+        for (; kernel_of(family, k, info); k++)
+            if (k == i) return true;
         i -= k;
     }
     return false;

@@ -160,12 +160,13 @@ enum { VN = 4 };
 VFN vf v_set(float a) { return vdupq_n_f32(a); }
 VFN vf v_load(const float *p) { return vld1q_f32(p); }
 VFN void v_store(float *p, vf a) { vst1q_f32(p, a); }
-VFN vf v_load_n(const float *p, size_t n) {
+/* Called, not copied: tails stand at the end of nearly every kernel. */
+__attribute__((noinline, unused)) static vf v_load_n(const float *p, size_t n) {
     float t[4] = {0};
     for (size_t i = 0; i < n; i++) t[i] = p[i];
     return vld1q_f32(t);
 }
-VFN void v_store_n(float *p, vf a, size_t n) {
+__attribute__((noinline, unused)) static void v_store_n(float *p, vf a, size_t n) {
     float t[4];
     vst1q_f32(t, a);
     for (size_t i = 0; i < n; i++) p[i] = t[i];

@@ -76,15 +76,32 @@ static inline double mish_d(double x) {
 #undef mish
 #undef M
 
+enum {
+#define F(name, value) F_##name,
+#include "functions.def"
+#undef F
+};
+
+/* A switch: core/ops.c says why. */
+__attribute__((noinline)) static mcc_scalar_fn scalar(size_t i) {
+    switch (i) {
+#define F(name, value) case F_##name: return scalar_##name;
+#include "functions.def"
+#undef F
+    default: return NULL;
+    }
+}
+
 mcc_scalar_fn mcc_eltwise_scalar(const char *what) {
-    static const struct { mcc_what what; mcc_scalar_fn fn; } scalars[] = {
-#define F(name, value) {#name, scalar_##name},
+    static const char names[] =
+#define F(name, value) #name "\0"
 #include "functions.def"
 #undef F
 #undef D
-    };
-    for (size_t i = 0; i < sizeof scalars / sizeof *scalars; i++)
-        if (strcmp(scalars[i].what, what) == 0) return scalars[i].fn;
+        ;
+    const char *at = names;
+    for (size_t i = 0; *at; i++, at += strlen(at) + 1)
+        if (strcmp(at, what) == 0) return scalar(i);
     return NULL;
 }
 

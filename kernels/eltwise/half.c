@@ -6,9 +6,7 @@
 enum { MOST = 16, LINE = 64 }; /* activations of a node */
 
 typedef struct widened {
-    mcc_op op;         /* of the node from now on: `was`, run between conversions */
-    const mcc_op *was;
-    mcc_node inner;
+    mcc_node inner; /* as the node was, run between conversions */
     mcc_tensor shadow[MOST]; /* of inputs, then outputs, float32; offset: in the workspace */
     mcc_convert_fn widen, narrow;
 } widened;
@@ -58,7 +56,7 @@ static void run(const mcc_node *node, mcc_exec *exec) {
         if (!made) convert(exec, s->widen, t, &wide[i]);
     }
     inner.in = at, inner.out = at + node->inputs;
-    s->was->run(&inner, exec);
+    inner.op.run(&inner, exec);
     for (uint32_t i = 0; i < node->outputs; i++)
         if (half(node->out[i])) convert(exec, s->narrow, &wide[node->inputs + i], node->out[i]);
 }
@@ -69,8 +67,7 @@ mcc_status mcc_half_widen(mcc_net *net, mcc_node *node) {
     widened *s = mcc_net_alloc(net, sizeof *s);
     mcc_tensor **at = mcc_net_alloc(net, MOST * sizeof *at);
     if (!s || !at) return MCC_NO_MEMORY;
-    *s = (widened){.op = *node->op, .was = node->op, .inner = *node, .widen = widen->convert, .narrow = narrow->convert};
-    s->op.run = run;
+    *s = (widened){.inner = *node, .widen = widen->convert, .narrow = narrow->convert};
     size_t bytes = 0;
     for (uint32_t i = 0; i < node->inputs + node->outputs; i++) {
         mcc_tensor *t = i < node->inputs ? node->in[i] : node->out[i - node->inputs], *w = &s->shadow[i];
@@ -83,13 +80,13 @@ mcc_status mcc_half_widen(mcc_net *net, mcc_node *node) {
         at[i] = w;
     }
     s->inner.in = at, s->inner.out = at + node->inputs;
-    MCC_TRY(s->was->prepare(net, &s->inner));
+    MCC_TRY(s->inner.op.prepare(net, &s->inner));
     const size_t own = (s->inner.workspace + LINE - 1) / LINE * LINE; /* what the float32 node uses comes first */
     if (s->inner.workspace > SIZE_MAX / 2) return MCC_NO_MEMORY;
     for (uint32_t i = 0; i < MOST; i++) s->shadow[i].offset += own;
     s->inner.workspace = own + bytes; /* its workspace_each is behind it */
     s->inner.in = s->inner.out = NULL;
-    node->state = s, node->op = &s->op;
+    node->state = s, node->op.run = run;
     node->kernel = s->inner.kernel, node->macs = s->inner.macs, node->writes_slice = false;
     node->workspace = s->inner.workspace, node->workspace_each = s->inner.workspace_each;
     return MCC_OK;

@@ -23,5 +23,8 @@ VFN vf take_book(const float *book, const uint8_t *p) {
     return vld1q_f32(four);
 }
 
+/* Single vectors are the end of a panel; and stores keep what is expanded waiting, not its loop. */
+#define GEMV_STEPS(per, wide) (!(wide) ? 2 : (per) > 10 ? 8 : (per))
+#define EXPAND_STEPS(per) ((per) % 4 ? 5 : 4)
 #include "lut_f32_simd.h"
 #endif

@@ -4,7 +4,12 @@
  *     take_book(book, p)            VN weights by VN bytes
  * before it includes this. `bits` and `wide` (vectors of a panel that go together) are constants wherever they are used. */
 #define MANY_ _Pragma("GCC unroll 16")
-#define STEPS(per) ((per) > 10 ? 8 : (per)) /* of the `per` codes in a word: what is written out, the rest is a loop */
+/* Of the `per` codes in a word: what is written out, the rest is a loop. A file may say fewer, for products (an even number,
+ * since sums take turns) and for what is expanded. */
+#ifndef GEMV_STEPS
+#define GEMV_STEPS(per, wide) ((per) > 10 ? 8 : (per))
+#define EXPAND_STEPS(per) ((per) > 10 ? 8 : (per))
+#endif
 
 VFN vi words(const uint8_t *p) { return v_bits(v_load((const float *)(const void *)p)); } /* loaded as bits */
 VFN size_t least_(size_t a, size_t b) { return a < b ? a : b; }
@@ -38,7 +43,8 @@ VFN vf scaled(const mcc_lut_panel *p, size_t b, size_t j, vf sum, vf y) {
             size_t at = 0;                                                                                                \
             for (; at + per <= run; codes += 4 * p->nr) {                                                                 \
                 vi w = words(codes), u = words(codes + 4 * VN * wide);                                                    \
-                for (size_t end = at + per; at < end; at += STEPS(per)) MANY_ for (int s = 0; s < STEPS(per); s++) ADD(s) \
+                for (size_t end = at + per; at < end; at += GEMV_STEPS(per, wide)) \
+                    MANY_ for (int s = 0; s < GEMV_STEPS(per, wide); s++) ADD(s)                                              \
             }                                                                                                             \
             if (at < run) {                                                                                               \
                 vi w = words(codes), u = words(codes + 4 * VN * wide);                                                    \
@@ -120,7 +126,7 @@ VFN vf finished(const mcc_lut_panel *p, vf w, vf zero, vf scale) { return p->sca
             size_t at = 0;                                                                          \
             for (; at + per <= run; at += per, codes += 4 * nr) {                                   \
                 vi w = words(codes);                                                                \
-                for (int i = 0; i < per; i += STEPS(per)) MANY_ for (int s = 0; s < STEPS(per); s++, to += nr) { \
+                for (int i = 0; i < per; i += EXPAND_STEPS(per)) MANY_ for (int s = 0; s < EXPAND_STEPS(per); s++, to += nr) { \
                     v_store(to, finished(p, look(bits, &book, w), zero, scale));                    \
                     w = vi_srl(w, bits);                                                            \
                 }                                                                                   \
